@@ -1,0 +1,87 @@
+# Everything a newcomer types. Needs make and Python 3.11 or newer; sets up the rest by itself.
+# Paths are relative to this folder throughout, so that its own path may contain spaces.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint format bench wheel lock clean
+MAKEFLAGS += --no-print-directory
+
+# Interpreters to try, the tested one first. PYTHON=... names one of your own.
+PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3
+PY := .venv/bin/python
+READY := .venv/.ready
+LOCKS := requirements/dev.txt requirements/runtime.txt requirements/build.txt requirements/uv.txt
+
+# Shell snippets, each one command of a recipe.
+# find_python: sets $$python to the first interpreter that runs and is new enough.
+find_python = python=; for p in $(PYTHONS); do \
+	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	echo "riverdelta: no Python 3.11 or newer found (tried: $(strip $(PYTHONS))); install one, or say make PYTHON=/path/to/python3" >&2; \
+	exit 1; fi
+# find_uv: sets $$uv to the one on PATH if it runs, else to our own, fetched once.
+find_uv = if uv --version >/dev/null 2>&1; then uv=uv; else uv=.tools/uv-venv/bin/uv; \
+	if ! "$$uv" --version >/dev/null 2>&1; then \
+	if ! "$$python" -c 'import ensurepip' >/dev/null 2>&1; then \
+	echo "riverdelta: $$python cannot make virtual environments (no ensurepip); install Debian's python3-venv, or uv" >&2; \
+	exit 1; fi; \
+	echo "riverdelta: fetching uv into .tools"; \
+	rm -rf .tools/uv-venv; "$$python" -m venv .tools/uv-venv; \
+	.tools/uv-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; \
+	fi; fi
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## build .venv: every extra and the development tools, as locked
+
+$(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
+	@set -e; $(find_python); $(find_uv); \
+	if ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	echo "riverdelta: creating .venv with $$("$$python" --version)"; \
+	rm -rf .venv; UV_PYTHON_DOWNLOADS=never "$$uv" venv --quiet --python "$$python" .venv; fi; \
+	echo "riverdelta: installing what requirements/dev.txt locks"; \
+	"$$uv" pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt; \
+	"$$uv" pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .; \
+	touch $(READY)
+
+demo: $(READY) ## stream a recorded reply through server, workers and readers
+	@.venv/bin/riverdelta pipe --source openai-chat ops/riverdelta_cli/demo/reply.jsonl --pace-ms 20
+
+test: $(READY) ## run every test (ARGS='-k name' narrows)
+	@$(PY) -m pytest $(ARGS)
+
+test-unit: $(READY) ## run the tests that need no server
+	@$(PY) -m pytest tests/unit $(ARGS)
+
+lint: $(READY) ## ruff, mypy and the import contracts
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-cache
+
+format: $(READY) ## apply ruff's formatting and safe fixes
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix --quiet .
+
+bench: $(READY) ## measure against the rivals in one run
+	@$(PY) ops/bench/run.py $(ARGS)
+
+wheel: $(READY) ## build dist/riverdelta-*.whl
+	@$(PY) -m hatchling build --target wheel --directory dist
+
+# One resolution for everyone: dev.txt is resolved first, the others are held to it.
+# Names no index: whoever installs uses the one that their own machine is set to.
+COMPILE = pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
+lock: ## resolve the versions in requirements/ again (UPGRADE=--upgrade for newer ones)
+	@set -e; $(find_python); $(find_uv); \
+	"$$uv" $(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt; \
+	"$$uv" $(COMPILE) pyproject.toml --extra workers --extra cli \
+		--constraints requirements/dev.txt --output-file requirements/runtime.txt; \
+	"$$uv" $(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt; \
+	"$$uv" $(COMPILE) --group uv --output-file requirements/uv.txt
+
+clean: ## remove what make has built, .venv included
+	@rm -rf .venv .tools dist .artifacts .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

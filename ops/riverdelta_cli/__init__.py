@@ -1,0 +1,1 @@
+"""The riverdelta command: server, workers and readers put together."""

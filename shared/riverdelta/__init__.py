@@ -1,0 +1,1 @@
+"""What producers, workers and readers of chats share."""

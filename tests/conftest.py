@@ -1,0 +1,36 @@
+"""What every test gets: hypothesis without wall-clock deadlines, and no task left behind."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import settings
+
+# A loaded CI machine is slow now and then; the tests that bound time say so themselves.
+settings.register_profile("riverdelta", deadline=None)
+settings.load_profile("riverdelta")
+
+TURNS_TO_FINISH = 10
+"""Loop turns that a cancelled task gets to run its finally blocks."""
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Fail the test that leaves a task running on its loop; every async test gets this."""
+    before = asyncio.all_tasks()
+    yield
+    ours = asyncio.current_task()
+    for _ in range(TURNS_TO_FINISH):
+        leaked = {task for task in asyncio.all_tasks() - before if task is not ours}
+        if not leaked:
+            return
+        await asyncio.sleep(0)
+    pytest.fail("left running: " + ", ".join(sorted(repr(task) for task in leaked)), pytrace=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the leak check first, so that it is torn down after every other fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_leaked_tasks")

@@ -1,0 +1,1 @@
+"""The arq workers that turn raw chunks into numbered deltas."""
