@@ -11,6 +11,11 @@ PY := .venv/bin/python
 READY := .venv/.ready
 LOCKS := requirements/dev.txt requirements/runtime.txt requirements/build.txt requirements/uv.txt
 
+# Trust what this machine trusts (a company's own authority, say), where it has a list of that.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 # Shell snippets, each one command of a recipe.
 # find_python: sets $$python to the first interpreter that runs and is new enough.
 find_python = python=; for p in $(PYTHONS); do \
@@ -34,6 +39,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## build .venv: every extra and the development tools, as locked
+	@:
 
 $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 	@set -e; $(find_python); $(find_uv); \
@@ -58,7 +64,7 @@ lint: $(READY) ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@$(PY) -m mypy
-	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 format: $(READY) ## apply ruff's formatting and safe fixes
 	@.venv/bin/ruff format .
