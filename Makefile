@@ -5,11 +5,15 @@
 .PHONY: help setup demo test test-unit lint format bench wheel lock clean
 MAKEFLAGS += --no-print-directory
 
-# Interpreters to try, the tested one first. PYTHON=... names one of your own.
-PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3
+# Interpreters to try, the tested one first; PYTHON=... names another.
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3)
 PY := .venv/bin/python
 READY := .venv/.ready
-LOCKS := requirements/dev.txt requirements/runtime.txt requirements/build.txt requirements/uv.txt
+
+# READY holds the folder that it was made in: a moved .venv has its old path in every script.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
 
 # Trust what this machine trusts (a company's own authority, say), where it has a list of that.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
@@ -22,7 +26,7 @@ find_python = python=; for p in $(PYTHONS); do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then python=$$p; break; fi; done; \
 	if [ -z "$$python" ]; then \
-	echo "riverdelta: no Python 3.11 or newer found (tried: $(strip $(PYTHONS))); install one, or say make PYTHON=/path/to/python3" >&2; \
+	echo "riverdelta: no Python 3.11 or newer found (tried: "$(PYTHONS)"); install one, or say make PYTHON=/path/to/python3" >&2; \
 	exit 1; fi
 # find_uv: sets $$uv to the one on PATH if it runs, else to our own, fetched once.
 find_uv = if uv --version >/dev/null 2>&1; then uv=uv; else uv=.tools/uv-venv/bin/uv; \
@@ -43,13 +47,14 @@ setup: $(READY) ## build .venv: every extra and the development tools, as locked
 
 $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 	@set -e; $(find_python); $(find_uv); \
+	if [ -e $(READY) ] && [ "$$(cat $(READY))" != "$(CURDIR)" ]; then rm -rf .venv; fi; \
 	if ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	echo "riverdelta: creating .venv with $$("$$python" --version)"; \
 	rm -rf .venv; UV_PYTHON_DOWNLOADS=never "$$uv" venv --quiet --python "$$python" .venv; fi; \
 	echo "riverdelta: installing what requirements/dev.txt locks"; \
 	"$$uv" pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt; \
 	"$$uv" pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .; \
-	touch $(READY)
+	echo "$(CURDIR)" > $(READY)
 
 demo: $(READY) ## stream a recorded reply through server, workers and readers
 	@.venv/bin/riverdelta pipe --source openai-chat ops/riverdelta_cli/demo/reply.jsonl --pace-ms 20

@@ -28,13 +28,12 @@ async def read(url: str) -> str:
     async with Subscriber.from_url(url) as subscriber:
         async for event in subscriber.events(CHAT, after=None):
             if event.type == "snapshot":
-                text = "".join(
-                    chunk.text for message in event.data.messages for chunk in message.chunks
-                )
-                if any(message.status == "completed" for message in event.data.messages):
+                (message,) = event.data["messages"]
+                text = "".join(chunk["text"] for chunk in message["chunks"])
+                if message["status"] == "completed":
                     break
             elif event.type == "chunk.delta":
-                text += event.data.text
+                text += event.data["text"]
             elif event.type == "message.completed":
                 break
     return text
