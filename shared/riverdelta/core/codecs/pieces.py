@@ -1,0 +1,109 @@
+"""What a codec makes of a raw chunk: pieces, the only words the fold understands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+Kind = Literal["text", "reasoning", "tool_call", "tool_result", "refusal"]
+Format = Literal["text", "json"]
+Mode = Literal["append", "snapshot"]
+FinishReason = Literal[
+    "stop", "length", "tool_calls", "content_filter", "refusal", "pause", "error", "other"
+]
+
+
+class Usage(NamedTuple):
+    """Tokens of one step as numbers every provider shares, with the provider's own object beside."""
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+    raw: Mapping[str, Any]
+
+
+class StepStart(NamedTuple):
+    """One provider call begins."""
+
+    model: str | None
+
+
+class ChunkStart(NamedTuple):
+    """A piece of content begins. *key* is the codec's own name for it, unique among open chunks."""
+
+    key: str
+    kind: Kind
+    format: Format = "text"
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    processor: str | None = None
+    mode: Mode | None = None
+
+
+class Text(NamedTuple):
+    """Text of an open chunk: a delta or, in snapshot mode, all of it so far."""
+
+    key: str
+    text: str
+
+
+class ChunkEnd(NamedTuple):
+    """Nothing more comes for *key*; the key may be used again."""
+
+    key: str
+
+
+class StepEnd(NamedTuple):
+    """The provider ended its call. Chunks that are still open end with it."""
+
+    finish_reason: FinishReason | None
+    raw_finish_reason: str | None
+    usage: Usage | None
+
+
+class StepFail(NamedTuple):
+    """The provider reported an error; chunks that are still open fail with it."""
+
+    code: str
+    detail: str
+
+
+class Rejected(NamedTuple):
+    """A raw chunk, or one SSE frame of it, that cannot be used. The stream goes on."""
+
+    code: str
+    detail: str
+
+
+Piece = StepStart | ChunkStart | Text | ChunkEnd | StepEnd | StepFail | Rejected
+
+CodecState = dict[str, Any]
+
+
+class Codec(Protocol):
+    """
+    Turns the raw chunks of one message into pieces.
+
+    A codec is a deterministic fold: the same bytes give the same pieces, however a worker's life
+    cuts them, because `dump` and `load` carry everything it remembers.
+    """
+
+    skipped: int
+    """Parts of the input that are known to carry nothing for a reader, or not known at all."""
+
+    def decode(self, raw: bytes) -> list[Piece]:
+        """Take one raw chunk. Never raises for bad data: what cannot be used is a `Rejected`."""
+        ...
+
+    def finish(self) -> list[Piece]:
+        """The producer ended the message: close what is open. A cut step ends without a reason."""
+        ...
+
+    def dump(self) -> CodecState:
+        """Everything `load` needs, as JSON values; small, and free of text that was already given out."""
+        ...
+
+    def load(self, state: CodecState) -> None:
+        """Go on where the codec that made *state* with `dump` stopped."""
+        ...

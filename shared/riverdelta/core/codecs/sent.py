@@ -1,0 +1,59 @@
+"""How much of a text went out, so that its full form at the end adds only what was missing."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+
+class Sent:
+    """
+    Length and checksum of the text given out per track.
+
+    The text itself is not kept: state is stored at every commit and must stay small. The checksum
+    tells whether the full text goes on where the deltas stopped, or is another text altogether
+    (then what went out stands).
+    """
+
+    def __init__(self) -> None:
+        self._tracks: dict[str, tuple[int, int]] = {}
+
+    def __contains__(self, track: str) -> bool:
+        return track in self._tracks
+
+    def note(self, track: str, text: str) -> None:
+        """Remember that *text* went out on *track*."""
+        if not text:
+            return
+        length, checksum = self._tracks.get(track, (0, 0))
+        self._tracks[track] = (length + len(text), crc32(_bytes(text), checksum))
+
+    def rest(self, track: str, full: str) -> str:
+        """Give what *full* has beyond what went out, and count it as gone out."""
+        length, checksum = self._tracks.get(track, (0, 0))
+        if length and crc32(_bytes(full[:length])) != checksum:
+            return ""
+        missing = full[length:]
+        self.note(track, missing)
+        return missing
+
+    def forget(self, prefix: str) -> None:
+        """Drop the tracks of one item."""
+        for track in [track for track in self._tracks if track.startswith(prefix)]:
+            del self._tracks[track]
+
+    def clear(self) -> None:
+        """Drop all tracks."""
+        self._tracks.clear()
+
+    def dump(self) -> list[list[Any]]:
+        """Spell the tracks as JSON values."""
+        return [[track, *numbers] for track, numbers in self._tracks.items()]
+
+    def load(self, state: list[list[Any]]) -> None:
+        """Undo `dump`."""
+        self._tracks = {track: (length, checksum) for track, length, checksum in state}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,125 @@
+"""
+Tokens and ends of a step, from each provider's words to the ones they share.
+
+`Usage.input_tokens` is all input, with what came from a cache; `cached_tokens` is how much of it
+did. OpenAI counts that way. Anthropic's `input_tokens` leaves out what was written to and read
+from its cache, so both are added here. `Usage.raw` is always the provider's own object. Numbers
+that are missing, negative or no numbers count as 0.
+
+`output_tokens` is the provider's number. xAI leaves reasoning out of it (others do not); that is
+not repaired, since nothing in the object says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from riverdelta.core.codecs.json_text import object_or_empty
+from riverdelta.core.codecs.pieces import FinishReason, Usage
+
+OPENAI_CHAT_ENDS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+    "insufficient_system_resource": "error",
+}
+"""`finish_reason` of a choice; OpenAI's own values and those of compatible providers."""
+
+OPENAI_RESPONSES_ENDS: Mapping[str, FinishReason] = {
+    "completed": "stop",
+    "max_output_tokens": "length",
+    "max_messages": "length",
+    "content_filter": "content_filter",
+    "steered": "pause",
+}
+"""`incomplete_details.reason` where there is one, else `status`."""
+
+ANTHROPIC_ENDS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "pause_turn": "pause",
+    "refusal": "refusal",
+}
+"""`stop_reason` of a message."""
+
+ANTHROPIC_MERGED = (
+    "output_tokens",
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "server_tool_use",
+    "output_tokens_details",
+)
+"""
+What a `message_delta` may change of the usage in `message_start`: cumulative totals, a null leaves
+the earlier value. The list is that of Anthropic's SDK, so that `raw` is what the SDK would have.
+"""
+
+_TOO_MANY_TOKENS = 1 << 53  # exact in every JSON reader; more is not a count
+
+
+def openai_chat_usage(raw: dict[str, Any]) -> Usage:
+    """Normalise a chunk's `usage`; DeepSeek's spelling of cached tokens counts too."""
+    cached = _count(_inside(raw, "prompt_tokens_details", "cached_tokens"))
+    return Usage(
+        input_tokens=_count(raw.get("prompt_tokens")),
+        output_tokens=_count(raw.get("completion_tokens")),
+        reasoning_tokens=_count(_inside(raw, "completion_tokens_details", "reasoning_tokens")),
+        cached_tokens=cached or _count(raw.get("prompt_cache_hit_tokens")),
+        raw=raw,
+    )
+
+
+def openai_responses_usage(raw: dict[str, Any]) -> Usage:
+    """Normalise a response's `usage`."""
+    return Usage(
+        input_tokens=_count(raw.get("input_tokens")),
+        output_tokens=_count(raw.get("output_tokens")),
+        reasoning_tokens=_count(_inside(raw, "output_tokens_details", "reasoning_tokens")),
+        cached_tokens=_count(_inside(raw, "input_tokens_details", "cached_tokens")),
+        raw=raw,
+    )
+
+
+def anthropic_usage(raw: dict[str, Any]) -> Usage:
+    """Normalise a message's merged `usage`; input includes what its cache took and gave."""
+    cached = _count(raw.get("cache_read_input_tokens"))
+    written = _count(raw.get("cache_creation_input_tokens"))
+    return Usage(
+        input_tokens=_count(raw.get("input_tokens")) + written + cached,
+        output_tokens=_count(raw.get("output_tokens")),
+        reasoning_tokens=_count(_inside(raw, "output_tokens_details", "thinking_tokens")),
+        cached_tokens=cached,
+        raw=raw,
+    )
+
+
+def merge_anthropic_usage(old: dict[str, Any] | None, delta: Any) -> dict[str, Any] | None:
+    """Add the usage of a `message_delta` to what `message_start` said; None: neither said any."""
+    new = object_or_empty(delta)
+    if old is None and not new:
+        return None
+    changed = {name: new[name] for name in ANTHROPIC_MERGED if new.get(name) is not None}
+    return {**(old or {}), **changed}
+
+
+def _inside(raw: dict[str, Any], outer: str, inner: str) -> Any:
+    details = raw.get(outer)
+    return details.get(inner) if type(details) is dict else None
+
+
+def _count(value: Any) -> int:
+    if type(value) not in (int, float) or not 0 <= value < _TOO_MANY_TOKENS:
+        return 0
+    return int(value)
