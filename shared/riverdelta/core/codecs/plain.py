@@ -80,6 +80,7 @@ class TextCodec(_PlainCodec):
             self._add(raw.decode(), out)
         except UnicodeDecodeError:
             self._decode_odd(raw, out)
+            return join_halves(out, self._halves)
         return join_halves(out, self._halves) if self._halves else out
 
     def finish(self) -> list[Piece]:
@@ -109,19 +110,17 @@ class TextCodec(_PlainCodec):
 
     def _decode_odd(self, raw: bytes, out: list[Piece]) -> None:
         whole, self._cut = split_cut_character(raw)
-        pieces: list[Piece] = []
         bad = 0
         for number, part in enumerate(_ESCAPED_RUN.split(whole.decode("utf-8", "surrogateescape"))):
             if number % 2 == 0:
-                self._add(part, pieces)
+                self._add(part, out)
                 continue
             run = part.encode("utf-8", "surrogateescape")
             for half_or_junk in filter(None, _HALF_IN_BYTES.split(run)):
                 if _HALF_IN_BYTES.fullmatch(half_or_junk):
-                    self._add(half_or_junk.decode("utf-8", "surrogatepass"), pieces)
+                    self._add(half_or_junk.decode("utf-8", "surrogatepass"), out)
                 else:
                     bad += len(half_or_junk)
-        out.extend(join_halves(pieces, self._halves))
         if bad:
             out.append(Rejected("invalid_utf8", f"{bad} bytes are no UTF-8 and were left out"))
 

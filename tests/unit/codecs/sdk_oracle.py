@@ -1,0 +1,290 @@
+"""
+What the providers' own SDKs assemble from a recording: the truth our codecs are held to.
+
+    for theirs, ours in zip(assemble(source, lines), mine, strict=True):
+        assert differences(ours, theirs) == []
+
+What the SDKs cannot do, and what is taken instead:
+
+- All: half a surrogate pair in each of two deltas stays two code points in a Python string. The
+  oracle joins pairs, and a lone half becomes U+FFFD, as UTF-8 has no spelling for it.
+- openai, chat: `ChatCompletionStreamState` takes one completion, so the recording is split where
+  a chunk with choices has another id. An `error` object makes its `Stream` raise; here it ends
+  the response and is noted. `reasoning_content` and `reasoning` are not in its types; it adds them
+  up as it does content.
+- openai, responses: `ResponseStreamState` checks the events, and gives the response of
+  `response.completed`; the other ends carry theirs. A response without an end is its snapshot.
+- anthropic: `accumulate_event` is what its streams use. It ignores a second `message_start`, as its
+  callers never send one; so a duplicate with the same id is fed to it and changes nothing. It raises
+  for tool input that is not JSON: then the pieces of `partial_json` in a row are the arguments.
+  Its `Stream` drops pings and unknown events and raises for `error`; so they are left out here, and
+  an error ends the response and is noted. Its union of deltas has no unknown ones: left out too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from anthropic.lib.streaming._messages import accumulate_event
+from openai import omit
+from openai._models import construct_type_unchecked
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.chat import ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+
+SOURCES = ("openai-chat", "openai-responses", "anthropic")
+
+Call = tuple[str | None, str | None, str]
+"""A tool call's id, name and arguments."""
+
+
+@dataclass
+class Assembled:
+    """One response: what a reader must have seen of it when it is over."""
+
+    text: str = ""
+    """All text in order; where there are several blocks, one after the other."""
+    reasoning: str = ""
+    """All reasoning; the parts of one Responses item are joined by a blank line."""
+    refusal: str = ""
+    tool_calls: list[Call] = field(default_factory=list)
+    usage: dict[str, Any] | None = None
+    """The provider's own object."""
+    finish: str | None = None
+    """The provider's own word."""
+    error: str | None = None
+    """The code of the error that ended it; with one, *usage* and *finish* mean nothing."""
+
+
+def assemble(source: str, lines: Iterable[bytes]) -> list[Assembled]:
+    """
+    Assemble a recording with the SDK of its provider, one result per response.
+
+    Args:
+        source: `openai-chat`, `openai-responses` or `anthropic`.
+        lines: The raw chunks, one JSON object each; blank ones are passed over.
+
+    Raises:
+        ValueError: No SDK for this source.
+    """
+    documents = [json.loads(line) for line in lines if line.strip()]
+    if source == "openai-chat":
+        return [_chat(response) for response in _split_chat(documents)]
+    if source == "openai-responses":
+        return [_responses(response) for response in _split(documents, "response.created")]
+    if source == "anthropic":
+        return [_anthropic(response) for response in _split(documents, "message_start")]
+    raise ValueError(f"no SDK assembles {source!r}")
+
+
+def differences(ours: Assembled, theirs: Assembled) -> list[str]:
+    """
+    Name the fields in which two responses differ; empty: they are the same.
+
+    Arguments that both are JSON are compared as values, since some are spelled by us; empty ones
+    mean `{}`. After an error, usage and the finish reason do not count.
+    """
+    names = ["text", "reasoning", "refusal", "error"]
+    if theirs.error is None:
+        names += ["usage", "finish"]
+    found = [
+        f"{name}: ours {getattr(ours, name)!r}, theirs {getattr(theirs, name)!r}"
+        for name in names
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
+    mine, its = [[_comparable(call) for call in side.tool_calls] for side in (ours, theirs)]
+    if mine != its:
+        found.append(f"tool_calls: ours {mine!r}, theirs {its!r}")
+    return found
+
+
+def joined(text: str) -> str:
+    """Join surrogate pairs; a lone half becomes U+FFFD. Slow and plain on purpose."""
+    units = re.findall("[\ud800-\udbff][\udc00-\udfff]|.", text, re.DOTALL)
+    return "".join(
+        unit.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        if len(unit) == 2
+        else ("\ufffd" if "\ud800" <= unit <= "\udfff" else unit)
+        for unit in units
+    )
+
+
+def _comparable(call: Call) -> tuple[str | None, str | None, Any]:
+    call_id, name, arguments = call
+    try:
+        return call_id, name, json.loads(arguments or "{}")
+    except ValueError:
+        return call_id, name, arguments
+
+
+def _split(documents: list[dict[str, Any]], first: str) -> list[list[dict[str, Any]]]:
+    """Split where a response begins, unless it is the same one said twice."""
+    responses: list[list[dict[str, Any]]] = []
+    last_id = None
+    for document in documents:
+        if document["type"] == first:
+            begun = document.get("response") or document.get("message") or {}
+            if begun.get("id") != last_id:
+                last_id = begun.get("id")
+                responses.append([])
+        if responses:
+            responses[-1].append(document)
+    return responses
+
+
+def _split_chat(documents: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    responses: list[list[dict[str, Any]]] = []
+    last_id = None
+    for document in documents:
+        if document.get("choices") and document["id"] != last_id:
+            last_id = document["id"]
+            responses.append([])
+        if responses:
+            responses[-1].append(document)
+    return responses
+
+
+def _chat(documents: list[dict[str, Any]]) -> Assembled:
+    state: ChatCompletionStreamState[Any] = ChatCompletionStreamState()
+    error = None
+    for document in documents:
+        if document.get("error"):
+            error = document["error"].get("code") or document["error"].get("type")
+            break
+        state.handle_chunk(ChatCompletionChunk.construct(**document))
+    completion = cast("dict[str, Any]", state.current_completion_snapshot.to_dict())
+    choice = completion["choices"][0]
+    message = choice["message"]
+    return Assembled(
+        text=joined(message.get("content") or ""),
+        reasoning=joined(message.get("reasoning_content") or message.get("reasoning") or ""),
+        refusal=joined(message.get("refusal") or ""),
+        tool_calls=[
+            (call["id"], call["function"]["name"], joined(call["function"]["arguments"]))
+            for call in message.get("tool_calls") or []
+        ],
+        usage=completion.get("usage"),
+        finish=choice.get("finish_reason"),
+        error=error,
+    )
+
+
+def _responses(documents: list[dict[str, Any]]) -> Assembled:
+    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=omit, text_format=omit)
+    final: Response | None = None
+    error = None
+    for document in documents:
+        event: Any = construct_type_unchecked(
+            type_=cast("type[ResponseStreamEvent]", ResponseStreamEvent), value=document
+        )
+        state.handle_event(event)
+        if document["type"] in ("response.failed", "response.incomplete"):
+            final = event.response
+        if document["type"] == "error":
+            error = (document.get("error") or document)["code"]
+    final = state._completed_response or final
+    response: Any = (final or state._ResponseStreamState__current_snapshot).to_dict(warnings=False)  # type: ignore[attr-defined]
+    result = Assembled(error=error or (response.get("error") or {}).get("code"))
+    output = response["output"]
+    if result.error is not None:  # the response that failed has no output: the deltas are all there is
+        output = state._ResponseStreamState__current_snapshot.to_dict(warnings=False)["output"]  # type: ignore[attr-defined]
+    for item in output:
+        _response_item(item, result)
+    if final is not None:
+        result.usage = response.get("usage")
+        reason = (response.get("incomplete_details") or {}).get("reason")
+        result.finish = reason or response["status"]
+    return result
+
+
+def _response_item(item: dict[str, Any], result: Assembled) -> None:
+    kind = item["type"]
+    if kind == "message":
+        for part in item["content"]:
+            result.text += joined(part.get("text") or "")
+            result.refusal += joined(part.get("refusal") or "")
+    elif kind == "reasoning":
+        for parts in (item.get("summary") or [], item.get("content") or []):
+            result.reasoning += joined("\n\n".join(part["text"] for part in parts))
+    elif kind in _ARGUMENTS:
+        name, field_ = _ARGUMENTS[kind]
+        value = item[field_] if field_ is not None else {"code": item["code"]}
+        if kind == "file_search_call":
+            value = {"queries": value}
+        arguments = joined(value if isinstance(value, str) else json.dumps(value))
+        call_id = item.get("call_id") or item["id"]
+        result.tool_calls.append((call_id, name or item["name"], arguments))
+
+
+_ARGUMENTS: dict[str, tuple[str | None, str | None]] = {
+    "function_call": (None, "arguments"),
+    "mcp_call": (None, "arguments"),
+    "custom_tool_call": (None, "input"),
+    "code_interpreter_call": ("code_interpreter", "code"),
+    "apply_patch_call": ("apply_patch", "operation"),
+    "shell_call": ("shell", "action"),
+    "web_search_call": ("web_search", "action"),
+    "file_search_call": ("file_search", "queries"),
+    "program": ("program", None),
+}
+"""Type of an item → tool name (None: it says it) and the field with its arguments."""
+
+
+_ANTHROPIC_EVENTS = frozenset(
+    {
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+    }
+)
+_ANTHROPIC_DELTAS = frozenset(
+    {"text_delta", "input_json_delta", "citations_delta", "thinking_delta", "signature_delta"}
+)
+
+
+def _anthropic(documents: list[dict[str, Any]]) -> Assembled:
+    message: Any = None
+    buffers: dict[int, bytes] = {}
+    spelled: dict[int, str] = {}
+    broken: set[int] = set()
+    error = None
+    for document in documents:
+        kind, delta = document["type"], document.get("delta") or {}
+        if kind == "error":
+            error = document["error"]["type"]
+            break
+        if kind not in _ANTHROPIC_EVENTS:
+            continue
+        if kind == "content_block_delta" and delta["type"] not in _ANTHROPIC_DELTAS:
+            continue
+        if delta.get("type") == "input_json_delta":
+            index = document["index"]
+            spelled[index] = spelled.get(index, "") + delta["partial_json"]
+        try:
+            message = accumulate_event(
+                event=cast("Any", document), current_snapshot=message, json_bufs=buffers
+            )
+        except ValueError:
+            broken.add(document["index"])
+    result = Assembled(error=error)
+    for index, block in enumerate(message.content):
+        if block.type == "text":
+            result.text += joined(block.text)
+        elif block.type == "thinking":
+            result.reasoning += joined(block.thinking)
+        elif block.type.endswith("tool_use"):
+            arguments = spelled[index] if index in broken else json.dumps(block.input)
+            result.tool_calls.append((block.id, block.name, joined(arguments)))
+    result.usage = message.usage.to_dict()
+    result.finish = message.stop_reason
+    details = getattr(message, "stop_details", None)
+    result.refusal = getattr(details, "explanation", None) or ""
+    return result
