@@ -1,1 +1,49 @@
-"""What producers, workers and readers of chats share."""
+"""Redis streams in, deltas out: raw LLM chunks become numbered, replayable deltas of a chat."""
+
+from riverdelta.broker.message import Message
+from riverdelta.broker.producer import Producer
+from riverdelta.broker.settings import Settings
+from riverdelta.broker.subscriber import Subscriber
+from riverdelta.core.codecs import SOURCES
+from riverdelta.core.errors import (
+    BackpressureError,
+    BrokerUnavailable,
+    ChunkTooLarge,
+    FormatTooNew,
+    InvalidIdError,
+    InvalidPositionError,
+    MessageEnded,
+    MessageExists,
+    MessageLost,
+    RiverdeltaError,
+    ServerTooOld,
+    SettingsError,
+    Stopped,
+)
+from riverdelta.core.events import Event
+from riverdelta.core.tracker import ChunkTracker
+from riverdelta.core.view import ChatView
+
+__all__ = [
+    "SOURCES",
+    "BackpressureError",
+    "BrokerUnavailable",
+    "ChatView",
+    "ChunkTooLarge",
+    "ChunkTracker",
+    "Event",
+    "FormatTooNew",
+    "InvalidIdError",
+    "InvalidPositionError",
+    "Message",
+    "MessageEnded",
+    "MessageExists",
+    "MessageLost",
+    "Producer",
+    "RiverdeltaError",
+    "ServerTooOld",
+    "Settings",
+    "SettingsError",
+    "Stopped",
+    "Subscriber",
+]

@@ -1,0 +1,1 @@
+"""Everything that speaks to Redis on behalf of producers, workers and readers."""

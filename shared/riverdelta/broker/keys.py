@@ -1,0 +1,96 @@
+"""Every Redis key and channel, built here and nowhere else (not in Lua either)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ChatKeys:
+    """
+    The keys of one chat. The braces are the cluster's hash tag: all of a chat is in one slot.
+
+    Attributes:
+        head: Hash: epoch, seq, version, owner, counters.
+        chunks: Stream of raw entries; entry id ``<number>-0``.
+        deltas: Stream of events (the log), entry id ``<seq>-0``; and the channel of the same name.
+        wake: Channel that tells the owner that there is something to read.
+        producers: Hash ``<producer>:<message>`` -> number of its last stored entry.
+        dead: Stream of entries that could not be used.
+    """
+
+    head: str
+    chunks: str
+    deltas: str
+    wake: str
+    producers: str
+    dead: str
+
+    def message(self, message_id: str) -> str:
+        """Hash of one message."""
+        return f"{self.head}:msg:{message_id}"
+
+    def chunk(self, message_id: str, index: int) -> str:
+        """Hash of chunk *index* of a message; its id is ``<message_id>.<index>``."""
+        return f"{self.head}:chunk:{message_id}.{index}"
+
+    def message_and_chunks(self, message_id: str, chunk_count: int) -> list[str]:
+        """Every key that belongs to one message."""
+        chunks = (self.chunk(message_id, index) for index in range(chunk_count))
+        return [self.message(message_id), *chunks]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """
+    All keys under one prefix.
+
+    The second half is on the queue's Redis, beside arq's own keys; it can never be atomic with a
+    chat's slot, so: register before, remove after, and reconcile at every heartbeat.
+    """
+
+    prefix: str = "rd"
+
+    def chat(self, chat_id: str) -> ChatKeys:
+        """Keys of one chat, on the chats' Redis."""
+        head = f"{self.prefix}:{{{chat_id}}}"
+        return ChatKeys(
+            head=head,
+            chunks=f"{head}:chunks",
+            deltas=f"{head}:deltas",
+            wake=f"{head}:wake",
+            producers=f"{head}:producers",
+            dead=f"{head}:dead",
+        )
+
+    def chat_id_of_wake(self, channel: str) -> str:
+        """Chat id in the name of a wake channel."""
+        return channel[len(self.prefix) + 2 : -len("}:wake")]
+
+    @property
+    def queue(self) -> str:
+        """arq's queue of attach jobs (zset)."""
+        return f"{self.prefix}:queue"
+
+    @property
+    def workers(self) -> str:
+        """Hash: worker id -> heartbeat counter."""
+        return f"{self.prefix}:workers"
+
+    def worker_chats(self, worker_id: str) -> str:
+        """Set of the chats a worker has, or is about to claim."""
+        return f"{self.prefix}:worker:{worker_id}:chats"
+
+    @property
+    def producers(self) -> str:
+        """Hash: producer id -> heartbeat counter."""
+        return f"{self.prefix}:producers"
+
+    def producer_messages(self, producer_id: str) -> str:
+        """Set of ``<chat> <message>``: the messages a producer has open, or is about to open."""
+        return f"{self.prefix}:producer:{producer_id}:messages"
+
+    @property
+    def waiting(self) -> str:
+        """Sorted set: chats that need an owner, scored by the attach attempts made for them."""
+        return f"{self.prefix}:waiting"

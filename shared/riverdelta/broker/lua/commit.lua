@@ -1,0 +1,72 @@
+#!lua flags=allow-oom
+-- Write what a batch of entries came to, in one atomic step: cursor, state, log, publication.
+-- Refused when the caller is fenced (term) or builds on another state than the stored one (version).
+--
+-- KEYS  1 head  2 chunks  3 deltas (stream, and channel of the same name)  4 dead  5 producers
+--       6.. hashes of messages and chunks to write or delete
+-- ARGV  1 term   2 version built on
+--       3 raw entries up to this number may go ("0": keep them)
+--       4 log: most entries   5 log: first seq to keep   6 seq of the first event
+--       7 number of arguments for the head: field, value, ...      then these
+--       then count of events,                                      then each event's JSON
+--       then count of dead letters,  then  code, detail, message, type, data  for each
+--       then count of producer fields to delete,                   then these
+--       then for each of KEYS 6..:
+--         "1" when the key is deleted first, "0" when not
+--         field whose value grows ("" for none), the text it grows by
+--         number of arguments: field, value, ...                   then these
+-- Returns {committed, version}  |  {refused, term, version, owner}
+local h = redis.call('HMGET', KEYS[1], 'term', 'version', 'owner')
+local version = h[2] or '0'
+if h[1] ~= ARGV[1] or version ~= ARGV[2] then
+  return {'refused', h[1] or '', version, h[3] or ''}
+end
+
+local DEAD_LETTERS_KEPT = 1000
+if ARGV[3] ~= '0' then
+  redis.call('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f-0', tonumber(ARGV[3]) + 1))
+end
+
+local i = 7
+local function take()
+  i = i + 1
+  return ARGV[i - 1]
+end
+
+local new_version = string.format('%.0f', tonumber(version) + 1)
+local n = tonumber(take())
+redis.call('HSET', KEYS[1], 'version', new_version, 'claims', '0', unpack(ARGV, i, i + n - 1))
+i = i + n
+
+local events = tonumber(take())
+local first_event = i
+i = i + events
+
+for _ = 1, tonumber(take()) do
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', DEAD_LETTERS_KEPT, '*',
+    'code', take(), 'detail', take(), 'message', take(), 'type', take(), 'data', take())
+end
+for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[5], take()) end
+
+for k = 6, #KEYS do
+  local fresh, growing, text, fields = take(), take(), take(), tonumber(take())
+  if fresh == '1' then redis.call('DEL', KEYS[k]) end
+  if growing ~= '' then
+    text = (redis.call('HGET', KEYS[k], growing) or '') .. text
+    redis.call('HSET', KEYS[k], growing, text, unpack(ARGV, i, i + fields - 1))
+  elseif fields > 0 then
+    redis.call('HSET', KEYS[k], unpack(ARGV, i, i + fields - 1))
+  end
+  i = i + fields
+end
+
+local seq = tonumber(ARGV[6])
+for e = 0, events - 1 do
+  local event = ARGV[first_event + e]
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + e), 'event', event)
+  redis.call('SPUBLISH', KEYS[3], event)
+end
+if events > 0 and ARGV[5] ~= '1' then
+  redis.call('XTRIM', KEYS[3], 'MINID', '~', ARGV[5] .. '-0')
+end
+return {'committed', new_version}

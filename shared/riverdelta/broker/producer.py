@@ -1,0 +1,220 @@
+"""Pushes raw chunks: what a chat backend uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+from riverdelta.broker.message import Message, start_data
+from riverdelta.broker.queue import request_owner
+from riverdelta.broker.scripts import PushLimits
+from riverdelta.broker.settings import Settings
+from riverdelta.core.codecs import SOURCES, default_mode
+from riverdelta.core.errors import RiverdeltaError
+from riverdelta.core.ids import check_id
+from riverdelta.core.tracker import MISMATCH_RULES, MODES, Mode, OnMismatch
+
+_CARE_S: Final = 1.0
+"""Each second: the heartbeat, and a check of every message that is not done."""
+
+_log = logging.getLogger("riverdelta.producer")
+
+
+class Producer:
+    """
+    Opens messages and pushes their raw chunks. One per process; share it between tasks.
+
+    Use as an async context manager::
+
+        async with Producer.from_url("redis://localhost:6379") as producer:
+            async with producer.message("chat-1", source="openai-chat") as message:
+                async for chunk in openai_stream:
+                    await message.push(chunk)
+
+    Args:
+        settings: Unset: from ``RIVERDELTA_*``.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.client = Client(settings or Settings())
+        self.id = self.new_token()
+        self.limits = PushLimits(
+            self.client.settings.max_backlog_chunks, self.client.settings.max_backlog_bytes
+        )
+        self._live: dict[tuple[str, str], Message] = {}
+        self._requested: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._caretaker: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Any) -> Self:  # noqa: ANN401  # checked by Settings
+        """
+        Make a producer for the Redis at *url*; *settings* as in `Settings`.
+
+        Raises:
+            SettingsError: The URL cannot be used.
+        """
+        return cls(Settings(redis_url=url, **settings))
+
+    async def __aenter__(self) -> Self:
+        """
+        Connect.
+
+        Raises:
+            BrokerUnavailable: No server there.
+            ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+        """
+        await self.client.__aenter__()
+        await self._beat(first=True)
+        self._caretaker = asyncio.create_task(self._care(), name="riverdelta-producer")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close. Messages that are still open fail with ``producer_lost`` after the lease."""
+        if self._caretaker is not None:
+            self._caretaker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._caretaker
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        with contextlib.suppress(RiverdeltaError):
+            await self._leave()
+        await self.client.aclose()
+
+    def message(  # noqa: PLR0913  # the options of a message, each named at the call
+        self,
+        chat_id: str,
+        *,
+        source: str,
+        message_id: str | None = None,
+        mode: Mode | None = None,
+        on_mismatch: OnMismatch = "emit",
+        metadata: Mapping[str, Any] | None = None,
+        conversation: str | None = None,
+        user: str | None = None,
+        operation_name: str | None = None,
+        service_name: str | None = None,
+    ) -> Message:
+        """
+        Prepare a message; ``async with`` opens it.
+
+        Args:
+            chat_id: Any id; a new one makes a new chat.
+            source: How raw chunks are spelled; one of `riverdelta.SOURCES`.
+            message_id: An idempotency key: opening one that exists raises `MessageExists`. Unset:
+                random.
+            mode: Whether texts are increments (``append``) or all so far (``snapshot``). Unset: as
+                the source means it.
+            on_mismatch: See `ChunkTracker`.
+            metadata: Any JSON object; readers get it with ``message.started``.
+            conversation, user, operation_name, service_name: Kept beside the metadata.
+
+        Raises:
+            InvalidIdError: (a ``ValueError``) an id with other characters.
+            ValueError: Unknown source, mode or mismatch rule.
+        """
+        check_id("chat_id", chat_id)
+        for name, value in (("message_id", message_id), ("user", user)):
+            if value is not None:
+                check_id(name, value)
+        _check_choice("source", source, SOURCES)
+        _check_choice("mode", mode or "append", MODES)
+        _check_choice("on_mismatch", on_mismatch, MISMATCH_RULES)
+        about = {
+            "conversation": conversation,
+            "user": user,
+            "operation_name": operation_name,
+            "service_name": service_name,
+        }
+        start = start_data(
+            source=source,
+            producer=self.id,
+            mode=mode or default_mode(source),
+            on_mismatch=on_mismatch,
+            metadata=dict(metadata or {}) | {k: v for k, v in about.items() if v is not None},
+        )
+        return Message(self, chat_id, message_id or f"m-{secrets.token_hex(8)}", start)
+
+    # -- what messages call ----------------------------------------------------------------------
+
+    def new_token(self) -> str:
+        """Return a random id; nobody else has it."""
+        return secrets.token_hex(8)
+
+    async def register(self, message: Message) -> None:
+        """List a message under this producer, before it is opened."""
+        keys = self.client.keys
+        member = f"{message.chat_id} {message.id}"
+        await self.client.queue.execute("SADD", keys.producer_messages(self.id), member)
+        self._live[message.chat_id, message.id] = message
+
+    async def forget(self, message: Message) -> None:
+        """Strike a message off: it was not opened, or is done."""
+        self._live.pop((message.chat_id, message.id), None)
+        keys = self.client.keys
+        member = f"{message.chat_id} {message.id}"
+        await self.client.queue.execute("SREM", keys.producer_messages(self.id), member)
+
+    def request_owner_soon(self, chat_id: str, term: int) -> None:
+        """Enqueue an attach job for a chat that nobody has, once per term; push does not wait for it."""
+        if self._requested.get(chat_id) == term:
+            return
+        self._requested[chat_id] = term
+        task = asyncio.create_task(self._request_owner(chat_id, term), name="riverdelta-enqueue")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def request_owner(self, chat_id: str, term: int) -> None:
+        """Enqueue an attach job, unless that very job is under way."""
+        await request_owner(self.client, chat_id, term=term)
+
+    async def _request_owner(self, chat_id: str, term: int) -> None:
+        try:
+            await self.request_owner(chat_id, term)
+        except RiverdeltaError as error:
+            _log.warning("chat %s has no worker yet, asking again: %s", chat_id, error)
+
+    # -- once a second ---------------------------------------------------------------------------
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(_CARE_S)
+            try:
+                await self._beat(first=False)
+                await asyncio.gather(*(self._check(message) for message in list(self._live.values())))
+            except RiverdeltaError as error:
+                _log.warning("producer %s cannot reach Redis: %s", self.id, error)
+
+    async def _beat(self, *, first: bool) -> None:
+        keys = self.client.keys
+        counter = await scripts.beat(self.client.queue, keys.producers, self.id, first=first)
+        if counter is None:
+            # Declared dead (this process stood still): its messages were failed. List it again for
+            # those to come; the checks will find out about the others.
+            _log.warning("producer %s stood still and was declared dead", self.id)
+            await scripts.beat(self.client.queue, keys.producers, self.id, first=True)
+
+    async def _check(self, message: Message) -> None:
+        reply = await message.check()
+        if reply.status != "open":
+            await self.forget(message)
+
+    async def _leave(self) -> None:
+        """Strike this producer off, unless messages are open: then the lease ends them."""
+        for message in list(self._live.values()):
+            if message.is_ended:
+                await self.forget(message)
+        if not self._live:
+            await self.client.queue.execute("HDEL", self.client.keys.producers, self.id)
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        message = f"{name} {value!r} is unknown: use one of {', '.join(allowed)}"
+        raise ValueError(message)

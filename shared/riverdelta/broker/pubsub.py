@@ -1,0 +1,181 @@
+"""One connection for sharded pub/sub: subscribes, notices silence, reconnects and subscribes again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from redis.asyncio.connection import Connection
+from redis.exceptions import RedisError, ResponseError
+
+from riverdelta.broker.connection import Endpoint
+from riverdelta.core.errors import BrokerUnavailable
+
+_PING_S: Final = 1.0
+_SILENCE_S: Final = 3.0
+"""No byte for three pings: the server is frozen or the network gone; TCP would not say for minutes."""
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+_log = logging.getLogger("riverdelta.pubsub")
+
+
+class ShardedPubSub:
+    """
+    Subscribes to shard channels over one connection of its own.
+
+    Args:
+        on_message: Called with channel and payload of each message, in order, on the loop. It must
+            not block.
+        on_gap: Called after a reconnect, when every channel is subscribed again: messages may have
+            been missed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        command_timeout_s: float,
+        *,
+        on_message: Callable[[str, bytes], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        self._endpoint = Endpoint(url, command_timeout_s)
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._wanted: dict[str, asyncio.Future[None]] = {}
+        self._leaving: Counter[str] = Counter()
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._heard_at = 0.0
+        self._unconfirmed_after_gap: set[str] | None = None
+        self.run_id: str | None = None
+
+    async def start(self) -> None:
+        """
+        Connect and begin to listen.
+
+        Raises:
+            BrokerUnavailable: No server there.
+        """
+        connection, self.run_id = await self._endpoint.connect()
+        self._task = asyncio.create_task(self._run(connection), name="riverdelta-pubsub")
+
+    async def aclose(self) -> None:
+        """Stop listening and close."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        for future in self._wanted.values():
+            future.cancel()
+
+    async def subscribe(self, channel: str) -> None:
+        """
+        Subscribe, and return when the server has confirmed it (after a reconnect, if need be).
+
+        Raises:
+            BrokerUnavailable: No confirmation within the command timeout; the wish is withdrawn.
+        """
+        future = self._wanted.get(channel)
+        if future is None:
+            future = self._wanted[channel] = asyncio.get_running_loop().create_future()
+            await self._send("SSUBSCRIBE", [channel])
+        try:
+            async with asyncio.timeout(self._endpoint.command_timeout_s):
+                await asyncio.shield(future)
+        except TimeoutError:
+            await self.unsubscribe(channel)
+            raise self._endpoint.unavailable("no answer to SSUBSCRIBE") from None
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Leave a channel; unknown ones are fine."""
+        future = self._wanted.pop(channel, None)
+        if future is not None:
+            future.cancel()
+            self._leaving[channel] += 1
+            await self._send("SUNSUBSCRIBE", [channel])
+
+    async def _send(self, command: str, channels: Iterable[str]) -> None:
+        if self._connection is None:
+            return  # the next connection subscribes to all that is wanted
+        with contextlib.suppress(RedisError, OSError):  # _run sees the same failure, and reconnects
+            await self._connection.send_command(command, *channels, check_health=False)
+
+    async def _run(self, connection: Connection) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._serve(connection)
+            except (RedisError, OSError, TimeoutError) as error:
+                _log.warning("pub/sub connection to %s lost: %s", self._endpoint, error)
+            while True:
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                try:
+                    connection, self.run_id = await self._endpoint.connect()
+                except BrokerUnavailable:
+                    failures += 1
+                else:
+                    failures = 0
+                    break
+
+    async def _serve(self, connection: Connection) -> None:
+        """Subscribe to all that is wanted, and hand messages on until the connection fails."""
+        loop = asyncio.get_running_loop()
+        self._leaving.clear()
+        self._heard_at = loop.time()
+        # Only now may `subscribe` write on it: what is wanted already is sent right here.
+        self._connection = connection
+        pinger = asyncio.create_task(self._ping(connection), name="riverdelta-pubsub-ping")
+        try:
+            if self._wanted:
+                self._unconfirmed_after_gap = set(self._wanted)
+                await connection.send_command("SSUBSCRIBE", *self._wanted, check_health=False)
+            else:
+                self._on_gap()
+            while True:
+                reply = await connection.read_response(disable_decoding=True)
+                self._heard_at = loop.time()
+                self._take(reply)
+        finally:
+            self._connection = self.run_id = None
+            pinger.cancel()
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await connection.disconnect(nowait=True)
+
+    def _take(self, reply: object) -> None:
+        if not isinstance(reply, list):
+            return  # PONG before the first subscription
+        kind, channel = reply[0], reply[1].decode()
+        if kind == b"smessage":
+            self._on_message(channel, reply[2])
+        elif kind == b"ssubscribe":
+            future = self._wanted.get(channel)
+            if future is not None and not future.done():
+                future.set_result(None)
+            if self._unconfirmed_after_gap is not None:
+                self._unconfirmed_after_gap.discard(channel)
+                if not self._unconfirmed_after_gap:
+                    self._unconfirmed_after_gap = None
+                    self._on_gap()
+        elif kind == b"sunsubscribe":
+            if self._leaving[channel] > 0:
+                self._leaving[channel] -= 1
+            elif channel in self._wanted:
+                # A demoted primary, or a slot that moved, ends subscriptions on its own.
+                message = f"server ended the subscription to {channel}"
+                raise ResponseError(message)
+
+    async def _ping(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(RedisError, OSError):
+            while True:
+                await asyncio.sleep(_PING_S)
+                if loop.time() - self._heard_at > _SILENCE_S:
+                    break
+                await connection.send_command("PING", check_health=False)
+        # Ends the read in _serve, which reconnects.
+        await connection.disconnect(nowait=True)

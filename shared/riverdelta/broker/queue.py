@@ -1,0 +1,49 @@
+"""Asking for an owner: attach jobs in arq's own format, so that producers need no arq."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import orjson
+
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+
+ATTACH_JOB: Final = "attach_chat"
+"""Name of the arq function that attaches a chat to the process that picks the job."""
+
+JOB_LIFE_MS: Final = 24 * 3600 * 1000
+"""arq drops a job's definition after this; a chat that waits longer is enqueued again by a reaper."""
+
+SCORE_PAST_MS: Final = 24 * 3600 * 1000
+"""Jobs are due this long ago: arq compares scores with the worker's clock, and clocks differ."""
+
+
+def attach_job(chat_id: str, term: int, attempt: int, now_ms: int) -> scripts.AttachJob:
+    """
+    Spell the job that attaches *chat_id*, last owned at *term*.
+
+    The id names term and attempt: a job that arq holds back (a worker killed between pick and start
+    blocks its id for minutes) never blocks the next attempt.
+    """
+    body = {"t": None, "f": ATTACH_JOB, "a": [chat_id, term], "k": {}, "et": now_ms}
+    return scripts.AttachJob(
+        job_id=f"attach:{chat_id}:{term}:{attempt}",
+        score_ms=now_ms - SCORE_PAST_MS,
+        life_ms=JOB_LIFE_MS,
+        body=orjson.dumps(body),
+    )
+
+
+async def request_owner(client: Client, chat_id: str, *, term: int, attempt: int = 0) -> bool:
+    """
+    List *chat_id* as waiting, and enqueue an attach job; False: that very job is under way.
+
+    Raises:
+        BrokerUnavailable: The queue's Redis did not answer; ask again.
+    """
+    job = attach_job(chat_id, term, attempt, time.time_ns() // 1_000_000)
+    return await scripts.enqueue(
+        client.queue, client.keys, chat_id=chat_id, attempt=attempt, job=job
+    )

@@ -1,0 +1,285 @@
+"""The Lua scripts, one typed function each. What each does is said at the top of its ``lua/`` file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from riverdelta.broker.connection import Arg, Executor
+from riverdelta.broker.keys import ChatKeys, Keys
+from riverdelta.core.events import FORMAT
+
+WAKE_PAYLOAD_BYTES: Final = 16 * 1024
+"""Entries up to this size travel in the wake; larger ones would only be copied once more."""
+
+
+class Script:
+    """One script, called by its hash; sent in full when the server does not have it (a restart)."""
+
+    def __init__(self, name: str) -> None:
+        source = resources.files("riverdelta.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> Any:  # noqa: ANN401  # each function below gives it its type
+        """Run the script; repeating it is safe, so the second way is too."""
+        try:
+            return await executor.execute("EVALSHA", self._sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await executor.execute("EVAL", self._source, len(keys), *keys, *args)
+
+
+_push = Script("push")
+_check = Script("check")
+_claim = Script("claim")
+_commit = Script("commit")
+_release = Script("release")
+_hand_over = Script("hand_over")
+_persist = Script("persist")
+_snapshot = Script("snapshot")
+_stop = Script("stop")
+_enqueue = Script("enqueue")
+_beat = Script("beat")
+_bury = Script("bury")
+_strike = Script("strike")
+
+
+class PushReply(NamedTuple):
+    """
+    What `push` and `check` answer.
+
+    Attributes:
+        status: push: stored, repeat, hole, exists, unknown, ended, stopped, full.
+            check: open, completed, failed, stopped, unknown.
+        last: Number of the last entry stored for this producer and message.
+        pushed, processed: Entries of the chat so far, and how many of them workers are done with.
+        owner: Worker id; "" when nobody has the chat.
+        term: Fencing number of the last owner.
+        stop: "" or the reason a reader gave for stopping the message.
+    """
+
+    status: str
+    last: int
+    pushed: int
+    processed: int
+    owner: str
+    term: int
+    stop: str
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> PushReply:
+        """Read a script's reply."""
+        status, last, pushed, processed, owner, term, stop = reply
+        return cls(status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode())
+
+
+class NewEntry(NamedTuple):
+    """An entry to push; see `riverdelta.core.state.Entry`."""
+
+    type: str
+    at_ms: int
+    data: bytes
+
+
+class PushLimits(NamedTuple):
+    """Unread entries and bytes of a chat at which a push of raw chunks is refused."""
+
+    chunks: int
+    bytes: int
+
+
+async def push(  # noqa: PLR0913  # the script's own arguments
+    executor: Executor,
+    keys: ChatKeys,
+    *,
+    producer: str,
+    message_id: str,
+    number: int,
+    entries: Sequence[NewEntry],
+    limits: PushLimits,
+    opener: str = "",
+) -> PushReply:
+    """Store *entries*, the first of them number *number* of the message. See ``push.lua``."""
+    flat: list[Arg] = []
+    for entry in entries:
+        flat += entry
+    reply = await _push(
+        executor,
+        (
+            keys.head,
+            keys.chunks,
+            keys.producers,
+            keys.message(message_id),
+            keys.wake,
+            keys.deltas,
+            keys.dead,
+        ),
+        (
+            f"{producer}:{message_id}",
+            number,
+            message_id,
+            opener,
+            limits.chunks,
+            limits.bytes,
+            WAKE_PAYLOAD_BYTES,
+            FORMAT,
+            *flat,
+        ),
+    )
+    return PushReply.of(reply)
+
+
+async def check(
+    executor: Executor, keys: ChatKeys, *, producer: str, message_id: str
+) -> PushReply:
+    """Ask how a message stands, and wake its owner if anything is unread. See ``check.lua``."""
+    reply = await _check(
+        executor,
+        (keys.head, keys.producers, keys.message(message_id), keys.wake),
+        (f"{producer}:{message_id}",),
+    )
+    return PushReply.of(reply)
+
+
+class Claimed(NamedTuple):
+    """The caller owns the chat at *term*; *claims* counts the claims since the last commit."""
+
+    term: int
+    claims: int
+
+
+async def claim(  # noqa: PLR0913  # the script's own arguments
+    executor: Executor,
+    keys: ChatKeys,
+    *,
+    worker_id: str,
+    term_seen: int,
+    new_epoch: str,
+    least_seq: int = 0,
+    force_epoch: bool = False,
+    trim: bool = True,
+) -> Claimed | None:
+    """Become the owner of a chat; None: somebody else did, or it is gone. See ``claim.lua``."""
+    reply = await _claim(
+        executor,
+        (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead),
+        (worker_id, term_seen, new_epoch, least_seq, int(force_epoch), int(trim)),
+    )
+    return Claimed(int(reply[1]), int(reply[2])) if reply[0] == b"claimed" else None
+
+
+class Refused(NamedTuple):
+    """A fenced or outdated caller: what the head says instead."""
+
+    term: int
+    version: int
+    owner: str
+
+
+async def commit(executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> int | Refused:
+    """Write a batch; returns the new version. `broker.state` builds the arguments. See ``commit.lua``."""
+    reply = await _commit(executor, keys, args)
+    if reply[0] == b"committed":
+        return int(reply[1])
+    return Refused(int(reply[1] or 0), int(reply[2]), reply[3].decode())
+
+
+async def release(  # noqa: PLR0913  # the script's own arguments
+    executor: Executor,
+    keys: ChatKeys,
+    others: Sequence[str],
+    *,
+    term: int,
+    retention_ms: int,
+    trim: bool,
+) -> str:
+    """Give an idle chat up: ``released``, ``busy`` or ``refused``. See ``release.lua``."""
+    every = (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, *others)
+    reply = await _release(executor, every, (term, retention_ms, int(trim)))
+    return str(reply[0].decode())
+
+
+async def hand_over(executor: Executor, keys: ChatKeys, *, term: int) -> bool:
+    """Give a chat up although there is more to do; False: it was not ours. See ``hand_over.lua``."""
+    reply = await _hand_over(executor, (keys.head,), (term,))
+    return bool(reply[0] == b"released")
+
+
+async def persist(executor: Executor, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:
+    """Take the expiry off *others*; False: the chat is not ours. See ``persist.lua``."""
+    reply = await _persist(executor, (keys.head, *others), (term,))
+    return bool(reply[0] == b"persisted")
+
+
+async def snapshot(
+    executor: Executor, keys: ChatKeys, others: Sequence[str]
+) -> list[dict[str, bytes]]:
+    """Read the head and *others* as of one seq, a dict each, in order. See ``snapshot.lua``."""
+    reply = await _snapshot(executor, (keys.head, *others), ())
+    return [as_hash(flat) for flat in reply]
+
+
+async def stop(executor: Executor, keys: ChatKeys, *, message_id: str, reason: str) -> str:
+    """Ask a message's producer to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
+    reply = await _stop(executor, (keys.message(message_id),), (reason,))
+    return str(reply[0].decode())
+
+
+class AttachJob(NamedTuple):
+    """An arq job, spelled: *body* is what arq's own enqueue would store under *job_id*."""
+
+    job_id: str
+    score_ms: int
+    life_ms: int
+    body: bytes
+
+
+async def enqueue(
+    executor: Executor, keys: Keys, *, chat_id: str, attempt: int, job: AttachJob
+) -> bool:
+    """List a chat as waiting and enqueue *job*; False: that job is there. See ``enqueue.lua``."""
+    reply = await _enqueue(
+        executor,
+        (
+            keys.waiting,
+            keys.queue,
+            f"arq:job:{job.job_id}",
+            f"arq:result:{job.job_id}",
+            f"arq:in-progress:{job.job_id}",
+        ),
+        (chat_id, attempt, job.job_id, job.score_ms, job.life_ms, job.body),
+    )
+    return bool(reply[0] == b"enqueued")
+
+
+async def beat(executor: Executor, members_key: str, member: str, *, first: bool) -> int | None:
+    """Raise a heartbeat counter, and return it; None: declared dead. See ``beat.lua``."""
+    reply = await _beat(executor, (members_key,), (member, int(first)))
+    return int(reply[1]) if reply[0] == b"alive" else None
+
+
+async def bury(executor: Executor, keys: Keys, *, worker_id: str, counter: int) -> list[str] | None:
+    """Strike a dead worker off; its chats, or None if it lives. See ``bury.lua``."""
+    reply = await _bury(
+        executor, (keys.workers, keys.worker_chats(worker_id), keys.waiting), (worker_id, counter)
+    )
+    return [chat.decode() for chat in reply[1]] if reply[0] == b"buried" else None
+
+
+async def strike(executor: Executor, keys: Keys, *, producer_id: str, counter: int) -> bool:
+    """Strike a dead producer off; False: it lives, or somebody else did. See ``strike.lua``."""
+    reply = await _strike(
+        executor,
+        (keys.producers, keys.producer_messages(producer_id)),
+        (producer_id, counter),
+    )
+    return bool(reply[0] == b"struck")
+
+
+def as_hash(flat: Sequence[bytes]) -> dict[str, bytes]:
+    """Turn an HGETALL reply into a dict."""
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}

@@ -1,0 +1,85 @@
+"""Settings, from ``RIVERDELTA_*`` environment variables or arguments."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Settings(BaseSettings):
+    """
+    What producers, workers and readers agree on. Every name is also an environment variable.
+
+    Example: ``redis_url`` is ``RIVERDELTA_REDIS_URL``. Units stand in the names.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RIVERDELTA_", frozen=True)
+
+    redis_url: str = Field(
+        default="redis://localhost:6379",
+        description="Where the chats are: redis://, rediss:// or unix://.",
+    )
+    queue_url: str | None = Field(
+        default=None, description="Where arq's queue is. Unset: the same server as redis_url."
+    )
+    key_prefix: str = Field(
+        default="rd",
+        pattern=r"^[A-Za-z0-9._:-]{1,64}$",
+        description="First part of every key; two deployments with different ones share a server.",
+    )
+    command_timeout_s: float = Field(
+        default=5.0, gt=0, description="A server silent for this long counts as gone."
+    )
+
+    max_chunk_bytes: int = Field(default=MIB, gt=0, description="Largest raw chunk push accepts.")
+    max_backlog_chunks: int = Field(
+        default=10_000, gt=0, description="Unread chunks in a chat at which push waits."
+    )
+    max_backlog_bytes: int = Field(
+        default=16 * MIB, gt=0, description="Unread bytes in a chat at which push waits."
+    )
+    push_wait_s: float = Field(
+        default=30.0, ge=0, description="How long push waits for room, or for Redis, before it raises."
+    )
+    producer_lease_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="A producer silent for this long is dead; its messages fail with producer_lost.",
+    )
+
+    retention_s: float = Field(
+        default=86_400.0, gt=0, description="A chat's keys expire this long after its last activity."
+    )
+    log_max_events: int = Field(
+        default=10_000, gt=0, description="Events a chat's log keeps; older positions get a snapshot."
+    )
+    log_max_bytes: int = Field(default=16 * MIB, gt=0, description="Bytes a chat's log keeps.")
+    retain_raw: bool = Field(
+        default=False, description="Keep raw chunks after they were processed (debugging)."
+    )
+
+    max_chats: int = Field(
+        default=2_000, gt=0, description="Chats one worker process holds; a full one takes no more."
+    )
+    batch_chunks: int = Field(
+        default=64, gt=0, description="Entries of one chat that a worker folds into one commit."
+    )
+    rollup_ms: int = Field(
+        default=0,
+        ge=0,
+        description="Wait this long before reading on, so that more deltas merge. 0: never wait.",
+    )
+    lease_s: float = Field(
+        default=2.0, gt=0, description="A worker whose heartbeat stood still for this long is dead."
+    )
+    idle_release_s: float = Field(
+        default=10.0, ge=0, description="A worker gives a chat up when nothing was open for this long."
+    )
+
+    @property
+    def effective_queue_url(self) -> str:
+        """Where arq's queue is."""
+        return self.queue_url or self.redis_url

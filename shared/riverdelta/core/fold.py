@@ -1,0 +1,460 @@
+"""
+The fold: raw entries in, events and state changes out. Nothing else decides anything.
+
+`ChatFold.apply` moves a `ChatState` over a batch of entries and says what to write: numbered events,
+the messages and chunks that changed, dead letters, and old messages whose keys may go. It is
+deterministic and does not depend on how the entries were batched, except that neighbouring deltas of
+one chunk inside a batch become one event.
+
+After an exception the state is half moved: throw it away and load it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.pieces import (
+    ChunkEnd,
+    ChunkStart,
+    Piece,
+    Rejected,
+    StepEnd,
+    StepFail,
+    StepStart,
+    Text,
+    Usage,
+)
+from riverdelta.core.events import (
+    Annotated,
+    ChunkCompleted,
+    ChunkDelta,
+    ChunkReset,
+    ChunkStarted,
+    EventType,
+    Failure,
+    MessageCompleted,
+    MessageStarted,
+    MessageStopped,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    UsageData,
+    encode_event,
+)
+from riverdelta.core.state import ChatState, ChunkState, Entry, MessageState, Recent
+from riverdelta.core.tracker import TextTrack
+
+RECENT_MESSAGES: Final = 50
+"""Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
+
+
+class DeadLetter(NamedTuple):
+    """An entry that could not be used, and why."""
+
+    entry: Entry
+    code: str
+    detail: str
+
+
+@dataclass(slots=True)
+class ChunkChange:
+    """What happened to a chunk in a batch: *text* is what was added (after the reset, if any)."""
+
+    chunk: ChunkState
+    fresh: bool = False
+    reset: bool = False
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch asks to be written, in one atomic step."""
+
+    first_seq: int
+    events: list[bytes] = field(default_factory=list)
+    messages: dict[str, MessageState] = field(default_factory=dict)
+    chunks: dict[str, ChunkChange] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
+    dropped: dict[str, Recent] = field(default_factory=dict)
+
+
+class ChatFold:
+    """
+    Moves one chat on.
+
+    Args:
+        state: The chat; owned by the fold from here on.
+    """
+
+    def __init__(self, state: ChatState) -> None:
+        self.state = state
+        self._changes = Changes(first_seq=state.seq + 1)
+        self._now_ms = 0
+        self._delta_message = ""
+        self._delta_chunk: ChunkState | None = None
+        self._delta_offset = 0
+        self._delta_texts: list[str] = []
+
+    def apply(self, entries: Iterable[Entry], now_ms: int) -> Changes:
+        """
+        Fold *entries*, in stream order, into the state.
+
+        Args:
+            entries: They follow ``state.processed`` without a hole.
+            now_ms: Unix time in milliseconds for the events' ``ts``.
+        """
+        self._begin(now_ms)
+        for entry in entries:
+            self._take(entry)
+            message = self.state.messages.get(entry.message)
+            if entry.type == "chunk" and message is not None:
+                self._raw_chunk(message, entry)
+            else:
+                self._control(message, entry)
+        return self._end()
+
+    def reject(self, entry: Entry, code: str, detail: str, now_ms: int) -> Changes:
+        """Pass over *entry* without folding it: it broke the fold, or killed its workers."""
+        self._begin(now_ms)
+        self._take(entry)
+        self._reject(self.state.messages.get(entry.message), entry, code, detail)
+        return self._end()
+
+    def _begin(self, now_ms: int) -> None:
+        self._changes = Changes(first_seq=self.state.seq + 1)
+        self._now_ms = now_ms
+
+    def _end(self) -> Changes:
+        self._flush_delta()
+        return self._changes
+
+    def _take(self, entry: Entry) -> None:
+        self.state.processed = entry.number
+        self.state.processed_bytes += len(entry.data)
+
+    # -- entries ---------------------------------------------------------------------------------
+
+    def _raw_chunk(self, message: MessageState, entry: Entry) -> None:
+        self._changes.messages[message.id] = message
+        message.raw_chunks += 1
+        message.raw_bytes += len(entry.data)
+        message.last_at_ms = entry.at_ms
+        for piece in message.codec.decode(entry.data):
+            if type(piece) is Text:
+                self._text(message, piece)
+            else:
+                self._piece(message, piece, entry)
+
+    def _control(self, message: MessageState | None, entry: Entry) -> None:
+        if entry.type == "start":
+            if entry.message not in self.state.recent:
+                self._start(entry)
+            return
+        if message is None:
+            # Ended while this entry was under way (the first end in stream order wins): not an error.
+            if entry.message not in self.state.recent:
+                self._reject(None, entry, "unknown_message", "no open message has this id")
+            return
+        handler = _CONTROLS.get(entry.type)
+        if handler is None:
+            self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
+            return
+        self._changes.messages[message.id] = message
+        message.last_at_ms = entry.at_ms
+        handler(self, message, entry)
+
+    def _start(self, entry: Entry) -> None:
+        options = orjson.loads(entry.data)
+        message = MessageState(
+            id=entry.message,
+            source=options["source"],
+            codec=make_codec(options["source"]),
+            producer=options["producer"],
+            mode=options["mode"],
+            on_mismatch=options["on_mismatch"],
+            metadata=options["metadata"],
+        )
+        self.state.messages[message.id] = message
+        self.state.recent[message.id] = Recent(0, message.producer)
+        self._changes.messages[message.id] = message
+        self._drop_old()
+        started = MessageStarted(
+            role=message.role, source=message.source, metadata=message.metadata
+        )
+        self._emit("message.started", message.id, None, started)
+
+    def _drop_old(self) -> None:
+        surplus = len(self.state.recent) - RECENT_MESSAGES
+        if surplus <= 0:
+            return
+        ended = [mid for mid in self.state.recent if mid not in self.state.messages]
+        for mid in ended[:surplus]:
+            self._changes.dropped[mid] = self.state.recent.pop(mid)
+
+    def _tool_result(self, message: MessageState, entry: Entry) -> None:
+        result = orjson.loads(entry.data)
+        call_id, content = result["tool_call_id"], result["content"]
+        is_text = isinstance(content, str)
+        text = content if is_text else orjson.dumps(content).decode()
+        start = ChunkStart(
+            key="tool_result",
+            kind="tool_result",
+            format="text" if is_text else "json",
+            tool_name=message.tool_names.get(call_id),
+            tool_call_id=call_id,
+            mode="append",
+        )
+        self._chunk_start(message, start)
+        self._text(message, Text(start.key, text))
+        self._chunk_end(message, start.key)
+
+    def _annotate(self, message: MessageState, entry: Entry) -> None:
+        note = orjson.loads(entry.data)
+        annotation = Annotated(name=note["name"], data=note["data"])
+        message.annotations.append(annotation)
+        self._emit("message.annotated", message.id, None, annotation)
+
+    # -- pieces ----------------------------------------------------------------------------------
+
+    def _text(self, message: MessageState, piece: Text) -> None:
+        chunk = message.open_chunks[piece.key]
+        offset = len(chunk.track.complete)
+        delta = chunk.track.add(piece.text)
+        if not delta.text:
+            return
+        change = self._change(chunk)
+        if delta.reset:
+            change.reset, offset = True, 0
+            change.texts.clear()
+            self._emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
+        change.texts.append(delta.text)
+        if message.ttft_ms is None:
+            message.ttft_ms = message.last_at_ms
+        if self._delta_chunk is not chunk:
+            self._flush_delta()
+            self._delta_message, self._delta_chunk, self._delta_offset = message.id, chunk, offset
+        self._delta_texts.append(delta.text)
+
+    def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
+        match piece:
+            case ChunkStart():
+                self._chunk_start(message, piece)
+            case ChunkEnd(key):
+                self._chunk_end(message, key)
+            case StepStart(model):
+                self._step_start(message, model)
+            case StepEnd():
+                self._step_end(message, piece)
+            case StepFail(code, detail):
+                self._step_fail(message, Failure(code=code, detail=detail))
+            case Rejected(code, detail):
+                self._reject(message, entry, code, detail)
+            case Text():
+                self._text(message, piece)
+
+    def _step_start(self, message: MessageState, model: str | None) -> None:
+        if message.step_open:
+            self._step_end(message, StepEnd(None, None, None))
+        message.step += 1
+        message.step_open = True
+        message.failure = None
+        self._emit("step.started", message.id, None, StepStarted(step=message.step, model=model))
+
+    def _step_end(self, message: MessageState, end: StepEnd) -> None:
+        for key in list(message.open_chunks):
+            self._chunk_end(message, key)
+        usage = None if end.usage is None else _usage_data(end.usage)
+        message.usage = _add_usage(message.usage, usage)
+        message.step_open = False
+        message.finish_reason = end.finish_reason
+        completed = StepCompleted(
+            step=message.step,
+            finish_reason=end.finish_reason,
+            raw_finish_reason=end.raw_finish_reason,
+            usage=usage,
+        )
+        self._emit("step.completed", message.id, None, completed)
+
+    def _step_fail(self, message: MessageState, failure: Failure) -> None:
+        self._fail_chunks(message, failure)
+        if not message.step_open:
+            message.step += 1  # the provider refused before it began: the step is its failure
+        message.step_open = False
+        message.failure = failure
+        failed = StepFailed(step=message.step, **failure)
+        self._emit("step.failed", message.id, None, failed)
+
+    def _chunk_start(self, message: MessageState, start: ChunkStart) -> None:
+        index = message.chunk_count
+        chunk = ChunkState(
+            id=f"{message.id}.{index}",
+            index=index,
+            kind=start.kind,
+            format=start.format,
+            tool_name=start.tool_name,
+            tool_call_id=start.tool_call_id,
+            processor=start.processor,
+            track=TextTrack(start.mode or message.mode, message.on_mismatch),
+        )
+        message.chunk_count += 1
+        message.open_chunks[start.key] = chunk
+        if start.tool_call_id and start.tool_name:
+            message.tool_names[start.tool_call_id] = start.tool_name
+        self.state.recent[message.id] = Recent(message.chunk_count, message.producer)
+        self._change(chunk).fresh = True
+        started = ChunkStarted(
+            kind=chunk.kind,
+            format=chunk.format,
+            index=index,
+            tool_name=chunk.tool_name,
+            tool_call_id=chunk.tool_call_id,
+        )
+        self._emit("chunk.started", message.id, chunk.id, started)
+
+    def _chunk_end(self, message: MessageState, key: str) -> None:
+        chunk = message.open_chunks.pop(key)
+        chunk.status = "completed"
+        self._change(chunk)
+        completed = ChunkCompleted(length=len(chunk.track.complete))
+        self._emit("chunk.completed", message.id, chunk.id, completed)
+
+    def _fail_chunks(self, message: MessageState, failure: Failure) -> None:
+        for chunk in message.open_chunks.values():
+            chunk.status = "failed"
+            self._change(chunk)
+            self._emit("chunk.failed", message.id, chunk.id, failure)
+        message.open_chunks.clear()
+
+    # -- the three ends of a message -------------------------------------------------------------
+
+    def _complete(self, message: MessageState, entry: Entry) -> None:
+        for piece in message.codec.finish():
+            self._piece(message, piece, entry)
+        if message.step_open:
+            self._step_end(message, StepEnd(None, None, None))
+        if message.failure is not None:
+            detail = f"{message.failure['code']}: {message.failure['detail']}"
+            self._fail_with(message, Failure(code="source_error", detail=detail))
+            return
+        self._flush_delta()
+        completed = MessageCompleted(
+            finish_reason=message.finish_reason,
+            usage=message.usage,
+            timings={"ttft_ms": message.ttft_ms, "duration_ms": message.last_at_ms},
+            bytes=message.raw_bytes,
+            chunks=message.raw_chunks,
+        )
+        message.status = "completed"
+        self._close(message, "message.completed", completed)
+
+    def _fail(self, message: MessageState, entry: Entry) -> None:
+        failure = orjson.loads(entry.data)
+        self._fail_with(message, Failure(code=failure["code"], detail=failure["detail"]))
+
+    def _fail_with(self, message: MessageState, failure: Failure) -> None:
+        if message.step_open:
+            self._step_fail(message, failure)
+        self._fail_chunks(message, failure)
+        message.failure = failure
+        message.status = "failed"
+        self._close(message, "message.failed", failure)
+
+    def _stop(self, message: MessageState, entry: Entry) -> None:
+        message.stop_reason = orjson.loads(entry.data)["reason"]
+        if message.step_open:
+            self._step_end(message, StepEnd(None, None, None))
+        message.status = "stopped"
+        stopped = MessageStopped(reason=message.stop_reason or "stopped")
+        self._close(message, "message.stopped", stopped)
+
+    def _close(self, message: MessageState, type_: EventType, data: Any) -> None:  # noqa: ANN401  # as in encode_event
+        self._emit(type_, message.id, None, data)
+        del self.state.messages[message.id]
+
+    # -- writing down ----------------------------------------------------------------------------
+
+    def _change(self, chunk: ChunkState) -> ChunkChange:
+        change = self._changes.chunks.get(chunk.id)
+        if change is None:
+            change = self._changes.chunks[chunk.id] = ChunkChange(chunk)
+        return change
+
+    def _reject(
+        self, message: MessageState | None, entry: Entry, code: str, detail: str
+    ) -> None:
+        if message is not None:
+            message.rejected += 1
+            self._changes.messages[message.id] = message
+        self._changes.dead.append(DeadLetter(entry, code, detail))
+        self._emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
+
+    def _flush_delta(self) -> None:
+        if self._delta_chunk is None:
+            return
+        chunk, texts = self._delta_chunk, self._delta_texts
+        self._delta_chunk, self._delta_texts = None, []
+        delta = ChunkDelta(offset=self._delta_offset, text="".join(texts))
+        self._emit("chunk.delta", self._delta_message, chunk.id, delta)
+
+    def _emit(
+        self,
+        type_: EventType,
+        message_id: str,
+        chunk_id: str | None,
+        data: Any,  # noqa: ANN401  # one of the TypedDicts of events.py
+    ) -> None:
+        if self._delta_chunk is not None:
+            self._flush_delta()
+        state = self.state
+        state.seq += 1
+        event = encode_event(
+            seq=state.seq,
+            epoch=state.epoch,
+            chat=state.chat,
+            message=message_id,
+            chunk=chunk_id,
+            type_=type_,
+            ts_ms=self._now_ms,
+            data=data,
+        )
+        state.log.add(state.seq, len(event))
+        self._changes.events.append(event)
+
+
+def _usage_data(usage: Usage) -> UsageData:
+    return UsageData(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cached_tokens=usage.cached_tokens,
+        raw=dict(usage.raw),
+    )
+
+
+def _add_usage(total: UsageData | None, step: UsageData | None) -> UsageData | None:
+    """Sum over steps; the sum has no *raw*, because no provider said it."""
+    if step is None:
+        return total
+    before = total or UsageData(
+        input_tokens=0, output_tokens=0, reasoning_tokens=0, cached_tokens=0
+    )
+    return UsageData(
+        input_tokens=before["input_tokens"] + step["input_tokens"],
+        output_tokens=before["output_tokens"] + step["output_tokens"],
+        reasoning_tokens=before["reasoning_tokens"] + step["reasoning_tokens"],
+        cached_tokens=before["cached_tokens"] + step["cached_tokens"],
+    )
+
+
+_CONTROLS: Final[dict[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
+    "tool_result": ChatFold._tool_result,  # noqa: SLF001  # the table belongs to the class
+    "annotate": ChatFold._annotate,  # noqa: SLF001
+    "end": ChatFold._complete,  # noqa: SLF001
+    "fail": ChatFold._fail,  # noqa: SLF001
+    "stop": ChatFold._stop,  # noqa: SLF001
+}

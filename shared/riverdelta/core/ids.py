@@ -1,0 +1,27 @@
+"""Ids of chats, messages, users and producers."""
+
+from __future__ import annotations
+
+import re
+
+from riverdelta.core.errors import InvalidIdError
+
+_ALLOWED = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def check_id(name: str, value: str) -> str:
+    """
+    Return *value* if it may be an id; *name* says whose, for the error.
+
+    No braces and no spaces: ids stand inside the cluster hash tag of every key, and between spaces
+    in the wake payload.
+
+    Raises:
+        InvalidIdError: (a ``ValueError``) another character, empty, or over 128; a caller bug.
+    """
+    if not isinstance(value, str) or not _ALLOWED.fullmatch(value):
+        message = (
+            f"{name} {value!r} is not a valid id: use 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
+        )
+        raise InvalidIdError(message)
+    return value

@@ -1,0 +1,125 @@
+"""What a worker knows of a chat: the state that the fold moves on, and that Redis hashes keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mode
+from riverdelta.core.events import Annotated, ChunkStatus, Failure, MessageStatus, UsageData
+from riverdelta.core.tracker import OnMismatch, TextTrack
+
+EntryType = Literal["start", "chunk", "tool_result", "annotate", "end", "fail", "stop"]
+
+
+class Entry(NamedTuple):
+    """
+    One entry of a chat's raw stream.
+
+    Attributes:
+        number: Its place in the chat, from 1; the stream id is ``<number>-0``.
+        message: Message id.
+        type: `EntryType`; a str because a newer producer may send others.
+        at_ms: Milliseconds since the message was opened, on the producer's monotonic clock.
+        data: The raw chunk (type ``chunk``), else a JSON object.
+    """
+
+    number: int
+    message: str
+    type: str
+    at_ms: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """A chunk that is still open. Its text lives in *track*; *segment* is where Redis appends."""
+
+    id: str
+    index: int
+    kind: Kind
+    format: Format
+    tool_name: str | None
+    tool_call_id: str | None
+    processor: str | None
+    track: TextTrack
+    status: ChunkStatus = "open"
+    segment: int = 0
+    segment_length: int = 0
+
+
+@dataclass(slots=True)
+class MessageState:
+    """A message that is still open (or has just ended, in the batch that ended it)."""
+
+    id: str
+    source: str
+    codec: Codec
+    producer: str
+    role: str = "assistant"
+    mode: Mode = "append"
+    on_mismatch: OnMismatch = "emit"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    status: MessageStatus = "open"
+    step: int = -1
+    step_open: bool = False
+    chunk_count: int = 0
+    open_chunks: dict[str, ChunkState] = field(default_factory=dict)
+    """By the codec's key, in the order they started."""
+    tool_names: dict[str, str] = field(default_factory=dict)
+    finish_reason: FinishReason | None = None
+    usage: UsageData | None = None
+    failure: Failure | None = None
+    """Why the last step failed, while no later step has begun; at the end: why the message failed."""
+    stop_reason: str | None = None
+    annotations: list[Annotated] = field(default_factory=list)
+    raw_chunks: int = 0
+    raw_bytes: int = 0
+    rejected: int = 0
+    ttft_ms: int | None = None
+    last_at_ms: int = 0
+
+
+class Recent(NamedTuple):
+    """What the head remembers of a message: enough to name all of its keys."""
+
+    chunk_count: int
+    producer: str
+
+
+@dataclass(slots=True)
+class LogWindow:
+    """
+    Bounds the log's bytes without knowing each entry's size: it is kept in two halves.
+
+    When the newer half is over half of the bound, it becomes the older one and what was the older
+    one may go. So the log holds at most the bound, and at least half of it once it is full.
+    """
+
+    max_bytes: int
+    first_seq: int = 1
+    half_seq: int = 1
+    half_bytes: int = 0
+
+    def add(self, seq: int, size: int) -> None:
+        """Count an entry of *size* bytes with number *seq*; may move *first_seq* on."""
+        self.half_bytes += size
+        if self.half_bytes > self.max_bytes // 2:
+            self.first_seq, self.half_seq, self.half_bytes = self.half_seq, seq + 1, 0
+
+
+@dataclass(slots=True)
+class ChatState:
+    """A chat as its owner holds it in memory: a cache of what Redis has."""
+
+    chat: str
+    epoch: str
+    log: LogWindow
+    seq: int = 0
+    version: int = 0
+    processed: int = 0
+    processed_bytes: int = 0
+    messages: dict[str, MessageState] = field(default_factory=dict)
+    """Open messages only."""
+    recent: dict[str, Recent] = field(default_factory=dict)
+    """The last messages, open ones included, oldest first."""

@@ -1,0 +1,108 @@
+"""A chat as a reader sees it: the reduction of its events. A snapshot is the same thing, stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from riverdelta.core.events import (
+    END_TYPES,
+    Annotated,
+    Event,
+    Failure,
+    SnapshotChunk,
+    SnapshotMessage,
+)
+
+
+class ChatView:
+    """
+    Reduces a chat's events to its messages, in the shape of a snapshot.
+
+    For any contiguous run of events after a snapshot (or from seq 1), `messages` equals what a
+    snapshot at the last event's ``seq`` would carry. Unknown event types are passed over.
+    """
+
+    def __init__(self) -> None:
+        self._messages: dict[str, SnapshotMessage] = {}
+        self._chunks: dict[str, SnapshotChunk] = {}
+
+    @property
+    def messages(self) -> list[SnapshotMessage]:
+        """All messages seen so far, oldest first."""
+        return list(self._messages.values())
+
+    def message(self, message_id: str) -> SnapshotMessage:
+        """
+        One message.
+
+        Raises:
+            KeyError: No event spoke of it yet.
+        """
+        return self._messages[message_id]
+
+    def text(self, message_id: str, kind: str = "text") -> str:
+        """All text of *kind* in a message, its chunks joined in order."""
+        chunks = self._messages[message_id]["chunks"]
+        return "".join(chunk["text"] for chunk in chunks if chunk["kind"] == kind)
+
+    def apply(self, event: Event) -> None:
+        """Take the next event."""
+        if event.type == "snapshot":
+            self._restart(event.data["messages"])
+        elif event.chunk is not None:
+            self._apply_to_chunk(event.chunk, event.type, event.data, event.message or "")
+        elif event.message is not None:
+            self._apply_to_message(event.message, event.type, event.data)
+
+    def _restart(self, messages: list[SnapshotMessage]) -> None:
+        self._messages = {message["message"]: message for message in messages}
+        self._chunks = {
+            chunk["chunk"]: chunk for message in messages for chunk in message["chunks"]
+        }
+
+    def _apply_to_message(self, message_id: str, type_: str, data: dict[str, Any]) -> None:
+        if type_ == "message.started":
+            self._messages[message_id] = SnapshotMessage(
+                message=message_id,
+                role=data["role"],
+                status="open",
+                finish_reason=None,
+                usage=None,
+                error=None,
+                annotations=[],
+                chunks=[],
+            )
+        elif type_ == "message.annotated":
+            note = Annotated(name=data["name"], data=data["data"])
+            self._messages[message_id]["annotations"].append(note)
+        elif type_ in END_TYPES:
+            message = self._messages[message_id]
+            message["status"] = END_TYPES[type_]
+            if type_ == "message.completed":
+                message["finish_reason"], message["usage"] = data["finish_reason"], data["usage"]
+            elif type_ == "message.failed":
+                message["error"] = Failure(code=data["code"], detail=data["detail"])
+
+    def _apply_to_chunk(
+        self, chunk_id: str, type_: str, data: dict[str, Any], message_id: str
+    ) -> None:
+        if type_ == "chunk.started":
+            chunk = self._chunks[chunk_id] = SnapshotChunk(
+                chunk=chunk_id,
+                kind=data["kind"],
+                format=data["format"],
+                status="open",
+                text="",
+                tool_name=data["tool_name"],
+                tool_call_id=data["tool_call_id"],
+                outputs={},
+            )
+            self._messages[message_id]["chunks"].append(chunk)
+        elif type_ == "chunk.delta":
+            self._chunks[chunk_id]["text"] += data["text"]
+        elif type_ == "chunk.reset":
+            self._chunks[chunk_id]["text"] = ""
+        elif type_ == "chunk.completed":
+            self._chunks[chunk_id]["status"] = "completed"
+        elif type_ == "chunk.failed":
+            self._chunks[chunk_id]["status"] = "failed"

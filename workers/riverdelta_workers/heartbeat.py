@@ -1,0 +1,78 @@
+"""Shows that this process lives, keeps its list of chats true, and gives idle chats up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from redis.exceptions import ResponseError
+
+from riverdelta.broker import scripts
+from riverdelta.core.errors import RiverdeltaError
+from riverdelta_workers.pump import Pump
+
+_BEATS_PER_LEASE = 4
+
+_log = logging.getLogger("riverdelta.worker")
+
+
+class Heartbeat:
+    """Raises this worker's counter, a quarter of a lease apart; others read it (`Reaper`)."""
+
+    def __init__(self, pump: Pump) -> None:
+        self._pump = pump
+        self._client = pump.client
+        self._period_s = pump.client.settings.lease_s / _BEATS_PER_LEASE
+        self._counter = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """List this worker, and begin to beat."""
+        await self.exec(first=True)
+        self._task = asyncio.create_task(self._run(), name="riverdelta-heartbeat")
+
+    async def shutdown(self) -> None:
+        """Stop beating, and strike this worker off; what it still has goes on the waiting list."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await scripts.bury(
+            self._client.queue,
+            self._client.keys,
+            worker_id=self._pump.worker_id,
+            counter=self._counter,
+        )
+
+    async def exec(self, *, first: bool = False) -> None:
+        """One beat."""
+        keys, queue = self._client.keys, self._client.queue
+        counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=first)
+        if counter is None:
+            await self._pump.start_anew()
+            counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
+        self._counter = counter or 0
+        await self._reconcile()
+        await self._pump.release_idle()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._period_s)
+            try:
+                await self.exec()
+            except (RiverdeltaError, ResponseError) as error:
+                _log.warning("heartbeat missed: %s", error)
+
+    async def _reconcile(self) -> None:
+        """Make the list of chats in Redis what memory says; they differ only after a fault."""
+        queue = self._client.queue
+        mine = self._client.keys.worker_chats(self._pump.worker_id)
+        if await queue.execute("SCARD", mine) == len(self._pump.chats):
+            return
+        listed = {chat.decode() for chat in await queue.execute("SMEMBERS", mine)}
+        owned = set(self._pump.chats)
+        if missing := owned - listed:
+            await queue.execute("SADD", mine, *missing)
+        if surplus := listed - owned:
+            await queue.execute("SREM", mine, *surplus)

@@ -1,0 +1,53 @@
+"""One worker process: its pump, its heartbeat and its reaper; arq's loop (`jobs`) brings it chats."""
+
+from __future__ import annotations
+
+import logging
+from typing import Self
+
+from riverdelta.broker.client import Client
+from riverdelta.broker.settings import Settings
+from riverdelta.core.errors import RiverdeltaError
+from riverdelta_workers.heartbeat import Heartbeat
+from riverdelta_workers.pump import Pump
+from riverdelta_workers.reaper import Reaper
+
+_log = logging.getLogger("riverdelta.worker")
+
+
+class WorkerProcess:
+    """
+    What runs beside arq's loop in every worker process. An async context manager.
+
+    Leaving it hands every chat over (within a second), so that other workers go on at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.client = Client(settings)
+        self.pump = Pump(self.client)
+        self._heartbeat = Heartbeat(self.pump)
+        self._reaper = Reaper(self.client)
+
+    async def __aenter__(self) -> Self:
+        """
+        Connect and begin.
+
+        Raises:
+            BrokerUnavailable: No server there.
+            ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+        """
+        await self.client.__aenter__()
+        await self.pump.start()
+        await self._heartbeat.start()
+        await self._reaper.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hand over and close."""
+        await self._reaper.shutdown()
+        await self.pump.close()
+        try:
+            await self._heartbeat.shutdown()
+        except RiverdeltaError as error:
+            _log.warning("worker %s could not sign off: %s", self.pump.worker_id, error)
+        await self.client.aclose()

@@ -1,0 +1,444 @@
+"""
+The pump: owns chats, and moves each from its raw stream to its log.
+
+Per chat and round: read a batch, fold it, commit it in one script. A chat has a task only while it
+has something to do; all chats share one pipelined connection, so the reads and commits of all due
+chats go out together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+from riverdelta.broker.pubsub import ShardedPubSub
+from riverdelta.broker.queue import request_owner
+from riverdelta.broker.state import Head, HotChat, LogLimits, load
+from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
+from riverdelta.core.fold import Changes
+from riverdelta.core.state import Entry
+from riverdelta.core.wake import parse_wake
+from riverdelta_workers.attachment import Attachment
+
+CLAIMS_BEFORE_DEAD_LETTER: Final = 3
+"""Claims without a commit after which the next entry counts as the one that kills its workers."""
+
+_READ_BYTES: Final = 1024 * 1024
+"""A batch of large entries is kept near this size, so that one reply and one commit stay small."""
+_RETRY_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+_log = logging.getLogger("riverdelta.worker")
+
+
+class Pump:
+    """
+    The chats of one worker process.
+
+    Attributes:
+        worker_id: Random; a new one whenever this process was declared dead.
+        attached: Claims this process made, ever.
+        refused_commits: Commits this process had refused, ever.
+    """
+
+    def __init__(self, client: Client) -> None:
+        settings = client.settings
+        self.client = client
+        self.worker_id = _new_worker_id()
+        self.attached = 0
+        self.refused_commits = 0
+        self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
+        self._trim = not settings.retain_raw
+        self._chats: dict[str, Attachment] = {}
+        self._attaching: set[str] = set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._pubsub = ShardedPubSub(
+            settings.redis_url,
+            settings.command_timeout_s,
+            on_message=self._on_wake,
+            on_gap=self._doubt_all,
+        )
+
+    async def start(self) -> None:
+        """
+        Begin to listen for wakes.
+
+        Raises:
+            BrokerUnavailable: No server there.
+        """
+        await self._pubsub.start()
+
+    @property
+    def chats(self) -> list[str]:
+        """Chats that this process owns, or is about to."""
+        return [*self._chats, *self._attaching]
+
+    async def room(self, timeout_s: float) -> bool:
+        """Wait until this process may take another chat; False: it is still full."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
+        return self._room.is_set()
+
+    # -- attaching and letting go ----------------------------------------------------------------
+
+    async def attach(self, chat_id: str, term_seen: int) -> bool:
+        """
+        Claim a chat that was last owned at *term_seen*, and pump it until it is idle.
+
+        Returns:
+            False: somebody else was faster, the chat is gone, or this process has it.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; the chat stays on the waiting list.
+        """
+        known = self._chats.get(chat_id)
+        if known is not None:
+            known.must_read = True
+            self._schedule(known)
+            return False
+        if chat_id in self._attaching or self._closing:
+            return False
+        self._attaching.add(chat_id)
+        self._update_room()
+        try:
+            attachment = await self._claim(chat_id, term_seen)
+        finally:
+            self._attaching.discard(chat_id)
+            self._update_room()
+        if attachment is None:
+            return False
+        self._schedule(attachment)
+        await self.client.queue.execute("ZREM", self.client.keys.waiting, chat_id)
+        return True
+
+    async def _claim(self, chat_id: str, term_seen: int) -> Attachment | None:
+        keys = self.client.keys.chat(chat_id)
+        mine = self.client.keys.worker_chats(self.worker_id)
+        await self.client.queue.execute("SADD", mine, chat_id)
+        claimed = None
+        try:
+            # Subscribed before the claim: every push after it wakes us, every one before it is read.
+            await self._pubsub.subscribe(keys.wake)
+            claimed = await scripts.claim(
+                self.client.chats,
+                keys,
+                worker_id=self.worker_id,
+                term_seen=term_seen,
+                new_epoch=_new_epoch(),
+                trim=self._trim,
+            )
+        finally:
+            if claimed is None:
+                await self._pubsub.unsubscribe(keys.wake)
+        if claimed is None:
+            await self.client.queue.execute("SREM", mine, chat_id)
+            return None
+        self.attached += 1
+        now = asyncio.get_running_loop().time()
+        attachment = Attachment(chat_id, keys, claimed.term, claimed.claims, idle_since=now)
+        attachment.single = claimed.claims > 1
+        self._chats[chat_id] = attachment
+        return attachment
+
+    async def release_idle(self) -> None:
+        """Give up the chats that had nothing open for ``idle_release_s``."""
+        limit = asyncio.get_running_loop().time() - self.client.settings.idle_release_s
+        idle = [
+            attachment
+            for attachment in self._chats.values()
+            if attachment.task is None
+            and attachment.idle_since <= limit
+            and attachment.hot is not None
+            and not attachment.hot.state.messages
+        ]
+        await asyncio.gather(*(self._release(attachment) for attachment in idle))
+
+    async def _release(self, attachment: Attachment) -> bool:
+        """Give an idle chat up; False: it turned out to be busy."""
+        hot = attachment.hot
+        if hot is None or hot.state.messages or attachment.task is not None:
+            return False
+        answer = await scripts.release(
+            self.client.chats,
+            attachment.keys,
+            hot.older_keys(),
+            term=attachment.term,
+            retention_ms=int(self.client.settings.retention_s * 1000),
+            trim=self._trim,
+        )
+        if answer == "busy":
+            attachment.must_read = True
+            self._schedule(attachment)
+            return False
+        await self._forget(attachment)
+        return True
+
+    async def _forget(self, attachment: Attachment) -> None:
+        """Strike a chat off that is not ours any more."""
+        if self._chats.get(attachment.chat_id) is not attachment:
+            return
+        del self._chats[attachment.chat_id]
+        attachment.closing = True
+        self._update_room()
+        await self._pubsub.unsubscribe(attachment.keys.wake)
+        mine = self.client.keys.worker_chats(self.worker_id)
+        await self.client.queue.execute("SREM", mine, attachment.chat_id)
+
+    async def close(self) -> None:
+        """Hand every chat over, so that others go on at once; then stop listening."""
+        self._closing = True
+        results = await asyncio.gather(
+            *(self._hand_over(attachment) for attachment in list(self._chats.values())),
+            return_exceptions=True,
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                _log.warning("a chat was not handed over, its lease will run out: %s", error)
+        for chore in self._chores:
+            chore.cancel()
+        await self._pubsub.aclose()
+
+    async def _hand_over(self, attachment: Attachment) -> None:
+        attachment.closing = True
+        if attachment.task is not None:
+            await attachment.task
+        if attachment.hot is not None and not attachment.has_work:
+            attachment.closing = False
+            if await self._release(attachment):
+                return
+            attachment.closing = True
+        waiting, chat_id = self.client.keys.waiting, attachment.chat_id
+        await self.client.queue.execute("ZADD", waiting, "NX", 0, chat_id)
+        if await scripts.hand_over(self.client.chats, attachment.keys, term=attachment.term):
+            await request_owner(self.client, chat_id, term=attachment.term)
+        await self._forget(attachment)
+
+    async def start_anew(self) -> None:
+        """Drop everything and take a new id: others declared this process dead."""
+        _log.warning("worker %s was declared dead; starting anew", self.worker_id)
+        old, self._chats = self._chats, {}
+        self.worker_id = _new_worker_id()
+        for attachment in old.values():
+            attachment.closing = True
+            if attachment.task is not None:
+                attachment.task.cancel()
+            await self._pubsub.unsubscribe(attachment.keys.wake)
+        self._update_room()
+
+    def _update_room(self) -> None:
+        if len(self._chats) + len(self._attaching) < self.client.settings.max_chats:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    # -- waking ----------------------------------------------------------------------------------
+
+    def _on_wake(self, channel: str, payload: bytes) -> None:
+        attachment = self._chats.get(self.client.keys.chat_id_of_wake(channel))
+        if attachment is None:
+            return
+        # What came over a connection to another server than the one commits go to may not be in it.
+        same_server = self._pubsub.run_id == self.client.chats.run_id
+        attachment.offer(parse_wake(payload) if same_server else [])
+        self._schedule(attachment)
+
+    def _doubt_all(self) -> None:
+        """Wakes may have been lost: have every chat read its stream."""
+        for attachment in self._chats.values():
+            attachment.must_read = True
+            self._schedule(attachment)
+
+    def _schedule(self, attachment: Attachment) -> None:
+        if attachment.task is None and not attachment.closing and not self._closing:
+            attachment.task = asyncio.create_task(self._drain(attachment))
+
+    # -- draining --------------------------------------------------------------------------------
+
+    async def _drain(self, attachment: Attachment) -> None:
+        """Round after round, until nothing is left to read."""
+        failures = 0
+        try:
+            while attachment.has_work and not attachment.closing:
+                try:
+                    await self._round(attachment)
+                    failures = 0
+                except (BrokerUnavailable, ResponseError) as error:
+                    attachment.drop()
+                    _log.warning("chat %s: trying again: %s", attachment.chat_id, error)
+                    await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                    failures += 1
+                except FormatTooNew as error:
+                    _log.error("chat %s is left to a newer worker: %s", attachment.chat_id, error)  # noqa: TRY400  # the text says all; a traceback would hide it
+                    attachment.closing = True
+                    self._chore(self._hand_over_later(attachment))
+        finally:
+            attachment.task = None
+            attachment.idle_since = asyncio.get_running_loop().time()
+
+    async def _round(self, attachment: Attachment) -> None:
+        if attachment.hot is None and not await self._load(attachment):
+            await self._forget(attachment)
+            return
+        hot = attachment.hot
+        if hot is None:
+            return
+        entries = await self._next_entries(attachment, hot)
+        if not entries:
+            return
+        changes = self._fold(attachment, hot, entries)
+        if changes is None:
+            return
+        keys, args = hot.encode(changes, log=self._log_limits, now_ms=_now_ms(), trim=self._trim)
+        answer = await scripts.commit(self.client.chats, keys, args)
+        if isinstance(answer, scripts.Refused):
+            self.refused_commits += 1
+            _log.warning(
+                "chat %s: commit refused (term %d, version %d, owner %s)",
+                attachment.chat_id,
+                *answer,
+            )
+            attachment.drop()
+            return
+        hot.committed(answer)
+        attachment.version, attachment.seq = answer, hot.state.seq
+        attachment.claims = 0
+        if attachment.poison is None:
+            attachment.single = False
+        if self.client.settings.rollup_ms and attachment.must_read:
+            await asyncio.sleep(self.client.settings.rollup_ms / 1000)
+
+    async def _load(self, attachment: Attachment) -> bool:
+        """Load the chat as Redis has it; False: it is not ours, or is gone."""
+        loaded = await load(
+            self.client.chats,
+            attachment.keys,
+            attachment.chat_id,
+            log_max_bytes=self._log_limits.bytes,
+        )
+        if loaded is None:
+            return False
+        head, hot = loaded
+        if head.term != attachment.term or head.owner != self.worker_id:
+            return False
+        if head.version < attachment.version and not await self._new_epoch(attachment, head, hot):
+            return False
+        others = hot.older_keys()
+        if others and not await scripts.persist(
+            self.client.chats, attachment.keys, others, term=attachment.term
+        ):
+            return False
+        attachment.hot = hot
+        attachment.version, attachment.seq = hot.state.version, hot.state.seq
+        attachment.expect(hot.state.processed + 1)
+        attachment.must_read = True
+        return True
+
+    async def _new_epoch(self, attachment: Attachment, head: Head, hot: HotChat) -> bool:
+        """The server has less than we had committed: readers must not take the old log for the new."""
+        epoch = _new_epoch()
+        claimed = await scripts.claim(
+            self.client.chats,
+            attachment.keys,
+            worker_id=self.worker_id,
+            term_seen=head.term,
+            new_epoch=epoch,
+            least_seq=attachment.seq,
+            force_epoch=True,
+            trim=self._trim,
+        )
+        if claimed is None:
+            return False
+        self.attached += 1
+        attachment.term = hot.term = claimed.term
+        hot.state.epoch = epoch
+        hot.state.seq = max(attachment.seq, hot.state.seq)
+        return True
+
+    async def _next_entries(self, attachment: Attachment, hot: HotChat) -> list[Entry]:
+        most = 1 if attachment.single else self.client.settings.batch_chunks
+        if not attachment.must_read:
+            return attachment.take_inbox(most)
+        attachment.must_read = False
+        processed = hot.state.processed
+        count = most if attachment.single else _fitting(most, attachment)
+        reply = await self.client.chats.execute(
+            "XREAD", "COUNT", count, "STREAMS", attachment.keys.chunks, f"{processed}-0"
+        )
+        entries = [_entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
+        # A wake that came while we read may have been judged by the number before: read once more.
+        if len(entries) == count or attachment.has_work:
+            attachment.must_read = True
+        attachment.expect(processed + len(entries) + 1)
+        if entries:
+            attachment.entry_bytes = sum(len(entry.data) for entry in entries) // len(entries)
+        return entries
+
+    def _fold(self, attachment: Attachment, hot: HotChat, entries: list[Entry]) -> Changes | None:
+        """Fold a batch; None: an entry broke the fold, start over to find it."""
+        poison = attachment.poison
+        if poison is None and attachment.claims > CLAIMS_BEFORE_DEAD_LETTER:
+            detail = f"{attachment.claims - 1} workers died before they could commit it"
+            poison = (entries[0].number, "killed_workers", detail)
+        if poison is not None and poison[0] == entries[0].number:
+            attachment.poison = None
+            return hot.fold.reject(entries[0], poison[1], poison[2], _now_ms())
+        try:
+            return hot.fold.apply(entries, _now_ms())
+        except Exception as error:  # noqa: BLE001  # guarantee 7: whatever breaks, the stream goes on
+            if len(entries) == 1:
+                detail = f"{type(error).__name__}: {error}"
+                attachment.poison = (entries[0].number, "fold_error", detail)
+                _log.exception("chat %s: dead letter %d", attachment.chat_id, entries[0].number)
+            attachment.drop()
+            attachment.single = True
+            return None
+
+    # -- chores ----------------------------------------------------------------------------------
+
+    async def _hand_over_later(self, attachment: Attachment) -> None:
+        try:
+            await self._hand_over(attachment)
+        except RiverdeltaError as error:
+            _log.warning("chat %s was not handed over: %s", attachment.chat_id, error)
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+        chore = asyncio.create_task(work)
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
+
+
+def _fitting(most: int, attachment: Attachment) -> int:
+    """How many entries to read, judged by the size of the last ones."""
+    if not attachment.entry_bytes:
+        return most
+    return max(1, min(most, _READ_BYTES // attachment.entry_bytes))
+
+
+def _entry(entry_id: bytes, fields: list[bytes]) -> Entry:
+    # Field order is fixed by push.lua.
+    _, message, _, kind, _, at_ms, _, data = fields
+    return Entry(int(entry_id[:-2]), message.decode(), kind.decode(), int(at_ms), data)
+
+
+def _new_worker_id() -> str:
+    return f"w-{secrets.token_hex(6)}"
+
+
+def _new_epoch() -> str:
+    return secrets.token_hex(4)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
