@@ -280,7 +280,7 @@ class Pump:
                     await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                     failures += 1
                 except FormatTooNew as error:
-                    _log.error("chat %s is left to a newer worker: %s", attachment.chat_id, error)  # noqa: TRY400  # the text says all; a traceback would hide it
+                    _log.error("chat %s is left to a newer worker: %s", attachment.chat_id, error)
                     attachment.closing = True
                     self._chore(self._hand_over_later(attachment))
         finally:

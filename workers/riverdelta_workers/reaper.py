@@ -38,7 +38,10 @@ class Reaper:
         settings = client.settings
         self._client = client
         self._period_s = settings.lease_s / _READS_PER_LEASE
-        lease_ms, producer_lease_ms = int(settings.lease_s * 1000), int(settings.producer_lease_s * 1000)
+        lease_ms, producer_lease_ms = (
+            int(settings.lease_s * 1000),
+            int(settings.producer_lease_s * 1000),
+        )
         self._workers = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._waiting = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._producers = LeaseWatch(producer_lease_ms, _GAP_LEASES * lease_ms)

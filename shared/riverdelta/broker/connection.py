@@ -28,10 +28,11 @@ _MIN_VERSION: Final = (7, 0)
 
 Arg = bytes | str | int | float
 
-try:
-    from hiredis import pack_command as _hiredis_pack
-except ImportError:  # hiredis is an extra; without it redis-py's own packer does the same, slower
-    _hiredis_pack = None
+_hiredis_pack: Callable[[tuple[Arg, ...]], bytes] | None = None
+with contextlib.suppress(ImportError):  # optional: redis-py's own packer does the same, slower
+    from hiredis import pack_command
+
+    _hiredis_pack = pack_command  # type: ignore[assignment]  # its stub says: a tuple of one
 
 
 class Endpoint:
@@ -77,7 +78,7 @@ class Endpoint:
         )
         try:
             async with asyncio.timeout(self.command_timeout_s):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py 5
                 await connection.send_command("INFO", "server")
                 info = await connection.read_response()
         except (RedisError, OSError, TimeoutError) as error:
@@ -111,7 +112,7 @@ class Executor:
         self._connecting = asyncio.Lock()
         self.closed = False
 
-    async def execute(self, *args: Arg) -> Any:  # noqa: ANN401  # a reply is what the command gives
+    async def execute(self, *args: Arg) -> Any:  # a reply is what the command gives
         """
         Send one command and return its reply, undecoded.
 
@@ -209,7 +210,7 @@ class _Link:
         except (RedisError, OSError) as error:
             self._fail(error)
 
-    def _answer(self, reply: Any) -> None:  # noqa: ANN401  # a reply is what the command gives
+    def _answer(self, reply: Any) -> None:  # a reply is what the command gives
         self._progress_at = self._loop.time()
         future = self._waiting.popleft()
         if future.done():

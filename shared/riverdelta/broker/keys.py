@@ -69,7 +69,7 @@ class Keys:
 
     @property
     def queue(self) -> str:
-        """arq's queue of attach jobs (zset)."""
+        """Arq's queue of attach jobs (zset)."""
         return f"{self.prefix}:queue"
 
     @property

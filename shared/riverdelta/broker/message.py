@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -129,9 +129,7 @@ class Message:
         limit = self._producer.client.settings.max_chunk_bytes
         for data in raw:
             if len(data) > limit:
-                message = (
-                    f"chunk of {len(data)} bytes is over max_chunk_bytes ({limit}): nothing was sent"
-                )
+                message = f"chunk of {len(data)} bytes is over max_chunk_bytes ({limit}): nothing was sent"
                 raise ChunkTooLarge(message)
         if raw:
             await self._store("chunk", raw)
@@ -144,7 +142,9 @@ class Message:
             tool_call_id: The provider's id of the call.
             content: Text, or any JSON value.
         """
-        await self._store("tool_result", [_json({"tool_call_id": tool_call_id, "content": content})])
+        await self._store(
+            "tool_result", [_json({"tool_call_id": tool_call_id, "content": content})]
+        )
 
     async def annotate(self, name: str, data: object) -> None:
         """Add something of the backend's own to the message: a title, a citation. Any JSON value."""
@@ -237,7 +237,8 @@ class Message:
             producer.request_owner_soon(self.chat_id, reply.term)
         return None
 
-    async def _refused(self, reply: PushReply) -> RiverdeltaError | None:
+    async def _refused(self, reply: PushReply) -> RiverdeltaError:
+        """Say what a refusal means: return what may pass, raise what will not."""
         match reply.status:
             case "full":
                 unread = reply.pushed - reply.processed
@@ -251,14 +252,17 @@ class Message:
                 message = f"message {self.id} exists in chat {self.chat_id}: it was opened before"
                 raise MessageExists(message)
             case "ended":
-                self._give_up(MessageEnded(f"message {self.id} of chat {self.chat_id} has ended"))
-            case _:
-                message = f"Redis forgot message {self.id} of chat {self.chat_id} ({reply.status})"
-                self._give_up(MessageLost(message))
+                raise self._give_up(
+                    MessageEnded(f"message {self.id} of chat {self.chat_id} has ended")
+                )
+            case status:
+                message = f"Redis forgot message {self.id} of chat {self.chat_id} ({status})"
+                raise self._give_up(MessageLost(message))
 
-    def _give_up(self, error: RiverdeltaError) -> NoReturn:
+    def _give_up(self, error: RiverdeltaError) -> RiverdeltaError:
+        """Refuse all that follows with *error*, too."""
         self._ended = error
-        raise error
+        return error
 
     async def _obey_stop(self, reason: str) -> None:
         """End the message because a reader asked for it. The caller holds the order."""
@@ -296,6 +300,6 @@ def _json(value: object) -> bytes:
         return json.dumps(value, allow_nan=False).encode()
 
 
-def start_data(**options: Any) -> bytes:  # noqa: ANN401  # JSON values
+def start_data(**options: Any) -> bytes:  # JSON values
     """Spell what opens a message."""
     return _json(options)

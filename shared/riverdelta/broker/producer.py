@@ -53,7 +53,7 @@ class Producer:
         self._caretaker: asyncio.Task[None] | None = None
 
     @classmethod
-    def from_url(cls, url: str, **settings: Any) -> Self:  # noqa: ANN401  # checked by Settings
+    def from_url(cls, url: str, **settings: Any) -> Self:  # checked by Settings
         """
         Make a producer for the Redis at *url*; *settings* as in `Settings`.
 
@@ -87,7 +87,7 @@ class Producer:
             await self._leave()
         await self.client.aclose()
 
-    def message(  # noqa: PLR0913  # the options of a message, each named at the call
+    def message(
         self,
         chat_id: str,
         *,
@@ -113,7 +113,10 @@ class Producer:
                 the source means it.
             on_mismatch: See `ChunkTracker`.
             metadata: Any JSON object; readers get it with ``message.started``.
-            conversation, user, operation_name, service_name: Kept beside the metadata.
+            conversation: Kept with the metadata, for whoever watches the pipeline.
+            user: Same.
+            operation_name: Same.
+            service_name: Same.
 
         Raises:
             InvalidIdError: (a ``ValueError``) an id with other characters.
@@ -187,7 +190,9 @@ class Producer:
             await asyncio.sleep(_CARE_S)
             try:
                 await self._beat(first=False)
-                await asyncio.gather(*(self._check(message) for message in list(self._live.values())))
+                await asyncio.gather(
+                    *(self._check(message) for message in list(self._live.values()))
+                )
             except RiverdeltaError as error:
                 _log.warning("producer %s cannot reach Redis: %s", self.id, error)
 

@@ -27,7 +27,13 @@ def attach_job(chat_id: str, term: int, attempt: int, now_ms: int) -> scripts.At
     The id names term and attempt: a job that arq holds back (a worker killed between pick and start
     blocks its id for minutes) never blocks the next attempt.
     """
-    body = {"t": None, "f": ATTACH_JOB, "a": [chat_id, term], "k": {}, "et": now_ms}
+    body: dict[str, object] = {
+        "t": None,
+        "f": ATTACH_JOB,
+        "a": [chat_id, term],
+        "k": {},
+        "et": now_ms,
+    }
     return scripts.AttachJob(
         job_id=f"attach:{chat_id}:{term}:{attempt}",
         score_ms=now_ms - SCORE_PAST_MS,

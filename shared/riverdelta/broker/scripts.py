@@ -21,11 +21,13 @@ class Script:
     """One script, called by its hash; sent in full when the server does not have it (a restart)."""
 
     def __init__(self, name: str) -> None:
-        source = resources.files("riverdelta.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+        source = (
+            resources.files("riverdelta.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+        )
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> Any:  # noqa: ANN401  # each function below gives it its type
+    async def __call__(self, executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run the script; repeating it is safe, so the second way is too."""
         try:
             return await executor.execute("EVALSHA", self._sha, len(keys), *keys, *args)
@@ -74,7 +76,9 @@ class PushReply(NamedTuple):
     def of(cls, reply: list[Any]) -> PushReply:
         """Read a script's reply."""
         status, last, pushed, processed, owner, term, stop = reply
-        return cls(status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode())
+        return cls(
+            status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode()
+        )
 
 
 class NewEntry(NamedTuple):
@@ -92,7 +96,7 @@ class PushLimits(NamedTuple):
     bytes: int
 
 
-async def push(  # noqa: PLR0913  # the script's own arguments
+async def push(  # the script's own arguments
     executor: Executor,
     keys: ChatKeys,
     *,
@@ -133,9 +137,7 @@ async def push(  # noqa: PLR0913  # the script's own arguments
     return PushReply.of(reply)
 
 
-async def check(
-    executor: Executor, keys: ChatKeys, *, producer: str, message_id: str
-) -> PushReply:
+async def check(executor: Executor, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
     """Ask how a message stands, and wake its owner if anything is unread. See ``check.lua``."""
     reply = await _check(
         executor,
@@ -152,7 +154,7 @@ class Claimed(NamedTuple):
     claims: int
 
 
-async def claim(  # noqa: PLR0913  # the script's own arguments
+async def claim(  # the script's own arguments
     executor: Executor,
     keys: ChatKeys,
     *,
@@ -188,7 +190,7 @@ async def commit(executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -
     return Refused(int(reply[1] or 0), int(reply[2]), reply[3].decode())
 
 
-async def release(  # noqa: PLR0913  # the script's own arguments
+async def release(  # the script's own arguments
     executor: Executor,
     keys: ChatKeys,
     others: Sequence[str],

@@ -42,7 +42,9 @@ class Settings(BaseSettings):
         default=16 * MIB, gt=0, description="Unread bytes in a chat at which push waits."
     )
     push_wait_s: float = Field(
-        default=30.0, ge=0, description="How long push waits for room, or for Redis, before it raises."
+        default=30.0,
+        ge=0,
+        description="How long push waits for room, or for Redis, before it raises.",
     )
     producer_lease_s: float = Field(
         default=5.0,
@@ -51,10 +53,14 @@ class Settings(BaseSettings):
     )
 
     retention_s: float = Field(
-        default=86_400.0, gt=0, description="A chat's keys expire this long after its last activity."
+        default=86_400.0,
+        gt=0,
+        description="A chat's keys expire this long after its last activity.",
     )
     log_max_events: int = Field(
-        default=10_000, gt=0, description="Events a chat's log keeps; older positions get a snapshot."
+        default=10_000,
+        gt=0,
+        description="Events a chat's log keeps; older positions get a snapshot.",
     )
     log_max_bytes: int = Field(default=16 * MIB, gt=0, description="Bytes a chat's log keeps.")
     retain_raw: bool = Field(
@@ -76,7 +82,9 @@ class Settings(BaseSettings):
         default=2.0, gt=0, description="A worker whose heartbeat stood still for this long is dead."
     )
     idle_release_s: float = Field(
-        default=10.0, ge=0, description="A worker gives a chat up when nothing was open for this long."
+        default=10.0,
+        ge=0,
+        description="A worker gives a chat up when nothing was open for this long.",
     )
 
     @property

@@ -318,9 +318,7 @@ async def load(
     return head, hot
 
 
-async def _load_message(
-    executor: Executor, keys: ChatKeys, message_id: str
-) -> MessageState | None:
+async def _load_message(executor: Executor, keys: ChatKeys, message_id: str) -> MessageState | None:
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
     if "source" not in fields:
         return None
@@ -377,9 +375,7 @@ def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) ->
     )
 
 
-async def read_snapshot(
-    executor: Executor, keys: ChatKeys, chat_id: str, now_ms: int
-) -> Event:
+async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
     """Make the snapshot event of a chat, as of one seq; an empty one where there is no log yet."""
     names = await executor.execute("HGET", keys.head, "messages")
     while True:
@@ -449,9 +445,7 @@ def _segments(fields: dict[str, bytes]) -> list[str]:
 def _check_format(fields: dict[str, bytes], what: str) -> None:
     found = _int(fields, "v", FORMAT)
     if found > FORMAT:
-        message = (
-            f"this {what} is stored in format {found}, this riverdelta reads up to {FORMAT}: upgrade"
-        )
+        message = f"this {what} is stored in format {found}, this riverdelta reads up to {FORMAT}: upgrade"
         raise FormatTooNew(message)
 
 

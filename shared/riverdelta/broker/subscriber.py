@@ -98,7 +98,7 @@ class Subscriber:
         self._ticker: asyncio.Task[None] | None = None
 
     @classmethod
-    def from_url(cls, url: str, **settings: Any) -> Self:  # noqa: ANN401  # checked by Settings
+    def from_url(cls, url: str, **settings: Any) -> Self:  # checked by Settings
         """
         Make a subscriber for the Redis at *url*; *settings* as in `Settings`.
 

@@ -300,7 +300,7 @@ class Event:
         return f"Event({self.raw.decode()})"
 
 
-def encode_event(  # noqa: PLR0913  # the eight fields of an event, and nothing else
+def encode_event(  # the eight fields of an event, and nothing else
     *,
     seq: int,
     epoch: str,
@@ -309,7 +309,7 @@ def encode_event(  # noqa: PLR0913  # the eight fields of an event, and nothing 
     chunk: str | None,
     type_: EventType,
     ts_ms: int,
-    data: Any,  # noqa: ANN401  # one of the TypedDicts above; mypy has checked it where it was made
+    data: Any,  # one of the TypedDicts above; mypy has checked it where it was made
 ) -> bytes:
     """Spell an event as it is stored and sent; *message* and *chunk* are left out where None."""
     fields: dict[str, Any] = {"v": FORMAT, "seq": seq, "epoch": epoch, "chat": chat}

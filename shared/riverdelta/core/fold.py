@@ -372,7 +372,9 @@ class ChatFold:
         stopped = MessageStopped(reason=message.stop_reason or "stopped")
         self._close(message, "message.stopped", stopped)
 
-    def _close(self, message: MessageState, type_: EventType, data: Any) -> None:  # noqa: ANN401  # as in encode_event
+    def _close(
+        self, message: MessageState, type_: EventType, data: Any
+    ) -> None:  # as in encode_event
         self._emit(type_, message.id, None, data)
         del self.state.messages[message.id]
 
@@ -384,9 +386,7 @@ class ChatFold:
             change = self._changes.chunks[chunk.id] = ChunkChange(chunk)
         return change
 
-    def _reject(
-        self, message: MessageState | None, entry: Entry, code: str, detail: str
-    ) -> None:
+    def _reject(self, message: MessageState | None, entry: Entry, code: str, detail: str) -> None:
         if message is not None:
             message.rejected += 1
             self._changes.messages[message.id] = message
@@ -406,7 +406,7 @@ class ChatFold:
         type_: EventType,
         message_id: str,
         chunk_id: str | None,
-        data: Any,  # noqa: ANN401  # one of the TypedDicts of events.py
+        data: Any,  # one of the TypedDicts of events.py
     ) -> None:
         if self._delta_chunk is not None:
             self._flush_delta()

@@ -19,7 +19,7 @@ def check_id(name: str, value: str) -> str:
     Raises:
         InvalidIdError: (a ``ValueError``) another character, empty, or over 128; a caller bug.
     """
-    if not isinstance(value, str) or not _ALLOWED.fullmatch(value):
+    if not _ALLOWED.fullmatch(value):
         message = (
             f"{name} {value!r} is not a valid id: use 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
         )

@@ -168,7 +168,9 @@ class ChunkTracker:
             message = f"mode {mode!r} is unknown: use one of {', '.join(MODES)}"
             raise ValueError(message)
         if on_mismatch not in MISMATCH_RULES:
-            message = f"on_mismatch {on_mismatch!r} is unknown: use one of {', '.join(MISMATCH_RULES)}"
+            message = (
+                f"on_mismatch {on_mismatch!r} is unknown: use one of {', '.join(MISMATCH_RULES)}"
+            )
             raise ValueError(message)
         self._mode = mode
         self._on_mismatch = on_mismatch
