@@ -28,7 +28,10 @@ def recordings(*sources: str) -> list[Path]:
     if os.environ.get("RIVERDELTA_STREAMS"):
         roots.append(Path(os.environ["RIVERDELTA_STREAMS"]))
     return [
-        path for root in roots for source in sources for path in sorted(root.glob(f"{source}/*.jsonl"))
+        path
+        for root in roots
+        for source in sources
+        for path in sorted(root.glob(f"{source}/*.jsonl"))
     ]
 
 

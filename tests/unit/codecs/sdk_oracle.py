@@ -191,7 +191,9 @@ def _responses(documents: list[dict[str, Any]]) -> Assembled:
     response: Any = (final or state._ResponseStreamState__current_snapshot).to_dict(warnings=False)  # type: ignore[attr-defined]
     result = Assembled(error=error or (response.get("error") or {}).get("code"))
     output = response["output"]
-    if result.error is not None:  # the response that failed has no output: the deltas are all there is
+    if (
+        result.error is not None
+    ):  # the response that failed has no output: the deltas are all there is
         output = state._ResponseStreamState__current_snapshot.to_dict(warnings=False)["output"]  # type: ignore[attr-defined]
     for item in output:
         _response_item(item, result)
@@ -255,16 +257,8 @@ def _anthropic(documents: list[dict[str, Any]]) -> Assembled:
     buffers: dict[int, bytes] = {}
     spelled: dict[int, str] = {}
     broken: set[int] = set()
-    error = None
-    for document in documents:
-        kind, delta = document["type"], document.get("delta") or {}
-        if kind == "error":
-            error = document["error"]["type"]
-            break
-        if kind not in _ANTHROPIC_EVENTS:
-            continue
-        if kind == "content_block_delta" and delta["type"] not in _ANTHROPIC_DELTAS:
-            continue
+    for document in filter(_is_known, documents):
+        delta = document.get("delta") or {}
         if delta.get("type") == "input_json_delta":
             index = document["index"]
             spelled[index] = spelled.get(index, "") + delta["partial_json"]
@@ -274,17 +268,31 @@ def _anthropic(documents: list[dict[str, Any]]) -> Assembled:
             )
         except ValueError:
             broken.add(document["index"])
-    result = Assembled(error=error)
-    for index, block in enumerate(message.content):
-        if block.type == "text":
-            result.text += joined(block.text)
-        elif block.type == "thinking":
-            result.reasoning += joined(block.thinking)
-        elif block.type.endswith("tool_use"):
-            arguments = spelled[index] if index in broken else json.dumps(block.input)
-            result.tool_calls.append((block.id, block.name, joined(arguments)))
-    result.usage = message.usage.to_dict()
-    result.finish = message.stop_reason
+    errors = [document["error"]["type"] for document in documents if document["type"] == "error"]
     details = getattr(message, "stop_details", None)
-    result.refusal = getattr(details, "explanation", None) or ""
+    result = Assembled(
+        refusal=getattr(details, "explanation", None) or "",
+        usage=message.usage.to_dict(),
+        finish=message.stop_reason,
+        error=errors[0] if errors else None,
+    )
+    for index, block in enumerate(message.content):
+        _anthropic_block(block, spelled[index] if index in broken else None, result)
     return result
+
+
+def _is_known(event: dict[str, Any]) -> bool:
+    if event["type"] == "content_block_delta":
+        return event["delta"]["type"] in _ANTHROPIC_DELTAS
+    return event["type"] in _ANTHROPIC_EVENTS
+
+
+def _anthropic_block(block: Any, no_json: str | None, result: Assembled) -> None:
+    """Add a block; *no_json*: its input, if that is not JSON."""
+    if block.type == "text":
+        result.text += joined(block.text)
+    elif block.type == "thinking":
+        result.reasoning += joined(block.thinking)
+    elif block.type.endswith("tool_use"):
+        arguments = json.dumps(block.input) if no_json is None else no_json
+        result.tool_calls.append((block.id, block.name, joined(arguments)))

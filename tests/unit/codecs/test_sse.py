@@ -131,7 +131,9 @@ def test_a_last_frame_without_its_blank_line() -> None:
     start = b'data: {"type":"message_start","message":{"id":"m"}}\n\n'
     stop = b'data: {"type":"message_stop"}'
     for end in (b"", b"\n", b"\r"):
-        assert run(make_codec("anthropic+sse"), [start, stop + end])[-1] == StepEnd(None, None, None)
+        assert run(make_codec("anthropic+sse"), [start, stop + end])[-1] == StepEnd(
+            None, None, None
+        )
         assert not make_codec("anthropic+sse").finish()
     pieces = run(make_codec("anthropic+sse"), [start, stop[:-1]])
     assert [piece.code for piece in pieces if isinstance(piece, Rejected)] == ["invalid_json"]
