@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench wheel lock clean
+.PHONY: help setup demo test test-unit lint format schema bench wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -74,6 +74,10 @@ lint: $(READY) ## ruff, mypy and the import contracts
 format: $(READY) ## apply ruff's formatting and safe fixes
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix --quiet .
+
+SCHEMA := shared/riverdelta/core/events.schema.json
+schema: $(READY) ## write the JSON Schema of the events anew
+	@$(PY) -c 'import json; from riverdelta.core.events import json_schema; print(json.dumps(json_schema(), indent=2))' > $(SCHEMA)
 
 bench: $(READY) ## measure against the rivals in one run
 	@$(PY) ops/bench/run.py $(ARGS)
