@@ -121,4 +121,4 @@ async def _close(worker: Worker) -> None:
         _log.debug("closing arq: %r", error)
         if pool is not None:
             with contextlib.suppress(RedisError, OSError):
-                await pool.close(close_connection_pool=True)
+                await pool.aclose(close_connection_pool=True)

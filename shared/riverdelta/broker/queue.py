@@ -9,6 +9,7 @@ import orjson
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.keys import Keys
 
 ATTACH_JOB: Final = "attach_chat"
 """Name of the arq function that attaches a chat to the process that picks the job."""
@@ -20,12 +21,15 @@ SCORE_PAST_MS: Final = 24 * 3600 * 1000
 """Jobs are due this long ago: arq compares scores with the worker's clock, and clocks differ."""
 
 
-def attach_job(chat_id: str, term: int, attempt: int, now_ms: int) -> scripts.AttachJob:
+def attach_job(
+    keys: Keys, chat_id: str, *, term: int, attempt: int, now_ms: int
+) -> scripts.AttachJob:
     """
     Spell the job that attaches *chat_id*, last owned at *term*.
 
     The id names term and attempt: a job that arq holds back (a worker killed between pick and start
-    blocks its id for minutes) never blocks the next attempt.
+    blocks its id for minutes) never blocks the next attempt. It begins with the key prefix, because
+    arq's own keys do not: two deployments on one server may have chats of the same id.
     """
     body: dict[str, object] = {
         "t": None,
@@ -35,7 +39,7 @@ def attach_job(chat_id: str, term: int, attempt: int, now_ms: int) -> scripts.At
         "et": now_ms,
     }
     return scripts.AttachJob(
-        job_id=f"attach:{chat_id}:{term}:{attempt}",
+        job_id=f"{keys.prefix}:attach:{chat_id}:{term}:{attempt}",
         score_ms=now_ms - SCORE_PAST_MS,
         life_ms=JOB_LIFE_MS,
         body=orjson.dumps(body),
@@ -49,7 +53,8 @@ async def request_owner(client: Client, chat_id: str, *, term: int, attempt: int
     Raises:
         BrokerUnavailable: The queue's Redis did not answer; ask again.
     """
-    job = attach_job(chat_id, term, attempt, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    job = attach_job(client.keys, chat_id, term=term, attempt=attempt, now_ms=now_ms)
     return await scripts.enqueue(
         client.queue, client.keys, chat_id=chat_id, attempt=attempt, job=job
     )

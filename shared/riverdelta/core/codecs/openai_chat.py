@@ -25,7 +25,6 @@ from riverdelta.core.codecs.steps import (
 )
 from riverdelta.core.codecs.usage import OPENAI_CHAT_ENDS, openai_chat_usage
 
-_PAYLOAD = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
 _LEGACY_CALL = -1
 """Index of a `function_call`, the form before tools; it has no id."""
 
@@ -91,7 +90,6 @@ class OpenAIChatCodec(ProviderCodec):
                 and not document.get("usage")
                 and "error" not in document
                 and not self._halves
-                and self._finish is None
             ):
                 return [Text("text", text)]
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -126,9 +124,12 @@ class OpenAIChatCodec(ProviderCodec):
         delta = choice.get("delta")
         delta = delta if type(delta) is dict else {}
         finish = text_or_none(choice.get("finish_reason"))
-        payload = any(delta.get(name) for name in _PAYLOAD)
+        payload = _says_something(delta)
         role = bool(delta.get("role"))
-        if not self._enter_step(document, out, payload=payload, role=role, ends=bool(finish)):
+        goes_on = self._in_step and self._finish is None and document.get("id") == self._id
+        if not goes_on and not self._enter_step(
+            document, out, payload=payload, role=role, ends=bool(finish)
+        ):
             return False
         if payload:
             self._delta(delta, out)
@@ -283,6 +284,18 @@ class OpenAIChatCodec(ProviderCodec):
         for index, key, custom, call_id, name, held in state["calls"]:
             call = self._calls[index] = _Call(key, custom=custom)
             call.call_id, call.name, call.held = call_id, name, held
+
+
+def _says_something(delta: dict[str, Any]) -> bool:
+    get = delta.get
+    return bool(
+        get("content")
+        or get("reasoning_content")
+        or get("tool_calls")
+        or get("reasoning")
+        or get("refusal")
+        or get("function_call")
+    )
 
 
 def _thinking(value: Any) -> str:

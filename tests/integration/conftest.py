@@ -1,0 +1,56 @@
+"""A server of each engine for the session, and settings with a key prefix of its own for each test."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from riverdelta import Producer, Settings, Subscriber
+from riverdelta.broker.client import Client
+
+from tests.integration.servers import Server, binaries
+
+ENGINES = binaries()
+
+
+@pytest.fixture(scope="session", params=list(ENGINES))
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that all tests of the session share: no test may kill it, flush it or fill it."""
+    binary = ENGINES[request.param]
+    if binary is None:
+        pytest.skip("redis-server is not on PATH; .ci/run installs it")
+    with Server(binary, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Valkey server with AOF `always` for one test, to be killed and frozen."""
+    folder = tmp_path_factory.mktemp("own")
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with Server(str(ENGINES["valkey"]), folder, *options) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: Server) -> Settings:
+    return Settings(redis_url=server.url, key_prefix=f"t{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with Client(settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[Producer]:
+    async with Producer(settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def subscriber(settings: Settings) -> AsyncIterator[Subscriber]:
+    async with Subscriber(settings) as connected:
+        yield connected

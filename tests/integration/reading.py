@@ -1,0 +1,41 @@
+"""Readers for the tests: follow a chat, and hold every run of events to the guarantee."""
+
+import asyncio
+import contextlib
+
+from riverdelta import ChatView, Event, Subscriber
+
+
+async def read_until_ends(
+    subscriber: Subscriber, chat_id: str, *, ends: int = 1, after: str | None = None
+) -> list[Event]:
+    """Collect events until *ends* messages have ended; the run must be contiguous."""
+    events: list[Event] = []
+    async with (
+        asyncio.timeout(60),
+        contextlib.aclosing(subscriber.events(chat_id, after)) as stream,
+    ):
+        async for event in stream:
+            events.append(event)
+            if event.type == "snapshot":
+                ends -= sum(message["status"] != "open" for message in event.data["messages"])
+            ends -= event.ends_message
+            if ends <= 0:
+                break
+    check_contiguous(events)
+    return events
+
+
+def check_contiguous(events: list[Event]) -> None:
+    for before, event in zip(events, events[1:], strict=False):
+        if event.type != "snapshot":
+            follows = before.seq + 1 == event.seq
+            same_log = before.epoch == event.epoch or before.seq == 0
+            assert follows and same_log, f"{before.position} then {event.position}"
+
+
+def view_of(events: list[Event]) -> ChatView:
+    view = ChatView()
+    for event in events:
+        view.apply(event)
+    return view
