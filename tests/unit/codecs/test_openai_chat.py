@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.openai_chat import OpenAIChatCodec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
@@ -16,6 +17,7 @@ from riverdelta.core.codecs.pieces import (
     Text,
     Usage,
 )
+from riverdelta.core.codecs.steps import ProviderCodec
 from tests.unit.codecs.folding import check_order, fold, run
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
@@ -159,6 +161,61 @@ def test_an_unknown_finish_reason_is_other() -> None:
 def test_text_after_the_finish_reason_is_not_lost() -> None:
     pieces = pieces_of(chunk({"content": "a"}, "stop"), chunk({"content": "b"}))
     assert [step.text for step in fold(pieces)] == ["ab"]
+
+
+class LongWayCodec(OpenAIChatCodec):
+    """The codec without its short path for plain text."""
+
+    decode = ProviderCodec.decode
+
+
+HALF, OTHER_HALF = "\ud83d", "\ude00"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        chunk({"content": "b"}),
+        chunk({"content": ""}),
+        chunk({"content": ["b"]}),
+        chunk({"content": "b"}, "stop"),
+        chunk({"content": "b"}, usage=USAGE),
+        chunk({"content": "b"}, id_="c2"),
+        chunk({"content": "b"}, id_=None),
+        chunk({"content": "b", "role": "assistant"}, id_="c2"),
+        chunk({"content": "b", "reasoning": "r"}),
+        chunk({"content": HALF}),
+        chunk({"content": OTHER_HALF}),
+        chunk({"content": "b"}, error={"code": "x"}),
+        {**chunk({}), "choices": [{"index": 1, "delta": {"content": "b"}}]},
+        {**chunk({}), "choices": [{"delta": {"content": "b"}}]},
+        {**chunk({}), "choices": [{"index": 0, "delta": {"content": "b"}}] * 2},
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        [chunk({"content": "a"})],
+        [chunk({"content": "a" + HALF})],
+        [chunk({"content": "a"}, "stop")],
+        [chunk({"content": "a"}, "stop"), chunk({"content": "a"})],
+        [chunk({"content": "a"}, "stop", usage=USAGE)],
+    ],
+)
+def test_the_short_path_does_what_the_long_one_does(before: list[Any], document: Any) -> None:
+    raws = [
+        json.dumps(part).encode() for part in [*before, document, document, chunk({"content": "z"})]
+    ]
+    short, long = OpenAIChatCodec(), LongWayCodec()
+    for raw in raws:
+        assert short.decode(raw) == long.decode(raw)
+        assert short.dump() == long.dump()
+    assert short.finish() == long.finish()
+
+
+def test_a_half_that_is_alone_when_the_step_fails() -> None:
+    pieces = pieces_of(chunk({"content": "a" + HALF}), {"error": {"code": "x"}})
+    assert pieces[-2:] == [Text("text", "\ufffd"), StepFail("x", "")]
 
 
 def test_only_choice_0_is_read() -> None:

@@ -85,6 +85,18 @@ def test_a_finished_item_alone_is_enough() -> None:
     assert step.tool_calls == [("call2", "f", '{"x":1}'), ("call3", "g", "{}")]
 
 
+def test_what_comes_after_its_item_was_finished_is_old() -> None:
+    pieces = pieces_of(
+        CREATED,
+        done("message", content=[{"type": "output_text", "text": "all"}]),
+        event("response.output_text.delta", content_index=0, delta="again"),
+        event("response.output_text.done", content_index=0, text="again"),
+        done("message", content=[{"type": "output_text", "text": "again"}]),
+        added("message"),
+    )
+    assert fold(pieces)[0].text == "all"
+
+
 def test_a_finished_response_alone_is_enough() -> None:
     item = {"type": "message", "content": [{"type": "output_text", "text": "all"}]}
     response = {"id": "r1", "model": "m", "output": [item], "usage": {"input_tokens": 1}}
