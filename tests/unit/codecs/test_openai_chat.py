@@ -183,6 +183,9 @@ HALF, OTHER_HALF = "\ud83d", "\ude00"
         chunk({"content": "b"}, id_="c2"),
         chunk({"content": "b"}, id_=None),
         chunk({"content": "b", "role": "assistant"}, id_="c2"),
+        chunk({"content": "b", "role": "assistant", "tool_calls": None, "refusal": None}),
+        chunk({"content": "b", **call('{"x":1}', "call_1", "f")}),
+        chunk({"content": "b", "refusal": "no"}),
         chunk({"content": "b", "reasoning": "r"}),
         chunk({"content": HALF}),
         chunk({"content": OTHER_HALF}),
@@ -288,6 +291,11 @@ def test_a_new_id_at_the_same_index_is_a_new_call() -> None:
 def test_a_call_that_never_says_its_name_is_not_lost() -> None:
     pieces = pieces_of(chunk(call('{"a":1}', "call_1")), chunk({}, "tool_calls"))
     assert fold(pieces)[0].tool_calls == [("call_1", None, '{"a":1}')]
+
+
+def test_arguments_given_as_an_object_are_spelled() -> None:
+    pieces = pieces_of(chunk(call({"a": ["é"]}, "call_1", "f")), chunk(call({}, "call_2", "g", 1)))  # type: ignore[arg-type]
+    assert fold(pieces)[0].tool_calls == [("call_1", "f", '{"a":["é"]}'), ("call_2", "g", "{}")]
 
 
 def test_custom_tools_and_the_old_function_call() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from riverdelta.core.codecs.halves import join_halves
-from riverdelta.core.codecs.json_text import object_or_empty
+from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.pieces import (
     ChunkStart,
     CodecState,
@@ -80,7 +80,7 @@ class OpenAIChatCodec(ProviderCodec):
             delta = choice["delta"]
             text = delta["content"]
             if (
-                len(delta) == 1
+                (len(delta) == 1 or not _says_more(delta))
                 and type(text) is str
                 and text
                 and "text" in self._open
@@ -124,7 +124,7 @@ class OpenAIChatCodec(ProviderCodec):
         delta = choice.get("delta")
         delta = delta if type(delta) is dict else {}
         finish = text_or_none(choice.get("finish_reason"))
-        payload = _says_something(delta)
+        payload = bool(delta.get("content")) or _says_more(delta)
         role = bool(delta.get("role"))
         goes_on = self._in_step and self._finish is None and document.get("id") == self._id
         if not goes_on and not self._enter_step(
@@ -213,7 +213,7 @@ class OpenAIChatCodec(ProviderCodec):
             call.custom = call.custom or custom
         call.call_id = call.call_id or call_id
         call.name = call.name or name
-        text = text_or_empty(spoken.get("input" if call.custom else "arguments"))
+        text = _arguments(spoken.get("input" if call.custom else "arguments"))
         if call.held is None:
             self._add(call.key, text, out)
             return
@@ -286,16 +286,21 @@ class OpenAIChatCodec(ProviderCodec):
             call.call_id, call.name, call.held = call_id, name, held
 
 
-def _says_something(delta: dict[str, Any]) -> bool:
+def _says_more(delta: dict[str, Any]) -> bool:
+    """Tell whether a delta has anything for a reader but its content."""
     get = delta.get
     return bool(
-        get("content")
-        or get("reasoning_content")
+        get("reasoning_content")
         or get("tool_calls")
         or get("reasoning")
         or get("refusal")
         or get("function_call")
     )
+
+
+def _arguments(value: Any) -> str:
+    """Pass text; some give the arguments as the object they spell, all at once."""
+    return spell(value) if type(value) is dict else text_or_empty(value)
 
 
 def _thinking(value: Any) -> str:
