@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from riverdelta.core.events import (
@@ -55,6 +56,7 @@ class ChatView:
             self._apply_to_message(event.message, event.type, event.data)
 
     def _restart(self, messages: list[SnapshotMessage]) -> None:
+        messages = copy.deepcopy(messages)  # the event stays as it was; the view goes on
         self._messages = {message["message"]: message for message in messages}
         self._chunks = {
             chunk["chunk"]: chunk for message in messages for chunk in message["chunks"]
