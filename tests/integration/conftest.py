@@ -4,9 +4,9 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-
 from tests.integration.servers import Server, binaries
 
 ENGINES = binaries()

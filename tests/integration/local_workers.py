@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from arq.worker import Worker
+
 from riverdelta import Settings
 from riverdelta_workers.jobs import _close, arq_options
 from riverdelta_workers.process import WorkerProcess

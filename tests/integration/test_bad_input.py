@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from riverdelta import (
     BackpressureError,
     BrokerUnavailable,
@@ -18,7 +19,6 @@ from riverdelta import (
 )
 from riverdelta.broker.client import Client
 from riverdelta.broker.connection import Endpoint
-
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import free_port, until
@@ -156,14 +156,16 @@ async def test_a_reader_stops_a_reply(
 async def test_a_stop_ends_a_reply_whose_provider_is_silent(
     settings: Settings, producer: Producer, subscriber: Subscriber
 ) -> None:
-    async with local_workers(settings):
-        async with producer.message("c", source="text", message_id="m") as message:
-            await message.push("partial")
-            await subscriber.stop("c", "m")
-            events = await read_until_ends(subscriber, "c")
-            assert view_of(events).messages[0]["status"] == "stopped"
-            with pytest.raises(Stopped):
-                await message.push("late")
+    async with (
+        local_workers(settings),
+        producer.message("c", source="text", message_id="m") as message,
+    ):
+        await message.push("partial")
+        await subscriber.stop("c", "m")
+        events = await read_until_ends(subscriber, "c")
+        assert view_of(events).messages[0]["status"] == "stopped"
+        with pytest.raises(Stopped):
+            await message.push("late")
 
 
 async def test_a_full_backlog_makes_push_wait_and_then_raise_but_a_message_can_always_end(

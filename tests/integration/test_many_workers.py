@@ -6,9 +6,9 @@ import signal
 import time
 
 import pytest
+
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import until, worker_processes
 
@@ -91,7 +91,7 @@ async def test_a_worker_killed_in_mid_message_is_not_noticed_by_readers(
             await message.push("before ")
 
             async def committed() -> bool:
-                return await client.chats.execute("HGET", keys.head, "processed") == b"2"
+                return bool(await client.chats.execute("HGET", keys.head, "processed") == b"2")
 
             await until(committed)
             victim = workers.processes[0]
@@ -102,7 +102,7 @@ async def test_a_worker_killed_in_mid_message_is_not_noticed_by_readers(
                 await message.push(f"{number} ")
 
             async def gone_on() -> bool:
-                return await client.chats.execute("HGET", keys.head, "processed") == b"22"
+                return bool(await client.chats.execute("HGET", keys.head, "processed") == b"22")
 
             await until(gone_on)
             took_s = time.monotonic() - killed_at
@@ -165,7 +165,7 @@ async def test_a_frozen_worker_that_wakes_up_again_is_fenced(
             await message.push("b")
 
             async def taken_over() -> bool:
-                return await client.chats.execute("HGET", keys.head, "term") == b"2"
+                return bool(await client.chats.execute("HGET", keys.head, "term") == b"2")
 
             await until(taken_over)
             frozen.send_signal(signal.SIGCONT)

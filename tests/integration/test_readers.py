@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 
 import pytest
+
 from riverdelta import ChatView, Event, InvalidPositionError, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import check_contiguous, read_until_ends, view_of
 from tests.integration.servers import until
@@ -170,7 +170,7 @@ async def test_readers_of_one_chat_share_one_subscription(
     channel = client.keys.chat("c").deltas
     assert await client.chats.execute("PUBSUB", "SHARDNUMSUB", channel) == [channel.encode(), 1]
     for stream in streams:
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        await stream.aclose()
 
     async def left() -> bool:
         return bool(
@@ -191,7 +191,7 @@ async def test_a_chat_id_used_again_after_expiry_is_a_new_log(
 
         async def gone() -> bool:
             found = await client.chats.execute("KEYS", f"{client.keys.prefix}:{{c}}*")
-            return found == []
+            return bool(found == [])
 
         await until(gone)
         waiting = asyncio.create_task(read_until_ends(subscriber, "c", after=old.position))

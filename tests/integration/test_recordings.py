@@ -5,8 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from riverdelta import Event, Producer, Settings, Subscriber
 
+from riverdelta import Event, Producer, Settings, Subscriber
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import worker_processes
 from tests.unit.codecs.folding import lines_of, recordings

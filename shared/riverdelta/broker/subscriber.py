@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, Self
 
 from riverdelta.broker import scripts
@@ -129,7 +129,7 @@ class Subscriber:
         await self._pubsub.aclose()
         await self._client.aclose()
 
-    async def events(self, chat_id: str, after: str | None = None) -> AsyncIterator[Event]:
+    async def events(self, chat_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """
         Iterate over a chat's events; never ends by itself, and survives a Redis that goes away.
 

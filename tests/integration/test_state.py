@@ -1,0 +1,222 @@
+"""A chat read back from Redis is the chat that was written, at every entry of any message."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+from riverdelta.broker.scripts import NewEntry, PushLimits
+from riverdelta.broker.state import (
+    SEGMENT_LENGTH,
+    HotChat,
+    LogLimits,
+    _message_fields,
+    load,
+    read_snapshot,
+)
+from riverdelta.core.errors import FormatTooNew
+from riverdelta.core.events import Event
+from riverdelta.core.state import Entry
+from tests.integration.reading import view_of
+from tests.unit.codecs.folding import lines_of, recordings
+from tests.unit.fold_tools import chunk, control, start
+
+LOG = LogLimits(10_000, 1 << 24)
+NOW_MS = 1_763_600_000_123
+
+
+class Owner:
+    """A worker's ownership of one chat, one step at a time."""
+
+    def __init__(self, client: Client, chat_id: str) -> None:
+        self.client, self.chat_id = client, chat_id
+        self.keys = client.keys.chat(chat_id)
+        self.number = 0
+
+    async def push(self, steps: list[tuple[str, bytes]], message_id: str = "m") -> list[Entry]:
+        entries = []
+        for n, (kind, data) in enumerate(steps, start=1):
+            self.number += 1
+            await scripts.push(
+                self.client.chats,
+                self.keys,
+                producer="p",
+                message_id=message_id,
+                number=n,
+                entries=[NewEntry(kind, 10 * n, data)],
+                limits=PushLimits(10_000, 1 << 30),
+                opener="o",
+            )
+            entries.append(Entry(self.number, message_id, kind, 10 * n, data))
+        return entries
+
+    async def claim(self, term: int = 0) -> None:
+        assert await scripts.claim(
+            self.client.chats, self.keys, worker_id="w", term_seen=term, new_epoch="e1"
+        )
+
+    async def load(self) -> HotChat:
+        loaded = await load(self.client.chats, self.keys, self.chat_id, log_max_bytes=LOG.bytes)
+        assert loaded is not None
+        return loaded[1]
+
+    async def commit(self, hot: HotChat, entries: list[Entry]) -> list[Event]:
+        changes = hot.fold.apply(entries, NOW_MS)
+        keys, args = hot.encode(changes, log=LOG, now_ms=NOW_MS, trim=True)
+        version = await scripts.commit(self.client.chats, keys, args)
+        assert isinstance(version, int)
+        hot.committed(version)
+        return [Event(raw) for raw in changes.events]
+
+
+def picture(hot: HotChat) -> Any:
+    """Everything of the state that can be compared."""
+    state = hot.state
+    messages = {
+        mid: (
+            _message_fields(message),
+            {
+                key: (
+                    c.id,
+                    c.kind,
+                    c.format,
+                    c.tool_name,
+                    c.tool_call_id,
+                    c.processor,
+                    c.track.mode,
+                    c.track.complete,
+                    c.track.last,
+                    c.segment,
+                    c.segment_length,
+                )
+                for key, c in message.open_chunks.items()
+            },
+        )
+        for mid, message in state.messages.items()
+    }
+    log = (state.log.first_seq, state.log.half_seq, state.log.half_bytes)
+    head = (state.epoch, state.seq, state.version, state.processed, state.processed_bytes)
+    return head, log, state.recent, messages
+
+
+def message_of(source: str, raws: list[bytes], **options: Any) -> list[tuple[str, bytes]]:
+    return [start(source, **options), *(chunk(raw) for raw in raws), control("end")]
+
+
+SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "é" * 3000]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        *(
+            pytest.param(
+                message_of(path.parent.name, lines_of(path)), id=f"{path.parent.name}-{path.stem}"
+            )
+            for path in recordings("openai-chat", "openai-responses", "anthropic", "chunks")
+            if path.stat().st_size < 4_000
+        ),
+        *(
+            pytest.param(
+                message_of("text-snapshot", [s.encode() for s in SNAPSHOTS], on_mismatch=rule),
+                id=f"snapshots-{rule}",
+            )
+            for rule in ("emit", "hold", "stitch", "reset")
+        ),
+        pytest.param(
+            [
+                *message_of("text", ["ä🙂".encode()[:3], "ä🙂".encode()[3:]])[:-1],
+                control("annotate", name="title", data={"text": "Q3"}),
+                control("tool_result", tool_call_id="t", content=[1, "ü"]),
+                control("fail", code="producer_lost", detail="gone"),
+            ],
+            id="text-notes-and-failure",
+        ),
+    ],
+)
+async def test_a_new_owner_at_every_entry_finds_what_the_old_one_left(
+    steps: list[tuple[str, bytes]], client: Client
+) -> None:
+    owner = Owner(client, "c")
+    entries = await owner.push(steps)
+    await owner.claim()
+    hot = await owner.load()
+    events: list[Event] = []
+    for entry in entries:
+        events += await owner.commit(hot, [entry])
+        fresh = await owner.load()
+        assert picture(fresh) == picture(hot)
+        snapshot = await read_snapshot(client.chats, owner.keys, "c", NOW_MS)
+        assert snapshot.data["messages"] == view_of(events).messages
+        hot = fresh
+    log = await client.chats.execute("XRANGE", owner.keys.deltas, "-", "+")
+    assert [fields[1] for _, fields in log] == [event.raw for event in events]
+
+
+async def test_text_is_stored_in_segments_of_bounded_size(client: Client) -> None:
+    owner = Owner(client, "c")
+    steps = message_of("text", [b"abcdefg"] * 1_000)[:-1]
+    entries = await owner.push(steps)
+    await owner.claim()
+    hot = await owner.load()
+    for at in range(0, len(entries), 7):
+        await owner.commit(hot, entries[at : at + 7])
+    fields = scripts.as_hash(await client.chats.execute("HGETALL", owner.keys.chunk("m", 0)))
+    sizes = [len(value) for name, value in fields.items() if name.startswith("text.")]
+    assert sum(sizes) == 7_000
+    assert max(sizes) < SEGMENT_LENGTH + 7 * 7
+    assert fields["length"] == b"7000"
+
+
+async def test_old_messages_go_with_all_their_keys(client: Client) -> None:
+    owner = Owner(client, "c")
+    number = 0
+    hot = None
+    for i in range(55):
+        entries = await owner.push(message_of("text", [b"x"]), f"m{i}")
+        if hot is None:
+            await owner.claim()
+            hot = await owner.load()
+        number += len(entries)
+        await owner.commit(hot, entries)
+    keys = await client.chats.execute("KEYS", f"{client.keys.prefix}:*")
+    names = {key.decode().rpartition(":")[2] for key in keys}
+    assert {f"m{i}" for i in range(5)} & names == set()
+    assert {f"m{i}.0" for i in range(5)} & names == set()
+    assert {f"m{i}" for i in range(5, 55)} <= names
+    producers = await client.chats.execute("HKEYS", owner.keys.producers)
+    assert len(producers) == 50
+    snapshot = await read_snapshot(client.chats, owner.keys, "c", NOW_MS)
+    assert [m["message"] for m in snapshot.data["messages"]] == [f"m{i}" for i in range(5, 55)]
+
+
+async def test_a_state_of_the_future_is_refused(client: Client) -> None:
+    owner = Owner(client, "c")
+    await owner.push(message_of("text", []))
+    await owner.claim()
+    await client.chats.execute("HSET", owner.keys.head, "v", "99")
+    with pytest.raises(FormatTooNew, match="format 99"):
+        await owner.load()
+
+
+async def test_a_person_can_read_it(client: Client) -> None:
+    """Plain field names, UTF-8 text, JSON events: no pickles, no base64 where text is."""
+    owner = Owner(client, "c")
+    entries = await owner.push(message_of("text", ["Grüße 🙂".encode()])[:-1])
+    await owner.claim()
+    hot = await owner.load()
+    await owner.commit(hot, entries)
+    keys = await client.chats.execute("KEYS", f"{client.keys.prefix}:{{c}}*")
+    for key in keys:
+        if await client.chats.execute("TYPE", key) == b"hash":
+            for value in await client.chats.execute("HVALS", key):
+                value.decode()
+    ((_, (_, event)),) = await client.chats.execute(
+        "XREVRANGE", owner.keys.deltas, "+", "-", "COUNT", 1
+    )
+    assert orjson.loads(event)["data"]["text"] == "Grüße 🙂"
+    assert "Grüße 🙂".encode() in event
+    fields = scripts.as_hash(await client.chats.execute("HGETALL", owner.keys.chunk("m", 0)))
+    assert fields["text.0"].decode() == "Grüße 🙂"
