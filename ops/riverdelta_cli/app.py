@@ -1,0 +1,348 @@
+"""The commands: what each is called, takes and teaches. What each does is in a module of its own."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from riverdelta_cli import options as o
+from riverdelta_cli.inspecting import inspect_all, inspect_chat
+from riverdelta_cli.pipe import pipe as run_pipe
+from riverdelta_cli.push import push as run_push
+from riverdelta_cli.pushing import Input
+from riverdelta_cli.servers import settings_for
+from riverdelta_cli.session import Interrupt, exit_code_of, run
+from riverdelta_cli.stop import stop as run_stop
+from riverdelta_cli.tail import tail as run_tail
+from riverdelta_cli.up import up as run_up
+from riverdelta_cli.worker import worker as run_worker
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it
+    if wanted:
+        print(f"riverdelta {version('riverdelta')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """
+    Redis streams in, deltas out: an LLM reply that every reader sees once, in order, whatever dies.
+
+    [bold]Try it[/bold] with one command, without a Redis of your own:
+
+        riverdelta pipe --source openai-chat recording.jsonl
+
+    [bold]Use it[/bold] in three terminals in one folder:
+
+        riverdelta up
+        riverdelta tail chat-1
+        echo 'Hello' | riverdelta push chat-1 --source text -
+
+    Settings are RIVERDELTA_* variables, e.g. RIVERDELTA_REDIS_URL. [bold]Exit codes[/bold]
+
+        0    done
+        1    it worked, and the answer is no: the reply failed, nothing was open
+        2    bad usage, or a server or input that cannot be used
+        130  Ctrl-C
+    """
+
+
+@app.command()
+def up(
+    data_dir: Annotated[
+        Path,
+        typer.Option("--data-dir", metavar="DIR", help="Where the server keeps its data and log."),
+    ] = o.FOLDER,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RIVERDELTA_REDIS_URL",
+            metavar="URL",
+            help="Use this server. Unset: an embedded one.",
+        ),
+    ] = None,
+) -> None:
+    """
+    Run a server and workers until Ctrl-C.
+
+    The server is a real Valkey on a free port of 127.0.0.1, with an append-only
+    file in --data-dir. A worker that dies is replaced. Ctrl-C ends all that was
+    started.
+
+    [bold]Example[/bold]
+
+        riverdelta up --workers 3
+
+    [bold]Prints[/bold] the URL, and what to type in other terminals. Commands in the same
+    folder find the server by themselves.
+
+    [bold]Exit codes[/bold]
+
+        0    ended by Ctrl-C or SIGTERM
+        2    the folder is in use by another `up`, or the server cannot be used
+    """
+    run(lambda interrupt: run_up(data_dir, workers, redis_url, interrupt))
+
+
+@app.command()
+def worker(redis_url: o.RedisUrl = None, data_dir: o.DataDir = o.FOLDER) -> None:
+    """
+    Run one worker process until Ctrl-C or SIGTERM.
+
+    Start as many as you like, on as many machines as you like. At SIGTERM a
+    worker hands its chats over within a second, and nothing is repeated.
+
+    [bold]Example[/bold]
+
+        riverdelta worker --redis-url redis://redis.internal:6379
+
+    [bold]Prints[/bold] its log on stderr.
+
+    [bold]Exit codes[/bold]
+
+        0    ended by a signal
+        2    the server is down, wrong, or older than Redis 7.0
+    """
+    raise typer.Exit(exit_code_of(lambda: run_worker(settings_for(redis_url, data_dir))))
+
+
+@app.command()
+def pipe(
+    file: o.FileArgument,
+    *,
+    source: o.SourceOption,
+    as_json: o.Json = False,
+    pace_ms: o.PaceMs = 0,
+    mode: o.ModeOption = None,
+    on_mismatch: o.OnMismatchOption = o.OnMismatchName.EMIT,
+) -> None:
+    """
+    Send a recording through the whole pipeline and print the reply as it streams.
+
+    Starts a server and a worker of its own, and leaves nothing behind.
+
+    [bold]Examples[/bold]
+
+        riverdelta pipe --source openai-chat recording.jsonl
+        curl -sN ... | riverdelta pipe --source anthropic+sse --json -
+
+    [bold]Prints[/bold] the text; reasoning dimmed, tool calls as they build up, then how it
+    ended. With --json: one event per line. Rejected chunks are named on stderr.
+
+    [bold]Exit codes[/bold]
+
+        0    the message completed
+        1    it failed or was stopped
+        2    bad usage, or input that cannot be read
+        130  Ctrl-C
+    """
+    what = _input(file, source, pace_ms, mode, on_mismatch)
+    run(lambda interrupt: run_pipe(what, as_json=as_json, interrupt=interrupt))
+
+
+@app.command()
+def push(
+    chat: o.ChatArgument,
+    file: o.FileArgument = "-",
+    *,
+    source: o.SourceOption,
+    message_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Idempotency key of the message. Unset: random."),
+    ] = None,
+    pace_ms: o.PaceMs = 0,
+    mode: o.ModeOption = None,
+    on_mismatch: o.OnMismatchOption = o.OnMismatchName.EMIT,
+    as_json: o.Json = False,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Push a file or stdin onto a chat, as one message.
+
+    [bold]Examples[/bold]
+
+        riverdelta push chat-1 --source openai-chat recording.jsonl
+        my-llm | riverdelta push chat-1 --source text -
+
+    [bold]Prints[/bold] the message's id and what was stored, on stderr; with --json on
+    stdout.
+
+    [bold]Exit codes[/bold]
+
+        0    stored and ended
+        1    a reader stopped it, the id exists, or no worker made room
+        2    bad usage, or no server there
+        130  Ctrl-C (the message fails)
+    """
+    what = _input(file, source, pace_ms, mode, on_mismatch)
+    run(
+        lambda interrupt: run_push(
+            chat,
+            what,
+            settings=settings_for(redis_url, data_dir),
+            message_id=message_id,
+            as_json=as_json,
+            interrupt=interrupt,
+        )
+    )
+
+
+@app.command()
+def tail(
+    chat: o.ChatArgument,
+    *,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POSITION",
+            help="Only what follows this position. Unset: all there is, then live.",
+        ),
+    ] = None,
+    as_json: o.Json = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="End when the chat's reply has ended.")
+    ] = False,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Follow a chat, also one that does not exist yet. Goes on when Redis was away.
+
+    [bold]Examples[/bold]
+
+        riverdelta tail chat-1
+        riverdelta tail chat-1 --after 9f2c41aa:120 --json
+
+    [bold]Prints[/bold] the replies as they stream; with --json one event per line. Ctrl-C
+    prints the position to go on from.
+
+    [bold]Exit codes[/bold]
+
+        0    with --until-end: the reply completed
+        1    with --until-end: it failed or was stopped
+        2    bad usage, or no server there
+        130  Ctrl-C
+    """
+    run(
+        lambda interrupt: run_tail(
+            chat,
+            after,
+            settings=settings_for(redis_url, data_dir),
+            as_json=as_json,
+            until_end=until_end,
+            interrupt=interrupt,
+        )
+    )
+
+
+@app.command()
+def inspect(
+    chat: Annotated[
+        str | None, typer.Argument(metavar="CHAT", help="Unset: workers, producers, what waits.")
+    ] = None,
+    *,
+    as_json: o.Json = False,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Show what is in Redis about a chat, or about everything. Only reads.
+
+    [bold]Examples[/bold]
+
+        riverdelta inspect chat-1
+        riverdelta inspect --json
+
+    [bold]Prints[/bold] of a chat: owner, position, backlog, messages, chunks, keys with
+    their sizes. Without CHAT: workers and producers with their heartbeats, chats that wait.
+
+    [bold]Exit codes[/bold]
+
+        0    found
+        1    no such chat
+        2    bad usage, or no server there
+    """
+
+    async def show(interrupt: Interrupt) -> int:
+        settings = settings_for(redis_url, data_dir)
+        if chat is None:
+            return await inspect_all(settings=settings, as_json=as_json, interrupt=interrupt)
+        return await inspect_chat(chat, settings=settings, as_json=as_json, interrupt=interrupt)
+
+    run(show)
+
+
+@app.command()
+def stop(
+    chat: o.ChatArgument,
+    message: Annotated[
+        str | None, typer.Argument(metavar="MESSAGE", help="Unset: every open message of the chat.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Readers and the producer see it.")
+    ] = "stopped by a reader",
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Stop a reply: its producer is told at its next push, or within a second.
+
+    [bold]Example[/bold]
+
+        riverdelta stop chat-1 --reason 'no longer needed'
+
+    [bold]Prints[/bold] the ids of the messages that were marked.
+
+    [bold]Exit codes[/bold]
+
+        0    marked
+        1    nothing was open
+        2    bad usage, or no server there
+    """
+    run(
+        lambda interrupt: run_stop(
+            chat,
+            message,
+            settings=settings_for(redis_url, data_dir),
+            reason=reason,
+            interrupt=interrupt,
+        )
+    )
+
+
+def _input(
+    file: str,
+    source: o.Source,
+    pace_ms: int,
+    mode: o.ModeName | None,
+    on_mismatch: o.OnMismatchName,
+) -> Input:
+    return Input(
+        file=file,
+        source=source.value,
+        pace_ms=pace_ms,
+        mode=None if mode is None else mode.value,
+        on_mismatch=on_mismatch.value,
+    )

@@ -1,0 +1,94 @@
+"""What a command says when it cannot go on: one line on stderr, and an exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from typing import Final
+
+from pydantic import ValidationError
+
+from riverdelta import (
+    BackpressureError,
+    MessageEnded,
+    MessageExists,
+    MessageLost,
+    RiverdeltaError,
+    Stopped,
+)
+
+DONE: Final = 0
+NOT_DONE: Final = 1
+"""The command worked, and the answer is no: the reply failed or was stopped, nothing was open."""
+UNUSABLE: Final = 2
+"""Bad usage, input that cannot be read, a server that cannot be used."""
+BROKEN_PIPE: Final = 128 + signal.SIGPIPE
+"""Whoever read our output went away (``| head``); what the shell says of other programs, too."""
+
+_NOT_DONE = (BackpressureError, MessageEnded, MessageExists, MessageLost, Stopped)
+
+
+class CliError(Exception):
+    """Ends the command: *text* is the line to print, *exit_code* what the shell gets."""
+
+    def __init__(self, text: str, exit_code: int = UNUSABLE) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def say(text: str) -> None:
+    """Print one line of our own on stderr; a stderr that is gone is no reason to stop."""
+    try:
+        print(f"riverdelta: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr.fileno())
+
+
+def explain(error: BaseException) -> CliError | None:
+    """Turn an error that is to be expected into one line; None: a bug, show the traceback."""
+    match error:
+        case CliError():
+            return error
+        case BaseExceptionGroup() if len(error.exceptions) == 1:
+            return explain(error.exceptions[0])
+        case Stopped():
+            return CliError(f"the message was stopped: {error}", NOT_DONE)
+        case RiverdeltaError():
+            return CliError(str(error), NOT_DONE if isinstance(error, _NOT_DONE) else UNUSABLE)
+        case ValidationError():
+            return CliError(_settings_line(error))
+        case _:
+            return None
+
+
+def _settings_line(error: ValidationError) -> str:
+    names = (
+        ("RIVERDELTA_" + ".".join(str(part) for part in entry["loc"]).upper(), entry["msg"])
+        for entry in error.errors(include_url=False)
+    )
+    return "cannot use " + "; ".join(f"{name}: {why}" for name, why in names)
+
+
+def lacks_extra(name: str, what: str) -> CliError:
+    """Say which extra to install; *what* cannot run without it."""
+    return CliError(f'{what} needs the extra "{name}": pip install "riverdelta[{name}]"')
+
+
+def require_extra(name: str, what: str, module: str) -> None:
+    """
+    See that an extra is installed, before anything starts.
+
+    Raises:
+        CliError: *module* is not there.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise lacks_extra(name, what)
+
+
+def silence(descriptor: int) -> None:
+    """Point a descriptor whose reader is gone at nothing, so that Python's own flush is quiet."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)

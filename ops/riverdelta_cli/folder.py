@@ -1,0 +1,105 @@
+"""The folder of an ``up``: who has it, and where its server listens."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, Final, Self
+
+from riverdelta_cli.errors import CliError
+
+DEFAULT_FOLDER: Final = Path(".riverdelta")
+_FILE: Final = "up.json"
+_PATIENCE_S: Final = 1.0
+"""A look by `running_url`, and a server whose ``up`` was killed, hold the lock for some ms."""
+
+
+class DataFolder:
+    """
+    Holds a folder for one ``up``, as an async context manager.
+
+    The lock is an flock on ``up.json``; what is in the file counts only while somebody holds it, so
+    nothing stale is ever believed. The embedded server inherits the lock (`lock_fd`): two servers
+    never write one append-only file, even if the first one's ``up`` is gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock_fd = -1
+
+    async def __aenter__(self) -> Self:
+        """
+        Make the folder if need be (for its owner only, mode 0700), and lock it.
+
+        Raises:
+            CliError: Another ``up`` has it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            self.lock_fd = os.open(self.path / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CliError(f"cannot use {self.path} as data folder: {error.strerror}") from error
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE_S
+        while not _lock(self.lock_fd, fcntl.LOCK_EX):
+            if loop.time() > deadline:
+                os.close(self.lock_fd)
+                raise CliError(self._taken())
+            await asyncio.sleep(0.02)
+        os.ftruncate(self.lock_fd, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give the folder up."""
+        os.ftruncate(self.lock_fd, 0)
+        os.close(self.lock_fd)
+
+    def announce(self, url: str) -> None:
+        """Write down where the server is; other commands in this folder find it (`running_url`)."""
+        text = json.dumps({"pid": os.getpid(), "url": url}) + "\n"
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, text.encode(), 0)
+
+    def _taken(self) -> str:
+        first = _read(self.path / _FILE)
+        if first is None:
+            return f"another riverdelta up has {self.path}, and is just starting: use that one"
+        return (
+            f"riverdelta up already runs on {self.path} (pid {first['pid']}, {first['url']}): "
+            "use that one, stop it, or give another --data-dir"
+        )
+
+
+def running_url(path: Path) -> str | None:
+    """Where the server of the ``up`` on *path* listens; None: none runs there."""
+    try:
+        descriptor = os.open(path / _FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if _lock(descriptor, fcntl.LOCK_SH):
+            return None  # nobody holds it: what it says is of the past
+    finally:
+        os.close(descriptor)
+    found = _read(path / _FILE)
+    return None if found is None else str(found["url"])
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"pid", "url"} <= found.keys() else None

@@ -1,0 +1,97 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from riverdelta_cli.folder import DEFAULT_FOLDER
+
+
+class Source(StrEnum):
+    """How raw chunks are spelled; `riverdelta.SOURCES` (a test holds them together)."""
+
+    TEXT = "text"
+    TEXT_SNAPSHOT = "text-snapshot"
+    CHUNKS = "chunks"
+    OPENAI_CHAT = "openai-chat"
+    OPENAI_RESPONSES = "openai-responses"
+    ANTHROPIC = "anthropic"
+    OPENAI_CHAT_SSE = "openai-chat+sse"
+    OPENAI_RESPONSES_SSE = "openai-responses+sse"
+    ANTHROPIC_SSE = "anthropic+sse"
+
+
+class ModeName(StrEnum):
+    """Whether texts are increments, or all so far."""
+
+    APPEND = "append"
+    SNAPSHOT = "snapshot"
+
+
+class OnMismatchName(StrEnum):
+    """What to do with a snapshot that does not go on from the last one."""
+
+    EMIT = "emit"
+    HOLD = "hold"
+    STITCH = "stitch"
+    RESET = "reset"
+
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        envvar="RIVERDELTA_REDIS_URL",
+        metavar="URL",
+        help="Server to use. Unset: that of the `up` that runs in this folder, "
+        "else redis://localhost:6379.",
+    ),
+]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", metavar="DIR", help="Folder of the `up` to look for."),
+]
+FOLDER = DEFAULT_FOLDER
+SourceOption = Annotated[
+    Source,
+    typer.Option(
+        "--source",
+        "-s",
+        metavar="SOURCE",
+        help=f"How the raw chunks are spelled: {', '.join(Source)}.",
+    ),
+]
+PaceMs = Annotated[
+    int, typer.Option("--pace-ms", min=0, metavar="MS", help="Pause after each raw chunk.")
+]
+ModeOption = Annotated[
+    ModeName | None,
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="append: texts are increments; snapshot: all so far. Unset: as the source means it.",
+    ),
+]
+OnMismatchOption = Annotated[
+    OnMismatchName,
+    typer.Option(
+        "--on-mismatch",
+        metavar="RULE",
+        help="A snapshot that does not go on from the last: emit it, hold it back, stitch the "
+        "overlap, or reset.",
+    ),
+]
+FileArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="One raw chunk per line; with +sse the bytes as they are. - is stdin."
+    ),
+]
+ChatArgument = Annotated[str, typer.Argument(metavar="CHAT", help="Id of the chat.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="For programs: JSON on stdout, and nothing else there.")
+]

@@ -1,0 +1,50 @@
+"""``riverdelta push``: one message onto a running server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from riverdelta import Message, Producer, Settings
+from riverdelta_cli.errors import DONE, say
+from riverdelta_cli.pushing import Feeder, Input
+from riverdelta_cli.session import Interrupt
+from riverdelta_cli.show import print_json
+
+
+async def push(  # the options of the command
+    chat_id: str,
+    what: Input,
+    *,
+    settings: Settings,
+    message_id: str | None,
+    as_json: bool,
+    interrupt: Interrupt,
+) -> int:
+    """Push an input as one message; the exit code."""
+    feeder = Feeder(what)
+    async with Producer(settings) as producer:
+        message = what.message(producer, chat_id, message_id)
+        async with message:
+            fed = await interrupt.unless(_feed(feeder, message, settings.max_chunk_bytes))
+            if not fed:
+                await message.fail("producer_interrupted", "riverdelta push was interrupted")
+    if not fed:
+        return interrupt.exit_code
+    _report(feeder, message, as_json=as_json)
+    return DONE
+
+
+async def _feed(feeder: Feeder, message: Message, limit: int) -> bool:
+    await feeder.feed(message, limit)
+    return True
+
+
+def _report(feeder: Feeder, message: Message, *, as_json: bool) -> None:
+    counted: dict[str, Any] = {"chunks": feeder.chunks, "bytes": feeder.bytes}
+    if as_json:
+        print_json({"chat": message.chat_id, "message": message.id} | counted)
+    else:
+        say(
+            f"chat {message.chat_id}: message {message.id} stored and ended, "
+            f"{feeder.chunks} chunks, {feeder.bytes} bytes"
+        )

