@@ -58,7 +58,9 @@ def about(
         riverdelta tail chat-1
         echo 'Hello' | riverdelta push chat-1 --source text -
 
-    Settings are RIVERDELTA_* variables, e.g. RIVERDELTA_REDIS_URL. [bold]Exit codes[/bold]
+    Settings are RIVERDELTA_* variables, e.g. RIVERDELTA_REDIS_URL.
+
+    [bold]Exit codes[/bold]
 
         0    done
         1    it worked, and the answer is no: the reply failed, nothing was open

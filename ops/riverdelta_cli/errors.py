@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from riverdelta import (
     BackpressureError,
+    BrokerUnavailable,
     MessageEnded,
     MessageExists,
     MessageLost,
@@ -48,19 +49,23 @@ def say(text: str) -> None:
 
 def explain(error: BaseException) -> CliError | None:
     """Turn an error that is to be expected into one line; None: a bug, show the traceback."""
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        return explain(error.exceptions[0])
+    if isinstance(error, CliError):
+        return error
+    text = str(error)
     match error:
-        case CliError():
-            return error
-        case BaseExceptionGroup() if len(error.exceptions) == 1:
-            return explain(error.exceptions[0])
         case Stopped():
-            return CliError(f"the message was stopped: {error}", NOT_DONE)
-        case RiverdeltaError():
-            return CliError(str(error), NOT_DONE if isinstance(error, _NOT_DONE) else UNUSABLE)
+            text = f"the message was stopped: {text}"
+        case BrokerUnavailable():
+            text = f"{text.rstrip('.')}; start it (riverdelta up), or name another (--redis-url)"
         case ValidationError():
-            return CliError(_settings_line(error))
+            text = _settings_line(error)
+        case RiverdeltaError():
+            pass
         case _:
             return None
+    return CliError(text, NOT_DONE if isinstance(error, _NOT_DONE) else UNUSABLE)
 
 
 def _settings_line(error: ValidationError) -> str:

@@ -22,12 +22,12 @@ async def push(  # the options of the command
 ) -> int:
     """Push an input as one message; the exit code."""
     feeder = Feeder(what)
-    async with Producer(settings) as producer:
-        message = what.message(producer, chat_id, message_id)
-        async with message:
-            fed = await interrupt.unless(_feed(feeder, message, settings.max_chunk_bytes))
-            if not fed:
-                await message.fail("producer_interrupted", "riverdelta push was interrupted")
+    producer = Producer(settings)
+    message = what.message(producer, chat_id, message_id)  # refuses a wrong id before we connect
+    async with producer, message:
+        fed = await interrupt.unless(_feed(feeder, message, settings.max_chunk_bytes))
+        if not fed:
+            await message.fail("producer_interrupted", "riverdelta push was interrupted")
     if not fed:
         return interrupt.exit_code
     _report(feeder, message, as_json=as_json)
@@ -46,5 +46,5 @@ def _report(feeder: Feeder, message: Message, *, as_json: bool) -> None:
     else:
         say(
             f"chat {message.chat_id}: message {message.id} stored and ended, "
-            f"{feeder.chunks} chunks, {feeder.bytes} bytes"
+            f"raw chunks {feeder.chunks}, bytes {feeder.bytes}"
         )

@@ -88,8 +88,8 @@ class TextPrinter:
         data = event.data
         if event.type == "snapshot":
             self._snapshot(event)
-        elif event.type == "message.started" and self._name_messages:
-            self._line(f"── message {event.message} ({data['role']})", _QUIET)
+        elif event.type == "message.started":
+            self._begin(event.message or "", data["role"])
         elif event.type in END_TYPES and event.message:
             self._end(event.message, event.type, data)
         elif event.type == "input.rejected":
@@ -147,8 +147,8 @@ class TextPrinter:
             anew = message_id not in self._ended and not any(
                 chunk["chunk"] in self._shown for chunk in chunks
             )
-            if anew and self._name_messages:
-                self._line(f"── message {message_id} ({message['role']})", _QUIET)
+            if anew:
+                self._begin(message_id, message["role"])
             for chunk in chunks:
                 self._kinds[chunk["chunk"]] = (chunk["kind"], chunk["tool_name"] or "")
                 shown = self._shown.get(chunk["chunk"], "")
@@ -159,6 +159,13 @@ class TextPrinter:
             if message["status"] != "open":
                 failure = message["error"] or {"code": "failed", "detail": ""}
                 self._end(message_id, f"message.{message['status']}", {**message, **failure})
+
+    def _begin(self, message_id: str, role: str) -> None:
+        if self._name_messages:
+            self._break_line()
+            if self._ended:
+                self._write("\n", Style())
+            self._line(f"── message {message_id} ({role})", _QUIET)
 
     def _end(self, message_id: str, type_: str, data: dict[str, Any]) -> None:
         if message_id in self._ended:

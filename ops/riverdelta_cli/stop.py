@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from riverdelta import Settings, Subscriber
+from riverdelta.core.ids import check_id
 from riverdelta_cli.errors import DONE, NOT_DONE, say
 from riverdelta_cli.session import Interrupt
 
@@ -16,6 +17,7 @@ async def stop(
     interrupt: Interrupt,
 ) -> int:
     """Mark a chat's open message (or all of them) for its producer to stop; the exit code."""
+    check_id("chat_id", chat_id)
     async with Subscriber(settings) as subscriber:
         marked = await interrupt.unless(subscriber.stop(chat_id, message_id, reason=reason))
     if marked is None:

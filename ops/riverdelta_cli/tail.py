@@ -10,6 +10,7 @@ from typing import Final
 
 from riverdelta import Event, RiverdeltaError, Settings, Subscriber
 from riverdelta.core.events import END_TYPES
+from riverdelta.core.ids import check_id
 from riverdelta.core.positions import Position
 from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.session import Interrupt
@@ -30,6 +31,7 @@ async def tail(
     interrupt: Interrupt,
 ) -> int:
     """Print a chat's events until somebody interrupts, or its reply ends; the exit code."""
+    check_id("chat_id", chat_id)
     if after is not None:
         Position.parse(after)
     printer = make_printer(as_json=as_json, name_messages=True)

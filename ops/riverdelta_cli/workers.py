@@ -20,8 +20,8 @@ _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S: Final = 10.0
 """A worker that ran for this long was well: the next death counts as the first."""
 _LOOK_S: Final = 0.05
-_END_S: Final = 5.0
-"""Workers hand their chats over within a second; one that needs five is stuck."""
+_END_S: Final = 3.0
+"""Workers hand their chats over within a second; one that needs three is stuck."""
 
 
 class _Slot:

@@ -1,0 +1,238 @@
+"""``riverdelta pipe`` and ``make demo``: a recording goes in, the reply comes out."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.integration.test_cli_support import (
+    DEMO,
+    Shell,
+    demo_text,
+    one_line,
+    told,
+)
+from tests.integration.test_cli_support import shell as shell  # noqa: PLC0414  # a fixture
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+OPENAI = ("pipe", "--source", "openai-chat")
+TEXT = ("pipe", "--source", "text")
+
+
+def types(stdout: bytes) -> list[str]:
+    return [orjson.loads(line)["type"] for line in stdout.splitlines()]
+
+
+def test_the_demo_reads_well(shell: Shell) -> None:
+    done = shell.run(*OPENAI, DEMO)
+    printed, said = done.stdout.decode(), demo_text()
+    assert done.returncode == 0
+    assert not done.stderr
+    assert "\x1b" not in printed
+    assert "\b" not in printed
+    assert f"thinking {said['reasoning']}\n\n{said['text']}" in printed
+    assert f"calls draw_diagram {said['tool_call']}\n" in printed
+    closing = printed.splitlines()[-1]
+    assert re.fullmatch(
+        r"completed · finish reason tool_calls · 38 tokens in, \d+ out \(\d+ reasoning\) · "
+        r"first token \d+ ms · \d+\.\d s",
+        closing,
+    )
+    assert not list(shell.temporary.iterdir())
+
+
+def test_json_is_one_event_a_line_and_nothing_else(shell: Shell) -> None:
+    done = shell.run(*OPENAI, "--json", DEMO)
+    events = [orjson.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert not done.stderr
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[0]["type"] == "message.started"
+    assert events[-1]["type"] == "message.completed"
+    assert events[-1]["data"]["chunks"] == len(DEMO.read_bytes().splitlines())
+    assert told(events) == demo_text()
+
+
+def test_sse_bytes_go_in_as_they_are(shell: Shell) -> None:
+    frames = b"".join(b"data: " + line + b"\r\n\r\n" for line in DEMO.read_bytes().splitlines())
+    done = shell.run(
+        "pipe", "--source", "openai-chat+sse", "--json", "-", stdin=frames + b"data: [DONE]\n\n"
+    )
+    assert done.returncode == 0
+    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == demo_text()
+
+
+def test_text_keeps_its_newlines_and_snapshots_do_not(shell: Shell) -> None:
+    done = shell.run(*TEXT, "--json", "-", stdin=b"one\r\n\ntwo")
+    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {
+        "text": "one\r\n\ntwo"
+    }
+    done = shell.run(
+        "pipe", "--source", "text-snapshot", "--json", "-", stdin=b"ri\nriver\nrivers\n"
+    )
+    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {"text": "rivers"}
+
+
+def test_an_empty_file_is_a_reply_without_text(shell: Shell) -> None:
+    done = shell.run(*TEXT, "--json", "/dev/null")
+    assert done.returncode == 0
+    assert types(done.stdout) == ["message.started", "message.completed"]
+
+
+def test_a_provider_error_exits_1(shell: Shell) -> None:
+    done = shell.run(*OPENAI, RECORDINGS / "openai-chat" / "error.jsonl")
+    assert done.returncode == 1
+    assert "failed · source_error: " in done.stdout.decode().splitlines()[-1]
+
+
+def test_a_rejected_chunk_is_a_warning_and_the_reply_goes_on(shell: Shell) -> None:
+    lines = DEMO.read_bytes().splitlines(keepends=True)
+    lines.insert(5, b"this is not JSON\n")
+    done = shell.run(*OPENAI, "--json", "-", stdin=b"".join(lines))
+    assert done.returncode == 0
+    assert "rejected (invalid_json)" in one_line(done.stderr)
+    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == demo_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [("absent.jsonl", "No such file or directory"), (".", "it is a directory")],
+)
+def test_input_that_cannot_be_read_exits_2(file: str, why: str, shell: Shell) -> None:
+    done = shell.run(*TEXT, file)
+    assert done.returncode == 2
+    assert one_line(done.stderr) == f"riverdelta: cannot read {file}: {why}\n"
+    assert not done.stdout
+
+
+def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(shell: Shell) -> None:
+    done = shell.run(*TEXT, "--json", "-", stdin=b"good\n" + b"x" * 2_000_000)
+    assert done.returncode == 2
+    assert "line 2 is longer than max_chunk_bytes (1048576)" in one_line(done.stderr)
+    assert types(done.stdout)[-1] == "message.failed"
+    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {"text": "good\n"}
+
+
+def test_a_setting_that_cannot_be_used_is_one_line(shell: Shell) -> None:
+    done = shell.run(*TEXT, "-", RIVERDELTA_MAX_CHATS="many")
+    assert done.returncode == 2
+    assert "RIVERDELTA_MAX_CHATS" in one_line(done.stderr)
+
+
+def test_settings_of_another_queue_do_not_leak_in(shell: Shell) -> None:
+    elsewhere = "redis://127.0.0.1:1"
+    done = shell.run(
+        *TEXT,
+        "-",
+        stdin=b"hello",
+        RIVERDELTA_QUEUE_URL=elsewhere,
+        RIVERDELTA_REDIS_URL=elsewhere,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"hello\n")
+
+
+def test_stdin_is_shown_as_it_comes(shell: Shell) -> None:
+    with shell.start(*TEXT, "-") as running:
+        for word in ("first\n", "second\n", "third\n"):
+            running.write(word.encode())
+            running.says(word)
+        assert running.process.stdin is not None
+        running.process.stdin.close()
+        assert running.exit_code() == 0
+
+
+def test_ctrl_c_stops_the_reply_and_leaves_nothing(shell: Shell) -> None:
+    with shell.start(*TEXT, "--json", "-") as running:
+        running.write(b"so far\n")
+        running.says("so far")
+        assert len(shell.processes()) == 3
+        running.send(signal.SIGINT)
+        assert running.exit_code() == 130
+        assert running.events[-1]["type"] == "message.stopped"
+        assert not running.err
+    assert not shell.processes()
+    assert not list(shell.temporary.iterdir())
+
+
+def test_ctrl_c_twice_ends_at_once(shell: Shell) -> None:
+    with shell.start(*OPENAI, "--pace-ms", "50", DEMO) as running:
+        running.says("thinking")
+        running.send(signal.SIGINT)
+        running.send(signal.SIGINT)
+        assert running.exit_code() == 130
+        assert b"Traceback" not in running.err
+    assert not shell.processes()
+
+
+def test_kill_9_leaves_no_process(shell: Shell) -> None:
+    with shell.start(*TEXT, "-") as running:
+        running.write(b"so far\n")
+        running.says("so far")
+        running.send(signal.SIGKILL)
+        running.exit_code()
+        shell.nothing_left()
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
+    with subprocess.Popen(
+        shell.command(*OPENAI, "--json", "--pace-ms", "5", DEMO),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=shell.environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert types(process.stdout.readline()) == ["message.started"]
+        process.stdout.close()
+        assert process.wait(10) == 128 + signal.SIGPIPE
+        assert not process.stderr.read()
+
+
+def screen(written: str) -> Iterator[str]:
+    """What a terminal shows of *written*: colours gone, what was taken back taken back."""
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "\n").split("\n"):
+        cells: list[str] = []
+        at = 0
+        for character in line.replace("\x1b[K", "\0"):
+            if character == "\b":
+                at -= 1
+            elif character == "\0":
+                del cells[at:]
+            else:
+                cells[at : at + 1] = [character]
+                at += 1
+        yield "".join(cells)
+
+
+def test_on_a_terminal_lines_break_between_words(shell: Shell) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        shell.command(*OPENAI, DEMO),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=shell.environment | {"TERM": "xterm-256color", "COLUMNS": "50"},
+    ) as process:
+        os.close(theirs)
+        written = bytearray()
+        while True:
+            try:
+                written += os.read(ours, 65536)
+            except OSError:  # Linux: the other side is closed
+                break
+        os.close(ours)
+        assert process.wait() == 0
+    lines = list(screen(written.decode()))
+    said = demo_text()
+    assert all(len(line) < 50 for line in lines)
+    words = " ".join(lines).split()
+    expected = f"thinking {said['reasoning']} {said['text']} calls draw_diagram {said['tool_call']}"
+    assert words[: len(expected.split())] == expected.split()
+    assert "\x1b[2;3m" in written.decode()

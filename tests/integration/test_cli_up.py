@@ -1,0 +1,290 @@
+"""``riverdelta up``, and the commands that talk to it from other processes."""
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from riverdelta_cli.embedded import EmbeddedServer
+from tests.integration.test_cli_support import (
+    DEMO,
+    Running,
+    Shell,
+    demo_text,
+    eventually,
+    one_line,
+    told,
+)
+from tests.integration.test_cli_support import shell as shell  # noqa: PLC0414  # a fixture
+
+READY = "Ctrl-C ends everything"
+NOBODY = "redis://127.0.0.1:1"
+
+
+@contextmanager
+def running_up(shell: Shell, *arguments: str) -> Iterator[Running]:
+    with shell.start("up", *arguments) as up:
+        up.says(READY)
+        yield up
+
+
+def url_of(up: Running) -> str:
+    found = re.search(rb"URL +(\S+)", up.out)
+    assert found is not None
+    return found[1].decode()
+
+
+def pids(shell: Shell, what: str) -> set[int]:
+    return {pid for pid, line in shell.processes().items() if what in line.replace("\0", " ")}
+
+
+def test_a_reply_goes_from_one_terminal_to_another(shell: Shell) -> None:
+    with running_up(shell) as up, shell.start("tail", "c1", "--json") as tail:
+        tail.says('"snapshot"')
+        pushed = shell.run("push", "c1", "--source", "openai-chat", DEMO, "--json")
+        assert pushed.returncode == 0, pushed.stderr
+        stored = orjson.loads(pushed.stdout)
+        assert stored["chat"] == "c1"
+        assert stored["chunks"] == len(DEMO.read_bytes().splitlines())
+        tail.says("message.completed")
+        live = [event for event in tail.events if event["seq"]]
+        assert [event["seq"] for event in live] == list(range(1, len(live) + 1))
+        assert told(live) == demo_text()
+
+        _inspect_shows(shell, stored["message"])
+        _tail_resumes(shell, live)
+
+        tail.send(signal.SIGINT)
+        assert tail.exit_code() == 130
+        position = f"{live[-1]['epoch']}:{live[-1]['seq']}"
+        assert tail.errors.endswith(f"riverdelta tail c1 --after {position}\n")
+        up.send(signal.SIGINT)
+        assert up.exit_code() == 0
+    assert not shell.processes()
+
+
+def _inspect_shows(shell: Shell, message_id: str) -> None:
+    chat = orjson.loads(shell.run("inspect", "c1", "--json").stdout)
+    (message,) = chat["messages"]
+    assert (message["message"], message["status"]) == (message_id, "completed")
+    assert [chunk["kind"] for chunk in message["chunks"]] == ["reasoning", "text", "tool_call"]
+    assert [chunk["length"] for chunk in message["chunks"]] == [
+        len(text) for text in demo_text().values()
+    ]
+    assert chat["owner"] is not None
+    assert chat["backlog"] == 0
+    assert "rd:{c1}:deltas" in {key["key"] for key in chat["keys"]}
+
+    everything = orjson.loads(shell.run("inspect", "--json").stdout)
+    assert [worker["alive"] for worker in everything["workers"]] == [True, True]
+    assert chat["owner"] in {worker["worker"] for worker in everything["workers"]}
+
+    for_people = shell.run("inspect", "c1")
+    assert for_people.returncode == 0
+    assert f"message {message_id}: completed" in for_people.stdout.decode()
+    absent = shell.run("inspect", "c2")
+    assert absent.returncode == 1
+    assert "c2 is unknown" in one_line(absent.stderr)
+
+
+def _tail_resumes(shell: Shell, live: list[dict[str, object]]) -> None:
+    middle = live[len(live) // 2]
+    position = f"{middle['epoch']}:{middle['seq']}"
+    rest = shell.run("tail", "c1", "--after", position, "--until-end", "--json")
+    assert rest.returncode == 0
+    events = [orjson.loads(line) for line in rest.stdout.splitlines()]
+    assert events == live[len(live) // 2 + 1 :]
+    whole = shell.run("tail", "c1", "--until-end").stdout.decode()
+    assert f"thinking {demo_text()['reasoning']}\n\n{demo_text()['text']}" in whole
+
+
+def test_a_reader_stops_a_reply(shell: Shell) -> None:
+    with running_up(shell, "--workers", "1"):
+        nothing = shell.run("stop", "c1")
+        assert nothing.returncode == 1
+        assert "nothing is open" in one_line(nothing.stderr)
+        with (
+            shell.start("tail", "c1", "--until-end") as tail,
+            shell.start("push", "c1", "--source", "text", "--message-id", "m1", "-") as push,
+        ):
+            push.write(b"so far\n")
+            tail.says("so far")
+            again = shell.run("push", "c1", "--source", "text", "--message-id", "m1", "/dev/null")
+            assert again.returncode == 1
+            assert "message m1 exists" in one_line(again.stderr)
+            stopped = shell.run("stop", "c1", "--reason", "enough")
+            assert stopped.returncode == 0
+            assert stopped.stdout == b"m1\n"
+            tail.says("stopped · enough")
+            assert tail.exit_code() == 1
+            push.write(b"more\n")
+            assert push.exit_code() == 1
+            assert "stopped: enough" in one_line(bytes(push.err))
+
+
+def test_an_interrupted_push_fails_its_message(shell: Shell) -> None:
+    with (
+        running_up(shell, "--workers", "1"),
+        shell.start("tail", "c1", "--until-end") as tail,
+        shell.start("push", "c1", "--source", "text", "-") as push,
+    ):
+        push.write(b"so far\n")
+        tail.says("so far")
+        push.send(signal.SIGINT)
+        assert push.exit_code() == 130
+        tail.says("failed · producer_interrupted")
+        assert tail.exit_code() == 1
+
+
+def test_a_second_up_on_the_folder_says_so(shell: Shell) -> None:
+    with running_up(shell, "--workers", "1") as up:
+        second = shell.run("up")
+        assert second.returncode == 2
+        line = one_line(second.stderr)
+        assert f"pid {up.process.pid}" in line
+        assert url_of(up) in line
+        assert (shell.folder / ".riverdelta").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_worker_that_dies_is_replaced(shell: Shell) -> None:
+    with running_up(shell, "--workers", "1") as up:
+        (victim,) = pids(shell, "riverdelta_cli worker")
+        os.kill(victim, signal.SIGKILL)
+        up.warns(f"pid {victim}) was killed by signal 9")
+        eventually(lambda: pids(shell, "riverdelta_cli worker") - {victim}, "another worker")
+        done = shell.run("push", "c1", "--source", "text", "-", stdin=b"hello")
+        assert done.returncode == 0
+        assert shell.run("tail", "c1", "--until-end").stdout.splitlines()[1] == b"hello"
+        up.send(signal.SIGTERM)
+        assert up.exit_code() == 0
+
+
+def test_a_killed_up_leaves_no_process_and_its_data(shell: Shell) -> None:
+    with running_up(shell, "--workers", "1") as up:
+        shell.run("push", "c1", "--source", "text", "-", stdin=b"kept")
+        assert shell.run("tail", "c1", "--until-end").returncode == 0
+        up.send(signal.SIGKILL)
+        up.exit_code()
+        shell.nothing_left()
+    with running_up(shell, "--workers", "1"):
+        assert b"kept" in shell.run("tail", "c1", "--until-end").stdout
+
+
+def test_a_stuck_worker_is_killed(shell: Shell) -> None:
+    with running_up(shell, "--workers", "1") as up:
+        (stuck,) = pids(shell, "riverdelta_cli worker")
+        os.kill(stuck, signal.SIGSTOP)
+        up.send(signal.SIGINT)
+        assert up.exit_code() == 0
+    assert not shell.processes()
+
+
+async def test_tail_and_workers_survive_a_server_that_was_away(
+    shell: Shell, tmp_path: Path
+) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    async with EmbeddedServer(folder, persist=True) as server:
+        url = ("--redis-url", server.url)
+        with (
+            running_up(shell, "--workers", "1", *url) as up,
+            shell.start("tail", "c1", "--json", *url) as tail,
+        ):
+            assert "the server at 127.0.0.1" in up.out.decode()
+            tail.says('"snapshot"')
+            _push(shell, "m1", url)
+            tail.says("message.completed")
+            await server.kill()
+            tail.warns("waiting for it")
+            await server.start()
+            tail.warns("Redis is back")
+            _push(shell, "m2", url)
+            eventually(lambda: tail.events[-1].get("message") == "m2", "m2 ended")
+            eventually(lambda: tail.events[-1]["type"] == "message.completed", "m2 ended")
+            assert tail.errors.count("\n") == 2
+            assert tail.process.poll() is None
+    texts = [
+        event["data"]["text"]
+        for event in tail.events
+        if event["type"] == "chunk.delta" and event["message"] == "m2"
+    ]
+    snapshots = [event for event in tail.events if event["type"] == "snapshot" and event["seq"]]
+    assert "".join(texts) == "hello from m2" or snapshots
+
+
+def _push(shell: Shell, message_id: str, url: tuple[str, str]) -> None:
+    done = shell.run(
+        "push",
+        "c1",
+        "--source",
+        "text",
+        "--message-id",
+        message_id,
+        "-",
+        *url,
+        stdin=f"hello from {message_id}".encode(),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["worker"],
+        ["up"],
+        ["push", "c1", "--source", "text", "/dev/null"],
+        ["tail", "c1"],
+        ["inspect"],
+        ["stop", "c1"],
+    ],
+)
+def test_a_server_that_is_down_is_one_line(arguments: list[str], shell: Shell) -> None:
+    done = shell.run(*arguments, RIVERDELTA_REDIS_URL=NOBODY)
+    assert done.returncode == 2
+    assert "127.0.0.1:1" in one_line(done.stderr)
+
+
+def test_what_cannot_be_is_one_line(shell: Shell) -> None:
+    wrong_url = shell.run("tail", "c1", "--redis-url", "nonsense")
+    assert wrong_url.returncode == 2
+    assert "redis://" in one_line(wrong_url.stderr)
+    position = shell.run("tail", "c1", "--after", "yesterday")
+    assert position.returncode == 2
+    assert "is not a position" in one_line(position.stderr)
+    name = shell.run("push", "no {braces}", "--source", "text", "/dev/null")
+    assert name.returncode == 2
+    assert "not a valid id" in one_line(name.stderr)
+
+
+def test_an_old_server_is_named_at_the_start(shell: Shell) -> None:
+    with old_server() as url:
+        done = shell.run("worker", "--redis-url", url)
+    assert done.returncode == 2
+    assert "version 6.2.14: use Redis >= 7.0" in one_line(done.stderr)
+
+
+@contextmanager
+def old_server() -> Iterator[str]:
+    """Something that says it is Redis 6.2."""
+    info = b"redis_version:6.2.14\r\nrun_id:abc\r\n"
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(4096):
+                for name in re.findall(rb"\$\d+\r\n(INFO|CLIENT|SELECT|PING)\r\n", data):
+                    answer = b"$%d\r\n%b\r\n" % (len(info), info)
+                    connection.sendall(answer if name == b"INFO" else b"+OK\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
