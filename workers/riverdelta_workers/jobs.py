@@ -70,15 +70,19 @@ def arq_options(settings: Settings) -> dict[str, Any]:
 
 def worker_settings(settings: Settings) -> type:
     """Make the class that ``arq riverdelta_workers.WorkerSettings`` runs."""
-    hooks = {"on_startup": _on_startup, "on_shutdown": _on_shutdown, "ctx": {"settings": settings}}
+    hooks = {
+        "on_startup": _on_startup,
+        "on_shutdown": _on_shutdown,
+        "ctx": {"settings": settings},
+        # arq skips on_shutdown, and with it the hand-over, when it has to cancel a job at its end.
+        "job_completion_wait": 1,
+    }
     return type("WorkerSettings", (), arq_options(settings) | hooks)
 
 
 async def run_worker(settings: Settings) -> None:
     """
     Run one worker process until SIGTERM or SIGINT.
-
-    arq's loop ends whenever its Redis does; here it is started again, and the chats stay attached.
 
     Raises:
         BrokerUnavailable: Redis was not there at the start.
@@ -89,10 +93,18 @@ async def run_worker(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with WorkerProcess(settings) as process:
         _log.info("worker %s is ready", process.pump.worker_id)
-        while not stop.is_set():
-            context = {"pump": process.pump}
-            worker = Worker(handle_signals=False, ctx=context, **arq_options(settings))
-            await _run_until(worker, stop)
+        await bring_chats(process.pump, stop)
+
+
+async def bring_chats(pump: Pump, stop: asyncio.Event) -> None:
+    """
+    Run arq's loop for *pump* until *stop* is set.
+
+    arq's loop ends whenever its Redis does; it is started again, and the chats stay attached.
+    """
+    while not stop.is_set():
+        options = arq_options(pump.client.settings)
+        await _run_until(Worker(handle_signals=False, ctx={"pump": pump}, **options), stop)
 
 
 async def _run_until(worker: Worker, stop: asyncio.Event) -> None:

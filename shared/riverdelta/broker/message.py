@@ -226,6 +226,8 @@ class Message:
                 opener=self._opener,
             )
         except BrokerUnavailable as error:
+            if producer.client.closed:
+                raise
             return error
         except OutOfMemoryError:
             return BackpressureError("Redis is out of memory (maxmemory): workers have to drain it")

@@ -70,27 +70,28 @@ if opens then
   last = 0
 end
 
+-- Numbers go to Redis as they are: it spells whole ones in full, and XADD reads <n> as <n>-0.
 local skip = last + 1 - first
-local inline, size = {}, 0
+local unread = pushed + count - skip - processed
+-- The quiet path needs no read: the entries travel in the wake, behind the number of their first.
+local travels = owner ~= '' and unread <= MAX_AHEAD
+local inline, size = {string.format('%.0f\n', pushed + 1)}, 0
 for i = FIRST_ENTRY + 3 * skip, #ARGV, 3 do
   local kind, at, data = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   pushed = pushed + 1
-  pushed_bytes = pushed_bytes + #data
-  redis.call('XADD', chunks, string.format('%.0f-0', pushed),
-    'message', message_id, 'type', kind, 'at', at, 'data', data)
   size = size + #data
-  inline[#inline + 1] = string.format('%s %s %s %d\n', message_id, kind, at, #data) .. data
+  redis.call('XADD', chunks, pushed, 'message', message_id, 'type', kind, 'at', at, 'data', data)
+  if travels then
+    inline[#inline + 1] = string.format('%s %s %s %d\n', message_id, kind, at, #data)
+    inline[#inline + 1] = data
+  end
 end
 last = first + count - 1
-redis.call('HSET', producers, field, string.format('%.0f', last))
-redis.call('HSET', head, 'pushed', string.format('%.0f', pushed), 'pushed_bytes', string.format('%.0f', pushed_bytes))
+redis.call('HSET', producers, field, last)
+redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', pushed_bytes + size)
 
 if owner ~= '' then
-  -- The quiet path needs no read: the entries travel in the wake, behind the number of their first.
-  local payload = ''
-  if size <= max_wake and pushed - processed <= MAX_AHEAD then
-    payload = string.format('%.0f\n', pushed - #inline + 1) .. table.concat(inline)
-  end
+  local payload = travels and size <= max_wake and table.concat(inline) or ''
   redis.call('SPUBLISH', wake, payload)
 end
 return reply('stored')
