@@ -68,11 +68,7 @@ def test_sse_bytes_go_in_as_they_are(shell: Shell) -> None:
     assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == demo_text()
 
 
-def test_text_keeps_its_newlines_and_snapshots_do_not(shell: Shell) -> None:
-    done = shell.run(*TEXT, "--json", "-", stdin=b"one\r\n\ntwo")
-    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {
-        "text": "one\r\n\ntwo"
-    }
+def test_snapshots_are_lines_without_their_newline(shell: Shell) -> None:
     done = shell.run(
         "pipe", "--source", "text-snapshot", "--json", "-", stdin=b"ri\nriver\nrivers\n"
     )

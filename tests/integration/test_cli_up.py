@@ -28,6 +28,17 @@ READY = "Ctrl-C ends everything"
 NOBODY = "redis://127.0.0.1:1"
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Running]]:
+    """An ``up`` for the tests that leave it as it is; each has a chat of its own."""
+    shell = Shell(tmp_path_factory.mktemp("shared"))
+    with running_up(shell) as up:
+        yield shell, up
+        up.send(signal.SIGINT)
+        assert up.exit_code() == 0
+    assert not shell.processes()
+
+
 @contextmanager
 def running_up(shell: Shell, *arguments: str) -> Iterator[Running]:
     with shell.start("up", *arguments) as up:
@@ -45,8 +56,9 @@ def pids(shell: Shell, what: str) -> set[int]:
     return {pid for pid, line in shell.processes().items() if what in line.replace("\0", " ")}
 
 
-def test_a_reply_goes_from_one_terminal_to_another(shell: Shell) -> None:
-    with running_up(shell) as up, shell.start("tail", "c1", "--json") as tail:
+def test_a_reply_goes_from_one_terminal_to_another(shared: tuple[Shell, Running]) -> None:
+    shell, _ = shared
+    with shell.start("tail", "c1", "--json") as tail:
         tail.says('"snapshot"')
         pushed = shell.run("push", "c1", "--source", "openai-chat", DEMO, "--json")
         assert pushed.returncode == 0, pushed.stderr
@@ -57,39 +69,30 @@ def test_a_reply_goes_from_one_terminal_to_another(shell: Shell) -> None:
         live = [event for event in tail.events if event["seq"]]
         assert [event["seq"] for event in live] == list(range(1, len(live) + 1))
         assert told(live) == demo_text()
-
-        _inspect_shows(shell, stored["message"])
-        _tail_resumes(shell, live)
-
         tail.send(signal.SIGINT)
         assert tail.exit_code() == 130
         position = f"{live[-1]['epoch']}:{live[-1]['seq']}"
         assert tail.errors.endswith(f"riverdelta tail c1 --after {position}\n")
-        up.send(signal.SIGINT)
-        assert up.exit_code() == 0
-    assert not shell.processes()
+    _inspect_shows(shell, stored["message"])
+    _tail_resumes(shell, live)
 
 
 def _inspect_shows(shell: Shell, message_id: str) -> None:
-    chat = orjson.loads(shell.run("inspect", "c1", "--json").stdout)
+    one, all_, for_people, absent = shell.run_all(
+        ["inspect", "c1", "--json"], ["inspect", "--json"], ["inspect", "c1"], ["inspect", "c2"]
+    )
+    chat, everything = orjson.loads(one.stdout), orjson.loads(all_.stdout)
     (message,) = chat["messages"]
     assert (message["message"], message["status"]) == (message_id, "completed")
     assert [chunk["kind"] for chunk in message["chunks"]] == ["reasoning", "text", "tool_call"]
     assert [chunk["length"] for chunk in message["chunks"]] == [
         len(text) for text in demo_text().values()
     ]
-    assert chat["owner"] is not None
+    assert chat["owner"] in {worker["worker"] for worker in everything["workers"]}
     assert chat["backlog"] == 0
     assert "rd:{c1}:deltas" in {key["key"] for key in chat["keys"]}
-
-    everything = orjson.loads(shell.run("inspect", "--json").stdout)
     assert [worker["alive"] for worker in everything["workers"]] == [True, True]
-    assert chat["owner"] in {worker["worker"] for worker in everything["workers"]}
-
-    for_people = shell.run("inspect", "c1")
-    assert for_people.returncode == 0
     assert f"message {message_id}: completed" in for_people.stdout.decode()
-    absent = shell.run("inspect", "c2")
     assert absent.returncode == 1
     assert "c2 is unknown" in one_line(absent.stderr)
 
@@ -97,43 +100,45 @@ def _inspect_shows(shell: Shell, message_id: str) -> None:
 def _tail_resumes(shell: Shell, live: list[dict[str, object]]) -> None:
     middle = live[len(live) // 2]
     position = f"{middle['epoch']}:{middle['seq']}"
-    rest = shell.run("tail", "c1", "--after", position, "--until-end", "--json")
+    rest, all_of_it = shell.run_all(
+        ["tail", "c1", "--after", position, "--until-end", "--json"], ["tail", "c1", "--until-end"]
+    )
     assert rest.returncode == 0
     events = [orjson.loads(line) for line in rest.stdout.splitlines()]
     assert events == live[len(live) // 2 + 1 :]
-    whole = shell.run("tail", "c1", "--until-end").stdout.decode()
-    assert f"thinking {demo_text()['reasoning']}\n\n{demo_text()['text']}" in whole
+    said = demo_text()
+    assert f"thinking {said['reasoning']}\n\n{said['text']}" in all_of_it.stdout.decode()
 
 
-def test_a_reader_stops_a_reply(shell: Shell) -> None:
-    with running_up(shell, "--workers", "1"):
-        nothing = shell.run("stop", "c1")
-        assert nothing.returncode == 1
-        assert "nothing is open" in one_line(nothing.stderr)
-        with (
-            shell.start("tail", "c1", "--until-end") as tail,
-            shell.start("push", "c1", "--source", "text", "--message-id", "m1", "-") as push,
-        ):
-            push.write(b"so far\n")
-            tail.says("so far")
-            again = shell.run("push", "c1", "--source", "text", "--message-id", "m1", "/dev/null")
-            assert again.returncode == 1
-            assert "message m1 exists" in one_line(again.stderr)
-            stopped = shell.run("stop", "c1", "--reason", "enough")
-            assert stopped.returncode == 0
-            assert stopped.stdout == b"m1\n"
-            tail.says("stopped · enough")
-            assert tail.exit_code() == 1
-            push.write(b"more\n")
-            assert push.exit_code() == 1
-            assert "stopped: enough" in one_line(bytes(push.err))
-
-
-def test_an_interrupted_push_fails_its_message(shell: Shell) -> None:
+def test_a_reader_stops_a_reply(shared: tuple[Shell, Running]) -> None:
+    shell, _ = shared
     with (
-        running_up(shell, "--workers", "1"),
-        shell.start("tail", "c1", "--until-end") as tail,
-        shell.start("push", "c1", "--source", "text", "-") as push,
+        shell.start("tail", "stopped", "--until-end") as tail,
+        shell.start("push", "stopped", "--source", "text", "--message-id", "m1", "-") as push,
+    ):
+        push.write(b"so far\n")
+        tail.says("so far")
+        again = shell.run("push", "stopped", "--source", "text", "--message-id", "m1", "/dev/null")
+        assert again.returncode == 1
+        assert "message m1 exists" in one_line(again.stderr)
+        stopped = shell.run("stop", "stopped", "--reason", "enough")
+        assert stopped.returncode == 0
+        assert stopped.stdout == b"m1\n"
+        tail.says("stopped · enough")
+        assert tail.exit_code() == 1
+        push.write(b"more\n")
+        assert push.exit_code() == 1
+        assert "stopped: enough" in one_line(bytes(push.err))
+    nothing = shell.run("stop", "stopped")
+    assert nothing.returncode == 1
+    assert "nothing is open" in one_line(nothing.stderr)
+
+
+def test_an_interrupted_push_fails_its_message(shared: tuple[Shell, Running]) -> None:
+    shell, _ = shared
+    with (
+        shell.start("tail", "interrupted", "--until-end") as tail,
+        shell.start("push", "interrupted", "--source", "text", "-") as push,
     ):
         push.write(b"so far\n")
         tail.says("so far")
@@ -143,14 +148,14 @@ def test_an_interrupted_push_fails_its_message(shell: Shell) -> None:
         assert tail.exit_code() == 1
 
 
-def test_a_second_up_on_the_folder_says_so(shell: Shell) -> None:
-    with running_up(shell, "--workers", "1") as up:
-        second = shell.run("up")
-        assert second.returncode == 2
-        line = one_line(second.stderr)
-        assert f"pid {up.process.pid}" in line
-        assert url_of(up) in line
-        assert (shell.folder / ".riverdelta").stat().st_mode & 0o777 == 0o700
+def test_a_second_up_on_the_folder_says_so(shared: tuple[Shell, Running]) -> None:
+    shell, up = shared
+    second = shell.run("up")
+    assert second.returncode == 2
+    line = one_line(second.stderr)
+    assert f"pid {up.process.pid}" in line
+    assert url_of(up) in line
+    assert (shell.folder / ".riverdelta").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_worker_that_dies_is_replaced(shell: Shell) -> None:
@@ -234,32 +239,29 @@ def _push(shell: Shell, message_id: str, url: tuple[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_a_server_that_is_down_is_one_line(shell: Shell) -> None:
+    for done in shell.run_all(
         ["worker"],
         ["up"],
         ["push", "c1", "--source", "text", "/dev/null"],
         ["tail", "c1"],
         ["inspect"],
         ["stop", "c1"],
-    ],
-)
-def test_a_server_that_is_down_is_one_line(arguments: list[str], shell: Shell) -> None:
-    done = shell.run(*arguments, RIVERDELTA_REDIS_URL=NOBODY)
-    assert done.returncode == 2
-    assert "127.0.0.1:1" in one_line(done.stderr)
+        RIVERDELTA_REDIS_URL=NOBODY,
+    ):
+        assert done.returncode == 2, done.args
+        assert "127.0.0.1:1" in one_line(done.stderr)
 
 
 def test_what_cannot_be_is_one_line(shell: Shell) -> None:
-    wrong_url = shell.run("tail", "c1", "--redis-url", "nonsense")
-    assert wrong_url.returncode == 2
+    wrong_url, position, name = shell.run_all(
+        ["tail", "c1", "--redis-url", "nonsense"],
+        ["tail", "c1", "--after", "yesterday"],
+        ["push", "no {braces}", "--source", "text", "/dev/null"],
+    )
+    assert [done.returncode for done in (wrong_url, position, name)] == [2, 2, 2]
     assert "redis://" in one_line(wrong_url.stderr)
-    position = shell.run("tail", "c1", "--after", "yesterday")
-    assert position.returncode == 2
     assert "is not a position" in one_line(position.stderr)
-    name = shell.run("push", "no {braces}", "--source", "text", "/dev/null")
-    assert name.returncode == 2
     assert "not a valid id" in one_line(name.stderr)
 
 
