@@ -109,9 +109,10 @@ class ChatFold:
             now_ms: Unix time in milliseconds for the events' ``ts``.
         """
         self._begin(now_ms)
+        messages = self.state.messages
         for entry in entries:
             self._take(entry)
-            message = self.state.messages.get(entry.message)
+            message = messages.get(entry.message)
             if entry.type == "chunk" and message is not None:
                 self._raw_chunk(message, entry)
             else:
@@ -223,22 +224,24 @@ class ChatFold:
 
     def _text(self, message: MessageState, piece: Text) -> None:
         chunk = message.open_chunks[piece.key]
-        offset = len(chunk.track.complete)
-        delta = chunk.track.add(piece.text)
-        if not delta.text:
+        text, reset = chunk.track.add(piece.text)
+        if not text:
             return
-        change = self._change(chunk)
-        if delta.reset:
-            change.reset, offset = True, 0
+        if reset or chunk is not self._delta_chunk:
+            self._begin_delta(message, chunk, reset=reset)
+            self._delta_offset = len(chunk.track.complete) - len(text)
+        self._delta_texts.append(text)
+
+    def _begin_delta(self, message: MessageState, chunk: ChunkState, *, reset: bool) -> None:
+        self._flush_delta()
+        if reset:
+            change = self._change(chunk)
+            change.reset = True
             change.texts.clear()
             self._emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
-        change.texts.append(delta.text)
         if message.ttft_ms is None:
             message.ttft_ms = message.last_at_ms
-        if self._delta_chunk is not chunk:
-            self._flush_delta()
-            self._delta_message, self._delta_chunk, self._delta_offset = message.id, chunk, offset
-        self._delta_texts.append(delta.text)
+        self._delta_message, self._delta_chunk = message.id, chunk
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
@@ -398,7 +401,9 @@ class ChatFold:
             return
         chunk, texts = self._delta_chunk, self._delta_texts
         self._delta_chunk, self._delta_texts = None, []
-        delta = ChunkDelta(offset=self._delta_offset, text="".join(texts))
+        text = "".join(texts)
+        self._change(chunk).texts.append(text)
+        delta = ChunkDelta(offset=self._delta_offset, text=text)
         self._emit("chunk.delta", self._delta_message, chunk.id, delta)
 
     def _emit(
