@@ -19,8 +19,6 @@ from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import Server, until, worker_processes
 
-IMPATIENT = {"command_timeout_s": 1.0}
-
 
 async def talk(message: Message, first: int, last: int, pause_s: float = 0.002) -> str:
     text = ""
@@ -54,7 +52,7 @@ async def test_a_server_that_dies_and_comes_back_with_all_it_had(own_server: Ser
 @pytest.mark.timeout(90)
 async def test_a_server_that_stands_still_for_longer_than_the_time_out(own_server: Server) -> None:
     """Every reply under way is lost, every command took effect: nothing may happen twice."""
-    settings = Settings(redis_url=own_server.url, **IMPATIENT)
+    settings = Settings(redis_url=own_server.url, command_timeout_s=1.0)
     async with (
         local_workers(settings, 2),
         Producer(settings) as producer,

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from riverdelta import Settings
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.connection import Arg
 from riverdelta.broker.keys import ChatKeys
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.scripts import NewEntry, PushLimits, PushReply, Refused
@@ -56,7 +57,7 @@ async def commit(
     client: Client, keys: ChatKeys, term: int, version: int, *events: str
 ) -> int | Refused:
     seq = int((await head(client, keys)).get("seq", 0))
-    args = [
+    args: list[Arg] = [
         term,
         version,
         0,

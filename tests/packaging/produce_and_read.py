@@ -7,7 +7,9 @@ Run with the URL of a server that a worker is attached to; exits 0 when the read
 import asyncio
 import sys
 
-from riverdelta import Producer, Subscriber
+import redis
+
+from riverdelta import ChatView, Producer, Subscriber
 
 CHAT = "packaging-1"
 WORDS = ["Streams ", "in, ", "deltas ", "out."]
@@ -24,26 +26,20 @@ async def produce(url: str) -> None:
 
 
 async def read(url: str) -> str:
-    text = ""
+    view = ChatView()
     async with Subscriber.from_url(url) as subscriber:
         async for event in subscriber.events(CHAT, after=None):
-            if event.type == "snapshot":
-                (message,) = event.data["messages"]
-                text = "".join(chunk["text"] for chunk in message["chunks"])
-                if message["status"] == "completed":
-                    break
-            elif event.type == "chunk.delta":
-                text += event.data["text"]
-            elif event.type == "message.completed":
+            view.apply(event)
+            if any(message["status"] == "completed" for message in view.messages):
                 break
-    return text
+    return view.text(view.messages[0]["message"])
 
 
 async def main(url: str) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        await produce(url)
-        text = await read(url)
+        text, _ = await asyncio.gather(read(url), produce(url))
     assert text == "".join(WORDS), text
+    assert redis.__version__.startswith("8."), redis.__version__
 
 
 asyncio.run(main(sys.argv[1]))

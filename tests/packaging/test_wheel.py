@@ -1,9 +1,12 @@
 """The wheel holds all that it needs, and works where there is no checkout."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from riverdelta import Settings
+from tests.integration.servers import Server, binaries, worker_processes
 from tests.packaging.conftest import CHECKOUT, Environment
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
@@ -68,5 +71,11 @@ def test_a_backend_gets_redis_8_and_no_arq(backend: Environment) -> None:
     backend.run("python", Path(__file__).parent / "import_base.py")
 
 
-# WIRE HERE: run("python", Path(__file__).parent / "produce_and_read.py", url) in *backend*, against
-# a server with a worker from this checkout's own environment.
+async def test_a_backend_with_redis_8_produces_and_reads(
+    backend: Environment, tmp_path: Path
+) -> None:
+    """The worker runs from this checkout's own environment, with arq and its redis-py 5."""
+    script = Path(__file__).parent / "produce_and_read.py"
+    with Server(str(binaries()["valkey"]), tmp_path) as server:
+        async with worker_processes(Settings(redis_url=server.url)):
+            await asyncio.to_thread(backend.run, "python", script, server.url)

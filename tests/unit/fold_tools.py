@@ -24,7 +24,7 @@ def new_state() -> ChatState:
 
 
 def start(source: str, **options: Any) -> tuple[str, bytes]:
-    data = {
+    data: dict[str, Any] = {
         "source": source,
         "producer": "p",
         "mode": "snapshot" if source == "text-snapshot" else "append",

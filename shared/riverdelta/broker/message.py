@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -61,9 +62,11 @@ class Message:
         self._opener = producer.new_token()
         self._opened_at = 0.0
         self._last = 0
+        self._in_doubt: list[NewEntry] = []
         self._order = asyncio.Lock()
         self._ended: RiverdeltaError | None = None
         self._open = False
+        self._abandoned: BaseException | None = None
 
     # -- what users call -------------------------------------------------------------------------
 
@@ -79,8 +82,12 @@ class Message:
         await self._producer.register(self)
         try:
             await self._store("start", [self._start])
-        except RiverdeltaError:
+        except MessageExists:
             await self._producer.forget(self)
+            raise
+        except BaseException as error:
+            # It may be open all the same: the producer's next checks end it.
+            self._abandoned = error
             raise
         self._open = True
         return self
@@ -117,8 +124,9 @@ class Message:
             BackpressureError: The backlog stayed full for ``push_wait_s``; the chunk is not stored.
             MessageEnded: The message has ended, e.g. a worker found this producer dead.
             MessageLost: The server forgot the message.
-            BrokerUnavailable: No answer for ``push_wait_s``; pushing the same chunk again may
-                store it twice, because only this call knew its number.
+            BrokerUnavailable: No answer for ``push_wait_s``. The chunk may be stored or not; the
+                next call of this message settles it first, so do not push it again. The same
+                holds for a call that was cancelled.
             TypeError: Not one of the above, or not text for a text source; a caller bug.
         """
         await self.push_many((chunk,))
@@ -174,7 +182,9 @@ class Message:
             producer=self._producer.id,
             message_id=self.id,
         )
-        if reply.stop and self._ended is None and self._open:
+        if self._abandoned is not None:
+            await self.fail("producer_error", type(self._abandoned).__name__)
+        elif reply.stop and self._ended is None and self._open:
             async with self._order:
                 await self._obey_stop(reply.stop)
         if not reply.owner and reply.pushed > reply.processed:
@@ -199,21 +209,28 @@ class Message:
         if self._ended is not None:
             raise self._ended
         at_ms = int((time.monotonic() - self._opened_at) * 1000)
-        entries = [NewEntry(type_, at_ms, item) for item in data]
+        # What is in doubt goes first, under the numbers it had: stored before or only now, once.
+        entries = [*self._in_doubt, *(NewEntry(type_, at_ms, item) for item in data)]
         deadline = time.monotonic() + self._producer.client.settings.push_wait_s
-        for attempt in range(1_000_000):
-            refused = await self._try_store(entries)
-            if refused is None:
-                self._last += len(entries)
-                return
-            wait = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+        waits = itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1]))
+        while (refused := await self._try_store(entries)) is not None:
+            wait = next(waits)
             if time.monotonic() + wait > deadline:
-                raise refused
+                raise self._in_doubt_because(refused) if self._in_doubt is entries else refused
             await asyncio.sleep(wait)
 
+    def _in_doubt_because(self, refused: RiverdeltaError) -> RiverdeltaError:
+        """Never say "not stored" of what an earlier try, without an answer, may have stored."""
+        if isinstance(refused, BrokerUnavailable):
+            return refused
+        return self._producer.client.chats.endpoint.unavailable(f"no answer, then: {refused}")
+
     async def _try_store(self, entries: list[NewEntry]) -> RiverdeltaError | None:
-        """One try. None: stored. An error: not stored, trying again may help."""
+        """One try. None: stored. An error: not stored, or in doubt; trying again may help."""
         producer = self._producer
+        # Until an answer comes (this call may be cancelled, too), all of them are in doubt: nothing
+        # else may ever take their numbers, because this very push may still arrive.
+        before, self._in_doubt = self._in_doubt, entries
         try:
             reply = await scripts.push(
                 producer.client.chats,
@@ -230,11 +247,16 @@ class Message:
                 raise
             return error
         except OutOfMemoryError:
+            self._in_doubt = before
             return BackpressureError("Redis is out of memory (maxmemory): workers have to drain it")
         except ResponseError as error:
+            self._in_doubt = before
             return producer.client.chats.endpoint.unavailable(error)
         if reply.status not in ("stored", "repeat"):
+            self._in_doubt = before
             return await self._refused(reply)
+        self._in_doubt = []
+        self._last += len(entries)
         if not reply.owner:
             producer.request_owner_soon(self.chat_id, reply.term)
         return None

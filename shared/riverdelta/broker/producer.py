@@ -160,6 +160,8 @@ class Producer:
     async def forget(self, message: Message) -> None:
         """Strike a message off: it was not opened, or is done."""
         self._live.pop((message.chat_id, message.id), None)
+        if not any(chat_id == message.chat_id for chat_id, _ in self._live):
+            self._requested.pop(message.chat_id, None)
         keys = self.client.keys
         member = f"{message.chat_id} {message.id}"
         await self.client.queue.execute("SREM", keys.producer_messages(self.id), member)

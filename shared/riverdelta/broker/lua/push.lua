@@ -36,17 +36,17 @@ end
 
 local opens = ARGV[FIRST_ENTRY] == 'start'
 local count = (#ARGV - FIRST_ENTRY + 1) / 3
-if opens then
-  if status then
-    if m[2] == opener then return reply('repeat') end
-    return reply('exists')
-  end
-else
+if opens and status then
+  if m[2] ~= opener then return reply('exists') end
+  opens = false -- a resend, perhaps with more behind it
+end
+if not opens then
   if first + count - 1 <= last then return reply('repeat') end
   if not status then return reply('unknown') end
   if first > last + 1 then return reply('hole') end
   if status ~= 'open' then return reply('ended') end
-  if ARGV[FIRST_ENTRY] == 'chunk' then
+  -- An end may always be stored, with any chunks that it brings along whose push is in doubt.
+  if ARGV[#ARGV - 2] == 'chunk' then
     if stop ~= '' then return reply('stopped') end
     -- A resend (part of it is stored already) is exempt: refusing it would let nothing move on.
     if first == last + 1 and
