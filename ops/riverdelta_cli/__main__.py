@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command; never returns."""
+    _open_what_is_closed()
     if any(importlib.util.find_spec(name) is None for name in ("typer", "rich")):
         line = 'riverdelta: the command needs the extra "cli": pip install "riverdelta[cli]"'
         print(line, file=sys.stderr)
@@ -15,6 +18,13 @@ def main() -> None:
     from riverdelta_cli.app import app  # noqa: PLC0415  # needs the extra
 
     app(prog_name="riverdelta")
+
+
+def _open_what_is_closed() -> None:
+    """Give a process that was started without stdout or stderr (``>&-``) one that goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for good
 
 
 if __name__ == "__main__":

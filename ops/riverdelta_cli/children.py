@@ -26,6 +26,7 @@ def start(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
+    private: bool = False,
 ) -> subprocess.Popen[bytes]:
     """
     Start a child in a process group of its own, so that Ctrl-C reaches only us, who end it in order.
@@ -41,6 +42,7 @@ def start(
         folder: The child's working directory. None: ours.
         environment: The child's environment. None: ours.
         keep_open: Descriptors that the child inherits.
+        private: Files that the child makes are for its owner only.
     """
     parent = os.getpid()
     return subprocess.Popen(
@@ -51,6 +53,7 @@ def start(
         cwd=folder,
         env=environment,
         pass_fds=keep_open,
+        umask=0o077 if private else -1,
         process_group=0,
         preexec_fn=_bind_to(parent, if_we_die),  # noqa: PLW1509  # one system call, no lock
     )

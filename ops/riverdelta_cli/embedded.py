@@ -165,6 +165,7 @@ class EmbeddedServer:
             output=subprocess.DEVNULL,
             folder=self.folder,
             keep_open=self._keep_open,
+            private=True,
         )
 
     async def _ready(self) -> bool:

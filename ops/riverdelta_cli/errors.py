@@ -61,6 +61,8 @@ def explain(error: BaseException) -> CliError | None:
             text = f"{text.rstrip('.')}; start it (riverdelta up), or name another (--redis-url)"
         case ValidationError():
             text = _settings_line(error)
+        case OSError():
+            text = f"{error.filename}: {error.strerror}" if error.filename else text
         case RiverdeltaError():
             pass
         case _:

@@ -34,12 +34,14 @@ class DataFolder:
         """
         Make the folder if need be (for its owner only, mode 0700), and lock it.
 
+        A folder that is there keeps its mode: it may be anybody's. What we put into it is for its
+        owner only in either case.
+
         Raises:
             CliError: Another ``up`` has it, or it cannot be written.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
             self.lock_fd = os.open(self.path / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise CliError(f"cannot use {self.path} as data folder: {error.strerror}") from error

@@ -20,6 +20,7 @@ from riverdelta_cli.errors import CliError
 _READ_BYTES: Final = 64 * 1024
 _SSE_READ_BYTES: Final = 1024
 """Small, so that frames are cut anywhere, as a network cuts them."""
+_STDIN: Final = 0
 _QUEUED_READS: Final = 4
 _BATCH_CHUNKS: Final = 64
 
@@ -111,10 +112,10 @@ def open_input(name: str) -> int:
     Raises:
         CliError: It cannot be read; the text says why.
     """
-    if name == "-":
-        return os.dup(sys.stdin.fileno())
+    if name == "-" and sys.stdin is None:
+        raise CliError("cannot read stdin: it is closed")
     try:
-        descriptor = os.open(Path(name), os.O_RDONLY)
+        descriptor = os.dup(_STDIN) if name == "-" else os.open(Path(name), os.O_RDONLY)
     except OSError as error:
         raise CliError(f"cannot read {name}: {error.strerror}") from error
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):

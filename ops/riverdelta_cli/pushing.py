@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Final
 
 from riverdelta import Message, Producer
 from riverdelta.core.tracker import Mode, OnMismatch
+from riverdelta_cli.errors import say
 from riverdelta_cli.lines import batches, cutter_for, open_input
 
 _LAST_PUSH_S: Final = 1.0
@@ -56,6 +58,8 @@ class Feeder:
     def __init__(self, what: Input) -> None:
         self._what = what
         self._descriptor = open_input(what.file)
+        if os.isatty(self._descriptor):
+            say("reading from this terminal; Ctrl-D ends the input")
         self.chunks = 0
         self.bytes = 0
 

@@ -40,6 +40,8 @@ class Interrupt:
     def _take(self, number: int) -> None:
         if self.asked.is_set() and self._task is not None:
             self._task.cancel()
+        if number == signal.SIGINT and sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has just written ^C
         self.number = number
         self.asked.set()
 
@@ -108,5 +110,3 @@ def log_to_stderr(line: str, level: int) -> None:
     """Show log records of *level* and above; arq's own only where they warn."""
     logging.basicConfig(format=line, level=level, stream=sys.stderr, force=True)
     logging.getLogger("arq").setLevel(logging.WARNING)
-    # asyncio tells of what happened to connections; riverdelta's own loggers say it better.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL if level >= logging.INFO else level)

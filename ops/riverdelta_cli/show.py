@@ -73,7 +73,7 @@ class TextPrinter:
         self._wrapper = Wrapper(self._console.width if live else None)
         self._name_messages = name_messages
         self._kinds: dict[str, tuple[str, str]] = {}
-        self._shown: dict[str, str] = {}
+        self._shown: dict[str, list[str]] = {}
         self._ended: set[str] = set()
         self._section: str | None = None
 
@@ -111,19 +111,19 @@ class TextPrinter:
     def _chunk(self, chunk_id: str, type_: str, data: dict[str, Any]) -> None:
         if type_ == "chunk.started":
             self._kinds[chunk_id] = (data["kind"], data["tool_name"] or "")
-            self._shown[chunk_id] = ""
+            self._shown[chunk_id] = []
             if data["kind"] == "tool_call":
                 self._enter(chunk_id)
         elif type_ == "chunk.delta":
             self._text(chunk_id, data["text"])
         elif type_ == "chunk.reset":
             self._line(f"(starts over: {data['reason']})", _QUIET)
-            self._shown[chunk_id] = ""
+            self._shown[chunk_id] = []
 
     def _text(self, chunk_id: str, text: str) -> None:
         if text:
             self._enter(chunk_id)
-            self._shown[chunk_id] = self._shown.get(chunk_id, "") + text
+            self._shown.setdefault(chunk_id, []).append(text)
             self._write(text, _STYLES.get(self._kinds[chunk_id][0], Style()))
 
     def _enter(self, chunk_id: str) -> None:
@@ -151,10 +151,10 @@ class TextPrinter:
                 self._begin(message_id, message["role"])
             for chunk in chunks:
                 self._kinds[chunk["chunk"]] = (chunk["kind"], chunk["tool_name"] or "")
-                shown = self._shown.get(chunk["chunk"], "")
+                shown = "".join(self._shown.get(chunk["chunk"], ()))
                 if not chunk["text"].startswith(shown):
                     self._line("(the text was different; here it is again)", _QUIET)
-                    self._shown[chunk["chunk"]] = shown = ""
+                    self._shown[chunk["chunk"]], shown = [], ""
                 self._text(chunk["chunk"], chunk["text"][len(shown) :])
             if message["status"] != "open":
                 failure = message["error"] or {"code": "failed", "detail": ""}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from riverdelta import Event, RiverdeltaError, Settings, Subscriber
+from riverdelta.broker.connection import Endpoint
 from riverdelta.core.events import END_TYPES
 from riverdelta.core.ids import check_id
 from riverdelta.core.positions import Position
 from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.session import Interrupt
-from riverdelta_cli.show import Printer, TextPrinter, make_printer
+from riverdelta_cli.show import Printer, TextPrinter, make_printer, say_dimmed
 
 _LOST: Final = ("riverdelta.pubsub", "riverdelta.subscriber")
 """Loggers that warn when Redis is away; the subscriber goes on by itself."""
@@ -36,6 +38,8 @@ async def tail(
         Position.parse(after)
     printer = make_printer(as_json=as_json, name_messages=True)
     async with Subscriber(settings) as subscriber:
+        if sys.stderr.isatty():
+            say_dimmed(f"following {chat_id} on {Endpoint(settings.redis_url, 0)}; Ctrl-C ends\n")
         follower = _Follower(subscriber, chat_id, after, printer)
         with _watch_outages(subscriber, chat_id, printer):
             status = await interrupt.unless(follower.run(until_end=until_end))

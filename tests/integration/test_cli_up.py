@@ -158,14 +158,18 @@ def test_a_second_up_on_the_folder_says_so(shared: tuple[Shell, Running]) -> Non
     assert (shell.folder / ".riverdelta").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_worker_that_dies_is_replaced(shell: Shell) -> None:
+def test_what_dies_is_replaced(shell: Shell) -> None:
     with running_up(shell, "--workers", "1") as up:
-        (victim,) = pids(shell, "riverdelta_cli worker")
-        os.kill(victim, signal.SIGKILL)
-        up.warns(f"pid {victim}) was killed by signal 9")
-        eventually(lambda: pids(shell, "riverdelta_cli worker") - {victim}, "another worker")
+        (worker,) = pids(shell, "riverdelta_cli worker")
+        (server,) = pids(shell, "valkey-server")
+        os.kill(worker, signal.SIGKILL)
+        up.warns(f"pid {worker}) was killed by signal 9")
+        os.kill(server, signal.SIGKILL)
+        up.warns("the server died; starting it again")
+        eventually(lambda: pids(shell, "valkey-server") - {server}, "another server")
+        eventually(lambda: pids(shell, "riverdelta_cli worker") - {worker}, "another worker")
         done = shell.run("push", "c1", "--source", "text", "-", stdin=b"hello")
-        assert done.returncode == 0
+        assert done.returncode == 0, done.stderr
         assert shell.run("tail", "c1", "--until-end").stdout.splitlines()[1] == b"hello"
         up.send(signal.SIGTERM)
         assert up.exit_code() == 0

@@ -50,11 +50,10 @@ def test_a_line_at_the_limit_passes() -> None:
 @pytest.mark.parametrize("reads", [[b"ok\n" + b"x" * 101], [b"ok\n", b"x" * 60, b"x" * 60]])
 def test_a_line_over_the_limit_is_refused_before_its_end(reads: list[bytes]) -> None:
     cutter = for_source("text")
-    given_before = []
+    given_before: list[bytes] = []
     with pytest.raises(ChunkTooLarge, match="line 2 is longer"):  # what comes before
         for data in reads:
-            for chunk in cutter.feed(data):
-                given_before.append(chunk)
+            given_before.extend(cutter.feed(data))
     assert given_before == [b"ok\n"]
 
 
