@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -29,8 +30,52 @@ def types(stdout: bytes) -> list[str]:
     return [orjson.loads(line)["type"] for line in stdout.splitlines()]
 
 
-def test_the_demo_reads_well(shell: Shell) -> None:
-    done = shell.run(*OPENAI, DEMO)
+LINES = DEMO.read_bytes().splitlines()
+Done = subprocess.CompletedProcess[bytes]
+
+RUNS = {
+    "text": ((*OPENAI, str(DEMO)), b""),
+    "json": ((*OPENAI, "--json", str(DEMO)), b""),
+    "sse": (
+        ("pipe", "--source", "openai-chat+sse", "--json", "-"),
+        b"".join(b"data: " + line + b"\r\n\r\n" for line in LINES) + b"data: [DONE]\n\n",
+    ),
+    "snapshots": (("pipe", "--source", "text-snapshot", "--json", "-"), b"ri\nriver\nrivers\n"),
+    "empty": ((*TEXT, "--json", "/dev/null"), b""),
+    "error": ((*OPENAI, str(RECORDINGS / "openai-chat" / "error.jsonl")), b""),
+    "rejected": (
+        (*OPENAI, "--json", "-"),
+        b"\n".join([*LINES[:5], b"this is not JSON", *LINES[5:]]),
+    ),
+    "large": ((*TEXT, "--json", "-"), b"good\n" + b"x" * 2_000_000),
+    "absent": ((*TEXT, "absent.jsonl"), b""),
+    "directory": ((*TEXT, "."), b""),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    """What each of RUNS came to; other servers in the environment must not matter to any."""
+    shell = Shell(tmp_path_factory.mktemp("runs"))
+    elsewhere = "redis://127.0.0.1:1"
+    commands, inputs = zip(*RUNS.values(), strict=True)
+    done = shell.run_all(
+        *map(list, commands),
+        stdin=inputs,
+        RIVERDELTA_REDIS_URL=elsewhere,
+        RIVERDELTA_QUEUE_URL=elsewhere,
+    )
+    shell.nothing_left()
+    assert not list(shell.temporary.iterdir())
+    return dict(zip(RUNS, done, strict=True))
+
+
+def events_of(done: Done) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_demo_reads_well(runs: dict[str, Done]) -> None:
+    done = runs["text"]
     printed, said = done.stdout.decode(), demo_text()
     assert done.returncode == 0
     assert not done.stderr
@@ -38,100 +83,79 @@ def test_the_demo_reads_well(shell: Shell) -> None:
     assert "\b" not in printed
     assert f"thinking {said['reasoning']}\n\n{said['text']}" in printed
     assert f"calls draw_diagram {said['tool_call']}\n" in printed
-    closing = printed.splitlines()[-1]
     assert re.fullmatch(
         r"completed · finish reason tool_calls · 38 tokens in, \d+ out \(\d+ reasoning\) · "
         r"first token \d+ ms · \d+\.\d s",
-        closing,
+        printed.splitlines()[-1],
     )
-    assert not list(shell.temporary.iterdir())
 
 
-def test_json_is_one_event_a_line_and_nothing_else(shell: Shell) -> None:
-    done = shell.run(*OPENAI, "--json", DEMO)
-    events = [orjson.loads(line) for line in done.stdout.splitlines()]
+def test_json_is_one_event_a_line_and_nothing_else(runs: dict[str, Done]) -> None:
+    done = runs["json"]
+    events = events_of(done)
     assert done.returncode == 0
     assert not done.stderr
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[0]["type"] == "message.started"
     assert events[-1]["type"] == "message.completed"
-    assert events[-1]["data"]["chunks"] == len(DEMO.read_bytes().splitlines())
+    assert events[-1]["data"]["chunks"] == len(LINES)
     assert told(events) == demo_text()
 
 
-def test_sse_bytes_go_in_as_they_are(shell: Shell) -> None:
-    frames = b"".join(b"data: " + line + b"\r\n\r\n" for line in DEMO.read_bytes().splitlines())
-    done = shell.run(
-        "pipe", "--source", "openai-chat+sse", "--json", "-", stdin=frames + b"data: [DONE]\n\n"
-    )
-    assert done.returncode == 0
-    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == demo_text()
+def test_sse_bytes_go_in_as_they_are(runs: dict[str, Done]) -> None:
+    assert runs["sse"].returncode == 0
+    assert told(events_of(runs["sse"])) == demo_text()
 
 
-def test_snapshots_are_lines_without_their_newline(shell: Shell) -> None:
-    done = shell.run(
-        "pipe", "--source", "text-snapshot", "--json", "-", stdin=b"ri\nriver\nrivers\n"
-    )
-    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {"text": "rivers"}
+def test_snapshots_are_lines_without_their_newline(runs: dict[str, Done]) -> None:
+    assert runs["snapshots"].returncode == 0
+    assert told(events_of(runs["snapshots"])) == {"text": "rivers"}
 
 
-def test_an_empty_file_is_a_reply_without_text(shell: Shell) -> None:
-    done = shell.run(*TEXT, "--json", "/dev/null")
-    assert done.returncode == 0
-    assert types(done.stdout) == ["message.started", "message.completed"]
+def test_an_empty_file_is_a_reply_without_text(runs: dict[str, Done]) -> None:
+    assert runs["empty"].returncode == 0
+    assert types(runs["empty"].stdout) == ["message.started", "message.completed"]
 
 
-def test_a_provider_error_exits_1(shell: Shell) -> None:
-    done = shell.run(*OPENAI, RECORDINGS / "openai-chat" / "error.jsonl")
-    assert done.returncode == 1
-    assert "failed · source_error: " in done.stdout.decode().splitlines()[-1]
+def test_a_provider_error_exits_1(runs: dict[str, Done]) -> None:
+    assert runs["error"].returncode == 1
+    assert "failed · source_error: " in runs["error"].stdout.decode().splitlines()[-1]
 
 
-def test_a_rejected_chunk_is_a_warning_and_the_reply_goes_on(shell: Shell) -> None:
-    lines = DEMO.read_bytes().splitlines(keepends=True)
-    lines.insert(5, b"this is not JSON\n")
-    done = shell.run(*OPENAI, "--json", "-", stdin=b"".join(lines))
+def test_a_rejected_chunk_is_a_warning_and_the_reply_goes_on(runs: dict[str, Done]) -> None:
+    done = runs["rejected"]
     assert done.returncode == 0
     assert "rejected (invalid_json)" in one_line(done.stderr)
-    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == demo_text()
+    assert told(events_of(done)) == demo_text()
 
 
-@pytest.mark.parametrize(
-    ("file", "why"),
-    [("absent.jsonl", "No such file or directory"), (".", "it is a directory")],
-)
-def test_input_that_cannot_be_read_exits_2(file: str, why: str, shell: Shell) -> None:
-    done = shell.run(*TEXT, file)
-    assert done.returncode == 2
-    assert one_line(done.stderr) == f"riverdelta: cannot read {file}: {why}\n"
-    assert not done.stdout
-
-
-def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(shell: Shell) -> None:
-    done = shell.run(*TEXT, "--json", "-", stdin=b"good\n" + b"x" * 2_000_000)
+def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
+    runs: dict[str, Done],
+) -> None:
+    done = runs["large"]
     assert done.returncode == 2
     assert "line 2 is longer than max_chunk_bytes (1048576)" in one_line(done.stderr)
     assert types(done.stdout)[-1] == "message.failed"
-    assert told([orjson.loads(line) for line in done.stdout.splitlines()]) == {"text": "good\n"}
+    assert told(events_of(done)) == {"text": "good\n"}
+
+
+@pytest.mark.parametrize(
+    ("run", "line"),
+    [
+        ("absent", "cannot read absent.jsonl: No such file or directory"),
+        ("directory", "cannot read .: it is a directory"),
+    ],
+)
+def test_input_that_cannot_be_read_exits_2(run: str, line: str, runs: dict[str, Done]) -> None:
+    assert runs[run].returncode == 2
+    assert one_line(runs[run].stderr) == f"riverdelta: {line}\n"
+    assert not runs[run].stdout
 
 
 def test_a_setting_that_cannot_be_used_is_one_line(shell: Shell) -> None:
     done = shell.run(*TEXT, "-", RIVERDELTA_MAX_CHATS="many")
     assert done.returncode == 2
     assert "RIVERDELTA_MAX_CHATS" in one_line(done.stderr)
-
-
-def test_settings_of_another_queue_do_not_leak_in(shell: Shell) -> None:
-    elsewhere = "redis://127.0.0.1:1"
-    done = shell.run(
-        *TEXT,
-        "-",
-        stdin=b"hello",
-        RIVERDELTA_QUEUE_URL=elsewhere,
-        RIVERDELTA_REDIS_URL=elsewhere,
-    )
-    assert done.returncode == 0
-    assert done.stdout.startswith(b"hello\n")
 
 
 def test_stdin_is_shown_as_it_comes(shell: Shell) -> None:

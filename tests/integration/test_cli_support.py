@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
@@ -25,6 +25,7 @@ from riverdelta_cli.app import app
 from riverdelta_cli.options import ModeName, OnMismatchName, Source
 
 DEADLINE_S = 20.0
+_SIDE_BY_SIDE = 4
 DEMO = Path(str(resources.files("riverdelta_cli"))) / "demo" / "reply.jsonl"
 COMMANDS = ("up", "worker", "push", "tail", "pipe", "inspect", "stop")
 
@@ -121,13 +122,16 @@ class Shell:
         )
 
     def run_all(
-        self, *commands: list[str], **environment: str
+        self, *commands: list[str], stdin: Sequence[bytes] = (), **environment: str
     ) -> list[subprocess.CompletedProcess[bytes]]:
         """Run commands side by side to their ends; most of a short one's time is its imports."""
-        with ThreadPoolExecutor(len(commands)) as pool:
-            return list(
-                pool.map(lambda command: self.run(*command, stdin=b"", **environment), commands)
-            )
+        inputs = stdin or [b""] * len(commands)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            running = [
+                pool.submit(self.run, *command, stdin=data, **environment)
+                for command, data in zip(commands, inputs, strict=True)
+            ]
+            return [done.result() for done in running]
 
     @contextmanager
     def start(self, *arguments: str | Path, **environment: str) -> Iterator[Running]:

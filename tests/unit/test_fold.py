@@ -1,10 +1,7 @@
-import itertools
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from riverdelta.core.events import Event, json_schema
 from riverdelta.core.fold import RECENT_MESSAGES, ChatFold
@@ -257,28 +254,6 @@ def test_a_chat_remembers_fifty_messages_and_never_drops_an_open_one() -> None:
     assert dropped == [f"m{i}" for i in range(6)]
     assert "open" in folder.state.recent
     assert len(folder.state.recent) == RECENT_MESSAGES
-
-
-content = st.one_of(
-    st.text(max_size=6).map(lambda text: {"content": text}),
-    st.text(max_size=6).map(lambda text: {"reasoning_content": text}),
-    st.tuples(st.integers(0, 2), st.text(max_size=4)).map(
-        lambda pair: {"tool_calls": [{"index": pair[0], "function": {"arguments": pair[1]}}]}
-    ),
-)
-
-
-@given(deltas=st.lists(content, max_size=15), cuts=st.sets(st.integers(1, 17)))
-def test_what_readers_end_with_does_not_depend_on_the_batches(
-    deltas: list[dict[str, Any]], cuts: set[int]
-) -> None:
-    steps = [start("openai-chat"), *(chunk(delta(d)) for d in deltas), control("end")]
-    whole = entries(steps)
-    bounds = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    batches = [whole[a:b] for a, b in itertools.pairwise(bounds)]
-    one_by_one = view_of(fold([[entry] for entry in whole])).messages
-    assert view_of(fold(batches)).messages == one_by_one
-    assert view_of(fold([whole])).messages == one_by_one
 
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
