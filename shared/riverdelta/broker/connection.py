@@ -19,7 +19,7 @@ from typing import Any, Final
 from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsError
 
@@ -29,10 +29,14 @@ _MIN_VERSION: Final = (7, 0)
 Arg = bytes | str | int | float
 
 _hiredis_pack: Callable[[tuple[Arg, ...]], bytes] | None = None
-with contextlib.suppress(ImportError):  # optional: redis-py's own packer does the same, slower
-    from hiredis import pack_command
+_HiredisReader: Callable[..., Any] | None = None
+with contextlib.suppress(ImportError):  # optional: redis-py's own do the same, slower
+    from hiredis import Reader, pack_command
 
     _hiredis_pack = pack_command  # type: ignore[assignment]  # its stub says: a tuple of one
+    _HiredisReader = Reader
+
+_NO_REPLY_YET: Final = object()
 
 
 class Endpoint:
@@ -152,8 +156,13 @@ class Executor:
             return self._link
 
 
-class _Link:
-    """One live connection: packs, writes once a loop turn, hands replies out in order."""
+class _Link(asyncio.Protocol):
+    """
+    One live connection: packs, writes once a loop turn, hands replies out in order.
+
+    With hiredis it takes the place of the stream reader: replies are read where their bytes come in,
+    without a task that has to wake up first.
+    """
 
     def __init__(self, endpoint: Endpoint, connection: Connection, run_id: str) -> None:
         self.run_id = run_id
@@ -165,8 +174,17 @@ class _Link:
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
-        self._reader = asyncio.create_task(self._read(), name="riverdelta-replies")
+        self._reader: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        writer = connection._writer  # noqa: SLF001  # redis-py names no way to its transport
+        if _HiredisReader is None or writer is None:
+            self._reader = asyncio.create_task(self._read(), name="riverdelta-replies")
+        else:
+            parse_error = connection._parser.parse_error  # noqa: SLF001  # to redis-py's exceptions
+            self._replies = _HiredisReader(
+                protocolError=InvalidResponse, replyError=parse_error, notEnoughData=_NO_REPLY_YET
+            )
+            writer.transport.set_protocol(self)
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
         """Queue one command; the future is its reply."""
@@ -185,9 +203,9 @@ class _Link:
     async def aclose(self) -> None:
         """Close; whoever still waits gets `BrokerUnavailable`."""
         self._fail("connection closed")
-        self._reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
+        if self._reader is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
         await _close(self._connection)
 
     def _flush(self) -> None:
@@ -198,7 +216,21 @@ class _Link:
             return
         writer.write(out[0] if len(out) == 1 else b"".join(out))
 
+    def data_received(self, data: bytes) -> None:
+        """Take what came in."""
+        try:
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not _NO_REPLY_YET:
+                self._answer(reply)
+        except RedisError as error:  # no protocol at all: whatever comes next cannot be read either
+            self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note: whoever still waits gets `BrokerUnavailable`."""
+        self._fail(exc or "the server closed the connection")
+
     async def _read(self) -> None:
+        """Do what the two above do, without hiredis."""
         try:
             while True:
                 try:
@@ -234,7 +266,8 @@ class _Link:
     def _fail(self, reason: BaseException | str) -> None:
         if not self.failed:
             self.failed = True
-            self._reader.cancel()
+            if self._reader is not None:
+                self._reader.cancel()
             if self._watchdog is not None:
                 self._watchdog.cancel()
         waiting, self._waiting = self._waiting, deque()
