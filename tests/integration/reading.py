@@ -6,6 +6,9 @@ import itertools
 
 from riverdelta import ChatView, Event, Subscriber
 
+BEGINNING = "00000000:0"
+"""The position before the first event of any chat: everything is read, and no snapshot."""
+
 
 async def read_until_ends(
     subscriber: Subscriber, chat_id: str, *, ends: int = 1, after: str | None = None

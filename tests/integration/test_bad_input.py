@@ -20,7 +20,7 @@ from riverdelta import (
 from riverdelta.broker.client import Client
 from riverdelta.broker.connection import Endpoint
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import read_until_ends, view_of
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import free_port, until
 
 
@@ -93,7 +93,7 @@ async def test_chunks_that_are_no_json_are_dead_letters_and_the_message_goes_on(
             await message.push(content("a"))
             await message.push("{not json")
             await message.push(content("b"))
-        events = await read_until_ends(subscriber, "c", after="00000000:0")
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
         dead = await client.chats.execute("XRANGE", client.keys.chat("c").dead, "-", "+")
     rejected = [event.data["code"] for event in events if event.type == "input.rejected"]
     assert rejected == ["invalid_json"]

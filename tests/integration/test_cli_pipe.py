@@ -40,7 +40,6 @@ RUNS = {
         ("pipe", "--source", "openai-chat+sse", "--json", "-"),
         b"".join(b"data: " + line + b"\r\n\r\n" for line in LINES) + b"data: [DONE]\n\n",
     ),
-    "snapshots": (("pipe", "--source", "text-snapshot", "--json", "-"), b"ri\nriver\nrivers\n"),
     "empty": ((*TEXT, "--json", "/dev/null"), b""),
     "error": ((*OPENAI, str(RECORDINGS / "openai-chat" / "error.jsonl")), b""),
     "rejected": (
@@ -105,11 +104,6 @@ def test_json_is_one_event_a_line_and_nothing_else(runs: dict[str, Done]) -> Non
 def test_sse_bytes_go_in_as_they_are(runs: dict[str, Done]) -> None:
     assert runs["sse"].returncode == 0
     assert told(events_of(runs["sse"])) == demo_text()
-
-
-def test_snapshots_are_lines_without_their_newline(runs: dict[str, Done]) -> None:
-    assert runs["snapshots"].returncode == 0
-    assert told(events_of(runs["snapshots"])) == {"text": "rivers"}
 
 
 def test_an_empty_file_is_a_reply_without_text(runs: dict[str, Done]) -> None:

@@ -16,7 +16,7 @@ from riverdelta.broker.client import Client
 from riverdelta.core.codecs.pieces import Piece
 from riverdelta.core.codecs.plain import TextCodec
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import read_until_ends, view_of
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, until, worker_processes
 
 
@@ -185,7 +185,7 @@ async def test_a_chunk_that_breaks_the_fold_is_a_dead_letter(  # noqa: PLR0917  
     async with local_workers(settings):
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push_many(["a", "b", "poison", "c", "poison", "d"])
-        events = await read_until_ends(subscriber, "c", after="00000000:0")
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
         dead = await client.chats.execute("XRANGE", client.keys.chat("c").dead, "-", "+")
     assert view_of(events).text("m") == "abcd"
     assert [e.data["code"] for e in events if e.type == "input.rejected"] == ["fold_error"] * 2
@@ -212,7 +212,7 @@ async def test_an_entry_that_killed_three_workers_is_passed_over(
         async with local_workers(settings):
             await message.push(" and better")
             await message.end()
-            events = await read_until_ends(subscriber, "c", after="00000000:0")
+            events = await read_until_ends(subscriber, "c", after=BEGINNING)
     rejected = [event.data["code"] for event in events if event.type == "input.rejected"]
     assert rejected == ["killed_workers"]
     assert view_of(events).text("m") == "good and better"

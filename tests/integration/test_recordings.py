@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from riverdelta import Event, Producer, Settings, Subscriber
-from tests.integration.reading import read_until_ends, view_of
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import worker_processes
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.codecs.sdk_oracle import SOURCES, Assembled, assemble, differences
@@ -66,7 +66,7 @@ async def test_every_recording_is_what_the_sdk_assembles(
 
 async def _check(producer: Producer, subscriber: Subscriber, chat_id: str, path: Path) -> None:
     source, raws = path.parent.name, lines_of(path)
-    reading = asyncio.create_task(read_until_ends(subscriber, chat_id))
+    reading = asyncio.create_task(read_until_ends(subscriber, chat_id, after=BEGINNING))
     await push_all(producer, chat_id, source, raws)
     events = await reading
     theirs, ours = assemble(source, raws), steps_of(events)
@@ -91,7 +91,10 @@ async def test_sse_bytes_cut_at_every_byte(
     # (The unit tests cut every recording at every byte; here it is Redis and workers in between.)
     cuts = range(0, len(framed) + 1, 1 if source == "anthropic" else 11)
     async with worker_processes(settings, 2):
-        readers = [asyncio.create_task(read_until_ends(subscriber, f"s{cut}")) for cut in cuts]
+        readers = [
+            asyncio.create_task(read_until_ends(subscriber, f"s{cut}", after=BEGINNING))
+            for cut in cuts
+        ]
         await asyncio.gather(
             *(
                 push_all(producer, f"s{cut}", f"{source}+sse", [framed[:cut], framed[cut:]])
@@ -112,7 +115,7 @@ async def test_sse_one_byte_a_push(
     framed = b"".join(b"data:" + line + b"\n\n" for line in lines)
     bounds = [*range(len(framed)), len(framed)]
     async with worker_processes(settings, 1):
-        reading = asyncio.create_task(read_until_ends(subscriber, "bytes"))
+        reading = asyncio.create_task(read_until_ends(subscriber, "bytes", after=BEGINNING))
         pieces = [framed[a:b] for a, b in pairwise(bounds)]
         async with producer.message("bytes", source=f"{source}+sse") as message:
             for i in range(0, len(pieces), 50):
