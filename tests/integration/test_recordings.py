@@ -83,13 +83,12 @@ async def _check(producer: Producer, subscriber: Subscriber, chat_id: str, path:
 async def test_sse_bytes_cut_at_every_byte(
     source: str, settings: Settings, producer: Producer, subscriber: Subscriber
 ) -> None:
-    """One message a cut; the two parts go out in two pushes.."""
+    """One message a cut; the two parts go out in two pushes."""
     path = next(path for path in recordings(source) if path.stem == "text")
     lines = lines_of(path)
     framed = b": hello\r\n\r\n" + b"".join(b"data: " + line + b"\r\n\r\n" for line in lines)
     truth = assemble(source, lines)
-    # (The unit tests cut every recording at every byte; here it is Redis and workers in between.)
-    cuts = range(0, len(framed) + 1, 1 if source == "anthropic" else 11)
+    cuts = range(len(framed) + 1)
     async with worker_processes(settings, 2):
         readers = [
             asyncio.create_task(read_until_ends(subscriber, f"s{cut}", after=BEGINNING))
