@@ -21,6 +21,7 @@ from riverdelta_cli.workers import WorkerPool
 _CHAT: Final = "pipe"
 _MESSAGE: Final = "m1"
 _MAX_DEATHS: Final = 3
+_LOOK_S: Final = 0.1
 _READY_S: Final = 30.0
 _LAST_WORDS_S: Final = 5.0
 """How long the reader may take to show the end of a message that we failed or stopped."""
@@ -46,8 +47,12 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
                 )
             message = what.message(producer, _CHAT, _MESSAGE)
             reply = _Reply(message, subscriber, make_printer(as_json=as_json))
-            limit = settings.max_chunk_bytes
-            status = await reply.run(feeder.feed(message, limit), pool.failed, interrupt)
+            feed = feeder.feed(message, settings.max_chunk_bytes)
+            watching = asyncio.create_task(_watch(server, pool.failed))
+            try:
+                status = await reply.run(feed, pool.failed, interrupt)
+            finally:
+                await cancel(watching)
     if interrupt.asked.is_set():
         return interrupt.exit_code
     return DONE if status == "completed" else NOT_DONE
@@ -66,6 +71,16 @@ async def _ready(producer: Producer, pool: WorkerPool) -> bool:
     return True
 
 
+async def _watch(server: EmbeddedServer, failed: asyncio.Future[CliError]) -> None:
+    """Say at once that the server died; a push would wait for it, and it keeps nothing."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not server.alive:
+            break
+    if not failed.done():
+        failed.set_result(CliError("the embedded server died, and the reply with it"))
+
+
 class _Reply:
     """One message on its way: fed at one end, shown at the other."""
 
@@ -78,7 +93,7 @@ class _Reply:
     async def run(
         self,
         feed: Coroutine[Any, Any, None],
-        worker_failed: asyncio.Future[CliError],
+        failed: asyncio.Future[CliError],
         interrupt: Interrupt,
     ) -> str:
         """Feed and show until the message ends; its status."""
@@ -87,21 +102,19 @@ class _Reply:
         asked = asyncio.create_task(interrupt.asked.wait())
         feeding = asyncio.create_task(self._feed(feed, listening, asked))
         try:
-            await asyncio.wait(
-                (showing, feeding, worker_failed), return_when=asyncio.FIRST_COMPLETED
-            )
-            if worker_failed.done():
-                raise worker_failed.result()
+            await asyncio.wait((showing, feeding, failed), return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                raise failed.result()
             if showing.done():
                 return showing.result()
             if feeding.exception() is None:
-                await asyncio.wait((showing, worker_failed), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((showing, failed), return_when=asyncio.FIRST_COMPLETED)
             else:
                 # Show how the message ended before we say why.
                 await asyncio.wait((showing,), timeout=_LAST_WORDS_S)
                 feeding.result()
-            if worker_failed.done():
-                raise worker_failed.result()
+            if failed.done():
+                raise failed.result()
             return showing.result()
         finally:
             await cancel(feeding, showing, listening, asked)

@@ -194,6 +194,17 @@ def test_kill_9_leaves_no_process(shell: Shell) -> None:
         shell.nothing_left()
 
 
+def test_a_server_that_dies_is_said_at_once(shell: Shell) -> None:
+    with shell.start(*TEXT, "-") as running:
+        running.write(b"so far\n")
+        running.says("so far")
+        (server,) = (pid for pid, line in shell.processes().items() if "valkey-server" in line)
+        os.kill(server, signal.SIGKILL)
+        assert running.exit_code() == 2
+        assert "the embedded server died" in running.errors.splitlines()[-1]
+        assert "Traceback" not in running.errors
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
     with subprocess.Popen(
         shell.command(*OPENAI, "--json", "--pace-ms", "5", DEMO),
