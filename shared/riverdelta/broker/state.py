@@ -32,6 +32,9 @@ from riverdelta.core.tracker import TextTrack
 SEGMENT_LENGTH: Final = 1024
 """Code points at which a text segment is full. Small: each append copies half of one on average."""
 
+_TRIM_BYTES: Final = 4096
+"""Raw bytes between two trims: a stream drops whole nodes only, and a node holds 4 KiB."""
+
 Fields = dict[str, Arg]
 
 
@@ -56,6 +59,7 @@ class HotChat:
         self.keys = keys
         self.fold = ChatFold(state)
         self._stored: dict[str, Fields] = {}
+        self._trimmed_bytes = 0
 
     def adopt(self, message: MessageState) -> None:
         """Take up an open message as Redis has it."""
@@ -72,7 +76,7 @@ class HotChat:
         args: list[Arg] = [
             self.term,
             state.version,
-            state.processed if trim else 0,
+            self._trim_to() if trim else 0,
             log.events,
             state.log.first_seq,
             changes.first_seq,
@@ -102,6 +106,14 @@ class HotChat:
                 script_keys.append(key)
                 args += ("1", "", "", 0)
         return script_keys, args
+
+    def _trim_to(self) -> int:
+        """Number of the entry to trim up to; 0 while that would drop nothing."""
+        state = self.state
+        if state.processed_bytes - self._trimmed_bytes < _TRIM_BYTES:
+            return 0
+        self._trimmed_bytes = state.processed_bytes
+        return state.processed
 
     def committed(self, version: int) -> None:
         """The commit was stored: build the next one on *version*."""

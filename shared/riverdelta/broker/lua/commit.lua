@@ -22,9 +22,10 @@ if h[1] ~= ARGV[1] or version ~= ARGV[2] then
   return {'refused', h[1] or '', version, h[3] or ''}
 end
 
+-- Numbers go to Redis as they are: it spells whole ones in full, and reads a stream id <n> as <n>-0.
 local DEAD_LETTERS_KEPT = 1000
 if ARGV[3] ~= '0' then
-  redis.call('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f-0', tonumber(ARGV[3]) + 1))
+  redis.call('XTRIM', KEYS[2], 'MINID', '~', tonumber(ARGV[3]) + 1)
 end
 
 local i = 7
@@ -33,7 +34,7 @@ local function take()
   return ARGV[i - 1]
 end
 
-local new_version = string.format('%.0f', tonumber(version) + 1)
+local new_version = tonumber(version) + 1
 local n = tonumber(take())
 redis.call('HSET', KEYS[1], 'version', new_version, 'claims', '0', unpack(ARGV, i, i + n - 1))
 i = i + n
@@ -49,7 +50,8 @@ end
 for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[5], take()) end
 
 for k = 6, #KEYS do
-  local fresh, growing, text, fields = take(), take(), take(), tonumber(take())
+  local fresh, growing, text, fields = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  i = i + 4
   if fresh == '1' then redis.call('DEL', KEYS[k]) end
   if growing ~= '' then
     text = (redis.call('HGET', KEYS[k], growing) or '') .. text
@@ -63,7 +65,7 @@ end
 local seq = tonumber(ARGV[6])
 for e = 0, events - 1 do
   local event = ARGV[first_event + e]
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + e), 'event', event)
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], seq + e, 'event', event)
   redis.call('SPUBLISH', KEYS[3], event)
 end
 if events > 0 and ARGV[5] ~= '1' then
