@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Final
 
 from riverdelta import Message, Producer
 from riverdelta.core.tracker import Mode, OnMismatch
 from riverdelta_cli.errors import say
 from riverdelta_cli.lines import batches, cutter_for, open_input
-
-_LAST_PUSH_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,6 @@ class Feeder:
                     await self._push(message, batch)
 
     async def _push(self, message: Message, batch: list[bytes]) -> None:
-        # A push that is cancelled on its way leaves its message unsure of the next number: let it
-        # end, whatever happens to us, so that the message can be ended after it.
-        pushing = asyncio.ensure_future(message.push_many(batch))
-        try:
-            await asyncio.shield(pushing)
-        except asyncio.CancelledError:
-            await asyncio.wait((pushing,), timeout=_LAST_PUSH_S)
-            pushing.cancel()
-            raise
+        await message.push_many(batch)
         self.chunks += len(batch)
         self.bytes += sum(map(len, batch))
