@@ -92,7 +92,7 @@ class Reaper:
         )
         if chats is None:
             return
-        _log.warning("worker %s is dead; %d chats need another", worker_id, len(chats))
+        _log.warning("worker %s is dead; chats that need another: %d", worker_id, len(chats))
         await asyncio.gather(*(self._attach_again(chat_id, 0, {}) for chat_id in chats))
 
     async def _attach_again(self, chat_id: str, attempt: int, living: dict[str, int]) -> None:
@@ -115,7 +115,7 @@ class Reaper:
         if await scripts.strike(
             self._client.queue, self._client.keys, producer_id=producer_id, counter=counter
         ):
-            _log.warning("producer %s is dead; it had %d messages open", producer_id, len(members))
+            _log.warning("producer %s is dead; messages it had open: %d", producer_id, len(members))
 
     async def _fail(self, chat_id: str, message_id: str) -> None:
         lost = {"code": "producer_lost", "detail": "the process that produced the reply died"}

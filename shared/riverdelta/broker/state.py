@@ -429,6 +429,7 @@ def _snapshot_message(
         finish_reason=_text(fields, "finish_reason") or None if status == "completed" else None,  # type: ignore[typeddict-item]  # as above
         usage=orjson.loads(fields["usage"]) if status == "completed" else None,
         error=orjson.loads(fields["failure"]) if status == "failed" else None,
+        stop_reason=_text(fields, "stop_reason") if status == "stopped" else None,
         annotations=orjson.loads(fields["annotations"]),
         chunks=[
             _snapshot_chunk(f"{message_id}.{index}", chunk) for index, chunk in enumerate(chunks)

@@ -180,7 +180,7 @@ class SnapshotChunk(TypedDict):
 
 @with_config(_CLOSED)
 class SnapshotMessage(TypedDict):
-    """A message as of the snapshot; *error* is what ``message.failed`` said."""
+    """A message as of the snapshot; the end's own words are in *error* or *stop_reason*."""
 
     message: str
     role: str
@@ -188,6 +188,7 @@ class SnapshotMessage(TypedDict):
     finish_reason: FinishReason | None
     usage: UsageData | None
     error: Failure | None
+    stop_reason: str | None
     annotations: list[Annotated]
     chunks: list[SnapshotChunk]
 

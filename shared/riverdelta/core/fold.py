@@ -368,11 +368,11 @@ class ChatFold:
         self._close(message, "message.failed", failure)
 
     def _stop(self, message: MessageState, entry: Entry) -> None:
-        message.stop_reason = orjson.loads(entry.data)["reason"]
+        message.stop_reason = orjson.loads(entry.data)["reason"] or "stopped"
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
         message.status = "stopped"
-        stopped = MessageStopped(reason=message.stop_reason or "stopped")
+        stopped = MessageStopped(reason=message.stop_reason)
         self._close(message, "message.stopped", stopped)
 
     def _close(

@@ -71,6 +71,7 @@ class ChatView:
                 finish_reason=None,
                 usage=None,
                 error=None,
+                stop_reason=None,
                 annotations=[],
                 chunks=[],
             )
@@ -84,6 +85,8 @@ class ChatView:
                 message["finish_reason"], message["usage"] = data["finish_reason"], data["usage"]
             elif type_ == "message.failed":
                 message["error"] = Failure(code=data["code"], detail=data["detail"])
+            else:
+                message["stop_reason"] = data["reason"]
 
     def _apply_to_chunk(
         self, chunk_id: str, type_: str, data: dict[str, Any], message_id: str
