@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from arq.connections import RedisSettings, create_pool
@@ -24,9 +24,31 @@ from riverdelta_workers.pump import Pump
 
 Command = tuple[Arg, ...]
 
+
+class Spent(NamedTuple):
+    """What a drain took: wall-clock time, and CPU time of this process."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Stopwatch:
+    """Runs from its making."""
+
+    def __init__(self) -> None:
+        self._wall_s = time.perf_counter()
+        self._cpu_s = time.process_time()
+
+    def read(self) -> Spent:
+        """Return what was spent so far."""
+        return Spent(time.perf_counter() - self._wall_s, time.process_time() - self._cpu_s)
+
+
 _FILL_CHUNKS = 100
 """Chunks per call while the backlog is made."""
 _FILL_COMMANDS = 50
+_ARQ_POLL_S = 0.001
+"""With arq's default of 10 jobs at once its fastest here: 10 to 500 jobs, 1 to 500 ms were tried."""
 _NOT_COMPARED = frozenset(
     {"ping", "info", "config|resetstat", "flushall", "hello", "client|setinfo"}
 )
@@ -93,16 +115,18 @@ def measure(server: BenchServer, *, quick: bool) -> tuple[list[Row], list[str]]:
     with server.connect() as connection:
         _drain(backlog, connection)  # warms up, and loads the scripts
         recorded, ours_did = _record_drain(backlog, connection)
-        against_replay, against_arq = [], []
+        against_replay, against_arq, cpu = [], [], []
         replay_did = ours_did
         for _ in range(repeats):
-            ours = backlog.raw_chunks / _drain(backlog, connection)
-            seconds, replay_did = _replay(backlog, connection, recorded)
-            rival = backlog.raw_chunks / seconds
-            against_replay.append((ours, rival))
-            against_arq.append((ours, _arq_rate(server, connection, 300 if quick else 2000)))
+            ours = _drain(backlog, connection)
+            rival, replay_did = _replay(backlog, connection, recorded)
+            rate = backlog.raw_chunks / ours.wall_s
+            against_replay.append((rate, backlog.raw_chunks / rival.wall_s))
+            against_arq.append((rate, _arq_rate(server, connection, 300 if quick else 2000)))
+            cpu.append((_us(ours.cpu_s, backlog), _us(rival.cpu_s, backlog)))
     rows = [
         row("drain", "same commands, no logic", "chunks/s", against_replay, at_least=0.5),
+        row("drain, worker CPU", "same commands, no logic", "us/chunk", cpu),
         row("drain", "arq, a job per chunk", "chunks/s", against_arq, at_least=30),
     ]
     return rows, [
@@ -111,10 +135,14 @@ def measure(server: BenchServer, *, quick: bool) -> tuple[list[Row], list[str]]:
     ]
 
 
+def _us(seconds: float, backlog: Backlog) -> float:
+    return seconds * 1e6 / backlog.raw_chunks
+
+
 # -- riverdelta ----------------------------------------------------------------------------------
 
 
-def _drain(backlog: Backlog, connection: BareConnection) -> float:
+def _drain(backlog: Backlog, connection: BareConnection) -> Spent:
     backlog.fill(connection)
     return run(_drained_in(Client(Settings(redis_url=backlog.server.url)), backlog.chats))
 
@@ -134,19 +162,19 @@ def _record_drain(
     return by_chat, _work_done(connection)
 
 
-async def _drained_in(client: Client, chats: list[str]) -> float:
-    """Claim the chats and pump them dry; seconds."""
+async def _drained_in(client: Client, chats: list[str]) -> Spent:
+    """Claim the chats and pump them dry."""
     async with client:
         pump = Pump(client)
         await pump.start()
-        started = time.perf_counter()
+        watch = Stopwatch()
         await asyncio.gather(*(pump.attach(chat_id, 0) for chat_id in chats))
         attachments = pump._chats.values()  # noqa: SLF001  # asking Redis would be work of its own
         while tasks := [entry.task for entry in attachments if entry.task is not None]:
             await asyncio.wait(tasks)
-        seconds = time.perf_counter() - started
+        spent = watch.read()
         await pump._pubsub.aclose()  # noqa: SLF001  # pump.close would hand over, which is not measured
-    return seconds
+    return spent
 
 
 def _recording(client: Client) -> RecordingExecutor:
@@ -168,11 +196,11 @@ def _chat_of(args: Command) -> str:
 
 def _replay(
     backlog: Backlog, connection: BareConnection, recorded: dict[str, list[Command]]
-) -> tuple[float, WorkDone]:
-    """Seconds of one replay, and what the server did for it."""
+) -> tuple[Spent, WorkDone]:
+    """Replay once; what it took, and what the server did for it."""
     backlog.fill(connection)
     connection.call("CONFIG", "RESETSTAT")
-    seconds = run(_replayed_in(backlog.server.url, recorded))
+    spent = run(_replayed_in(backlog.server.url, recorded))
     did = _work_done(connection)
     heads = [f"rd:{{{chat_id}}}" for chat_id in backlog.chats]
     for head in heads:
@@ -180,11 +208,11 @@ def _replay(
         if pushed != processed:
             message = f"the replay left {head} at {processed!r} of {pushed!r}: it did other work"
             raise RuntimeError(message)
-    return seconds, did
+    return spent, did
 
 
-async def _replayed_in(url: str, recorded: dict[str, list[Command]]) -> float:
-    """Send what the drain sent, chat by chat in order, through the same executor; seconds."""
+async def _replayed_in(url: str, recorded: dict[str, list[Command]]) -> Spent:
+    """Send what the drain sent, chat by chat in order, through the same executor."""
     settings = Settings(redis_url=url)
     pubsub = ShardedPubSub(
         url, settings.command_timeout_s, on_message=lambda *_: None, on_gap=lambda: None
@@ -198,11 +226,11 @@ async def _replayed_in(url: str, recorded: dict[str, list[Command]]) -> float:
             for args in commands:
                 await execute(*args)
 
-        started = time.perf_counter()
+        watch = Stopwatch()
         await asyncio.gather(*(chat(*item) for item in recorded.items()))
-        seconds = time.perf_counter() - started
+        spent = watch.read()
         await pubsub.aclose()
-    return seconds
+    return spent
 
 
 WorkDone = tuple[dict[str, int], tuple[int, int]]
@@ -269,8 +297,7 @@ async def _arq_drained_in(server: BenchServer, jobs: int) -> float:
         redis_settings=redis_settings,
         burst=True,
         handle_signals=False,
-        poll_delay=0.01,
-        max_jobs=100,
+        poll_delay=_ARQ_POLL_S,
         keep_result=0,
         log_results=False,
         **options,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,9 @@ def main() -> None:
     rows: list[Row] = []
     notes: list[str] = []
     started = time.monotonic()
+    notes.append(
+        f"load average before: {os.getloadavg()[0]:.1f} (the ratios hold on a machine left alone)"
+    )
     for name in options.only or MEASURES:
         with BenchServer() as server:
             more_rows, more_notes = MEASURES[name](server, quick=options.quick)

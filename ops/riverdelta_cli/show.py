@@ -158,7 +158,8 @@ class TextPrinter:
                 self._text(chunk["chunk"], chunk["text"][len(shown) :])
             if message["status"] != "open":
                 failure = message["error"] or {"code": "failed", "detail": ""}
-                self._end(message_id, f"message.{message['status']}", {**message, **failure})
+                words = {**message, **failure, "reason": message["stop_reason"]}
+                self._end(message_id, f"message.{message['status']}", words)
 
     def _begin(self, message_id: str, role: str) -> None:
         if self._name_messages:
