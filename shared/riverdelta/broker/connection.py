@@ -195,9 +195,9 @@ class _Link(asyncio.Protocol):
         self._out.append(packed)
         if not self._waiting:
             self._progress_at = self._loop.time()
-            if self._watchdog is None:
-                self._watch()
         self._waiting.append(future)
+        if self._watchdog is None:
+            self._watch()
         return future
 
     async def aclose(self) -> None:
@@ -217,7 +217,9 @@ class _Link(asyncio.Protocol):
         writer.write(out[0] if len(out) == 1 else b"".join(out))
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in."""
+        """Take what came in; after a failure nobody waits for it any more."""
+        if self.failed:
+            return
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not _NO_REPLY_YET:
