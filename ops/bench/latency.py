@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Self
 
@@ -27,6 +28,8 @@ from riverdelta.broker.subscriber import Subscriber
 
 _PAUSE_S = (0.001, 0.003)
 _TIMEOUT_S = 5.0
+_HOME = Path(__file__).parent.parent
+"""Where ``-m bench.roles`` is found, whatever the current folder holds."""
 
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[None]]
@@ -116,7 +119,7 @@ class _Riverdelta:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._events.aclose()  # type: ignore[attr-defined]  # events() is an async generator
+        await self._events.aclose()
         await self._stack.aclose()
 
     async def send(self, chunk: bytes) -> None:
@@ -154,7 +157,7 @@ class _Relay:
 @contextlib.contextmanager
 def _role(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.roles", name, url], stdout=subprocess.PIPE
+        [sys.executable, "-m", "bench.roles", name, url], stdout=subprocess.PIPE, cwd=_HOME
     )
     try:
         if name == "relay" and process.stdout is not None:
