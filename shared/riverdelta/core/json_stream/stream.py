@@ -1,0 +1,435 @@
+"""
+Reads JSON that arrives in pieces, cut anywhere. Every character is read once.
+
+After each piece it is known all that is certain: containers and strings from where they open, a number
+once something ends it, a literal at its last letter. Strict (RFC 8259): a document is refused at the
+first character after which no continuation is valid.
+
+What may follow what is in tables: within tokens in `tokens.TOKENS`, between them in `_ACTIONS` at the
+end of this module. The code only walks them, with a stack of its own, so that depth costs no recursion.
+
+A long string grows in place, while the live value shows it. CPython extends a string without copying
+it only if nobody else refers to it; so the string is taken out of its container for the moment in which
+it grows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from riverdelta.core.errors import RiverdeltaError
+from riverdelta.core.json_stream.patches import Patch, Path
+from riverdelta.core.json_stream.tokens import (
+    DIGIT_RUNS,
+    ESCAPE_STATES,
+    FIRST,
+    LITERAL_END,
+    LITERALS,
+    NUMBER_ENDS,
+    SHORT_ESCAPES,
+    TOKEN_ENDS,
+    TOKENS,
+    unescape,
+    wire_number,
+)
+
+Container: TypeAlias = list[Any] | dict[str, Any]
+
+MAX_DEPTH: Final = 128
+"""Open containers at once: far above any tool call, far below what recursive readers can take."""
+
+
+class JsonStreamError(RiverdeltaError, ValueError):
+    """
+    The text is no JSON: the producer's bug, do not retry. The stream it ends touches nothing else.
+
+    Attributes:
+        reason: What was expected. Never quotes the text, which may be a secret.
+        offset: Of the first character after which no continuation is valid, in code points from the
+            start of the stream; the length of the text where `JsonStream.close` found it incomplete.
+        patches: What the same `JsonStream.feed` had made certain before: apply them. Empty where a
+            stream that failed before is fed again, so that nothing is applied twice.
+    """
+
+    def __init__(self, reason: str, offset: int, patches: Sequence[Patch] = ()) -> None:
+        super().__init__(f"{reason} at offset {offset}")
+        self.reason = reason
+        self.offset = offset
+        self.patches = list(patches)
+
+
+class JsonStream:
+    """
+    Reads one JSON document in pieces. Pure, not thread-safe; never recurses.
+
+    After every `feed`, all patches so far, applied in order, give `value`; once `complete`, that is
+    what ``json.loads`` gives (see `wire_number`), for any split of the text. A string's first patch
+    sets it to what that feed knew of it, later ones append: at most one patch per string and feed. A
+    key is known, and its member with it, only when key and colon are complete and the value begins.
+    A repeated key sets its member anew, whatever it was; the last one wins. Without repeated keys a
+    value only ever grows: arrays and objects at their end, strings by appending, the rest is final.
+
+    Nothing of the text is kept beside the value and an unfinished token: a new owner feeds the stored
+    text once.
+
+    Args:
+        max_depth: Containers that may be open at once; the one that opens beyond it is an error.
+
+    Raises:
+        ValueError: *max_depth* is negative; a caller bug.
+    """
+
+    __slots__ = (
+        "_after",
+        "_base",
+        "_container",
+        "_failure",
+        "_fresh",
+        "_grows",
+        "_in_value",
+        "_key",
+        "_max_depth",
+        "_offset",
+        "_parts",
+        "_patches",
+        "_path",
+        "_root",
+        "_slot",
+        "_spelling",
+        "_stack",
+        "_state",
+        "_token",
+    )
+
+    def __init__(self, max_depth: int = MAX_DEPTH) -> None:
+        if max_depth < 0:
+            raise ValueError(f"max_depth is {max_depth}: it must be 0 or more")
+        self._max_depth = max_depth
+        self._offset = 0
+        """Code points read before the current feed."""
+        self._failure: tuple[str, int] | None = None
+        self._patches: list[Patch] = []
+        # Where we are: what may follow, and what follows the value that is being read.
+        self._state = _VALUE
+        self._after = _END
+        # The innermost open container with its path, and those around it. The root is a list of its
+        # own, outside of all paths, so that every value has a container and a slot in it.
+        self._root: list[Any] = []
+        self._container: Container = self._root
+        self._base: Path | None = None
+        self._stack: list[tuple[Container, Path | None, int]] = []
+        self._key = ""
+        # The string being read: what is new of it in this feed (of a key: all), and its place.
+        self._parts: list[str] = []
+        self._in_value = False
+        """Between the quotes of a string that is no key."""
+        self._fresh = False
+        self._slot: Any = 0
+        self._path: Path = ()
+        self._grows = False
+        """Between feeds: inside a string value that has a patch, and not inside an escape."""
+        # The number, literal or escape being read.
+        self._token = ""
+        self._spelling: list[str] = []
+
+    @property
+    def value(self) -> Any:
+        """
+        What is certain so far; None before anything is (as the document ``null``: see `complete`).
+
+        The live object, which the next feed changes: read it, do not change it. Keep containers of it
+        if you like, but not the string that is growing: a second reference makes the next feed copy it.
+        """
+        return self._root[0] if self._root else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far is a whole document. A number at the root needs an end: `close`."""
+        return self._state == _END and self._failure is None
+
+    def feed(self, text: str) -> list[Patch]:
+        """
+        Read the next piece of text and return what became certain by it.
+
+        Raises:
+            JsonStreamError: No continuation of the text is valid. What was certain before stays in
+                `value`, its patches are in the error. Every later call raises it again, with none.
+        """
+        # Most pieces are a few characters inside a long string: let them pass at once. Printable
+        # characters are neither control characters nor surrogates.
+        if self._grows and text.isprintable() and '"' not in text and "\\" not in text:
+            if not text:
+                return []
+            self._offset += len(text)
+            container, slot = self._container, self._slot
+            grown = container[slot]
+            container[slot] = None
+            grown += text
+            container[slot] = grown
+            return [_new_patch(Patch, (self._path, "append", text))]
+        return self._read(text)
+
+    def close(self) -> list[Patch]:
+        """
+        Say that the text has ended, which ends a number at the root; return its patch.
+
+        Raises:
+            JsonStreamError: The document is incomplete, or was invalid before.
+        """
+        self._raise_failure()
+        if self._state == _TOKEN and not self._stack and self._token in NUMBER_ENDS:
+            self._end_number()
+        if self._state != _END:
+            self._refuse("the document is incomplete", 0)
+        return self._take_patches()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _read(self, text: str) -> list[Patch]:
+        self._raise_failure()
+        self._grows = False
+        at, length = 0, len(text)
+        while at < length:
+            state = self._state
+            if state == _STRING:
+                at = self._string(text, at)
+            elif state == _TOKEN:
+                at = self._walk(text, at)
+            elif (char := text[at]) in _WHITESPACE:
+                at = _skip_whitespace(text, at).end()  # type: ignore[union-attr]  # matches ""
+            elif (action := _ACTIONS[state].get(char)) is not None:
+                at = action(self, text, at)
+            else:
+                self._refuse(_EXPECTED[state], at)
+        self._offset += length
+        return self._take_patches()
+
+    def _take_patches(self) -> list[Patch]:
+        if self._in_value:
+            self._flush()
+            self._grows = self._state == _STRING
+        patches, self._patches = self._patches, []
+        return patches
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise JsonStreamError(*self._failure)
+
+    def _refuse(self, reason: str, at: int) -> None:
+        """Give up at *at* of the current feed, and hand over what is certain."""
+        patches = self._take_patches()
+        self._grows = False
+        self._failure = reason, self._offset + at
+        raise JsonStreamError(*self._failure, patches)
+
+    def _string(self, text: str, at: int) -> int:
+        """Read on inside a string or key, up to its end, an unusual escape or the end of *text*."""
+        parts = self._parts
+        while True:
+            end = _skip_plain(text, at).end()  # type: ignore[union-attr]  # matches ""
+            if end > at:
+                parts.append(text[at:end])
+            char = text[end : end + 1]
+            if char == '"':
+                self._end_string()
+                return end + 1
+            if char != "\\":
+                if char:
+                    self._refuse("a control character or half a surrogate pair in a string", end)
+                return end
+            plain = SHORT_ESCAPES.get(text[end + 1 : end + 2])
+            if plain is None:
+                return self._begin_token(text, end)
+            parts.append(plain)
+            at = end + 2
+
+    def _end_string(self) -> None:
+        if self._in_value:
+            self._flush()
+            self._in_value = False
+            self._state = self._after
+        else:
+            self._key = "".join(self._parts)
+            self._parts.clear()
+            self._state = _COLON
+
+    def _flush(self) -> None:
+        """Write what this feed brought of the open string into the value, and its patch."""
+        parts = self._parts
+        text = parts[0] if len(parts) == 1 else "".join(parts)
+        parts.clear()
+        container, slot = self._container, self._slot
+        if self._fresh:
+            self._fresh = False
+            container[slot] = text
+            self._patches.append(_new_patch(Patch, (self._path, "set", text)))
+        elif text:
+            grown = container[slot]
+            container[slot] = None
+            grown += text
+            container[slot] = grown
+            self._patches.append(_new_patch(Patch, (self._path, "append", text)))
+
+    def _begin_token(self, text: str, at: int) -> int:
+        self._token = FIRST[text[at]]
+        self._state = _TOKEN
+        self._spelling.append(text[at])
+        return self._walk(text, at + 1)
+
+    def _walk(self, text: str, at: int) -> int:
+        """Read on inside a number, literal or escape."""
+        token, begin, length = self._token, at, len(text)
+        while at < length:
+            following = TOKENS[token].get(text[at])
+            if following is None:
+                self._token = token
+                if token not in NUMBER_ENDS:
+                    self._refuse(_EXPECTED_IN_TOKEN[token in ESCAPE_STATES], at)
+                self._spelling.append(text[begin:at])
+                self._end_number()
+                return at
+            token = following
+            at += 1
+            if token in DIGIT_RUNS:
+                at = _skip_digits(text, at).end()  # type: ignore[union-attr]  # matches ""
+            elif token in TOKEN_ENDS:
+                self._spelling.append(text[begin:at])
+                self._end_token(token)
+                return at
+        self._token = token
+        self._spelling.append(text[begin:])
+        return at
+
+    def _take_spelling(self) -> str:
+        spelling = "".join(self._spelling)
+        self._spelling.clear()
+        return spelling
+
+    def _end_number(self) -> None:
+        self._scalar(wire_number(self._take_spelling()))
+
+    def _end_token(self, token: str) -> None:
+        spelling = self._take_spelling()
+        if token == LITERAL_END:
+            self._scalar(LITERALS[spelling])
+        else:
+            self._parts.append(unescape(spelling))
+            self._state = _STRING
+
+    # -- values and their places -----------------------------------------------------------------
+
+    def _place(self, value: Any) -> tuple[Any, Path]:
+        """Put *value* where the next one belongs; its slot and path."""
+        container = self._container
+        slot: str | int
+        if type(container) is dict:
+            slot = self._key
+            container[slot] = value
+        else:
+            slot = len(container)
+            container.append(value)  # type: ignore[union-attr]  # a list, as it is no dict
+        return slot, () if self._base is None else (*self._base, slot)
+
+    def _scalar(self, value: Any) -> None:
+        _, path = self._place(value)
+        self._patches.append(_new_patch(Patch, (path, "set", value)))
+        self._state = self._after
+
+    def _open(self, container: Container, at: int, first: int, after: int) -> int:
+        if len(self._stack) >= self._max_depth:
+            self._refuse(f"no more than {self._max_depth} open containers", at)
+        _, path = self._place(container)
+        self._patches.append(_new_patch(Patch, (path, "set", container.copy())))
+        self._stack.append((self._container, self._base, self._after))
+        self._container, self._base, self._after = container, path, after
+        self._state = first
+        return at + 1
+
+    # -- actions: what a character between tokens does; each returns where to read on -------------
+
+    def _open_object(self, _text: str, at: int) -> int:
+        return self._open({}, at, _FIRST_KEY, _AFTER_MEMBER)
+
+    def _open_array(self, _text: str, at: int) -> int:
+        return self._open([], at, _FIRST_ITEM, _AFTER_ITEM)
+
+    def _close(self, _text: str, at: int) -> int:
+        self._container, self._base, self._after = self._stack.pop()
+        self._state = self._after
+        return at + 1
+
+    def _open_string(self, text: str, at: int) -> int:
+        self._slot, self._path = self._place("")
+        self._in_value = self._fresh = True
+        self._state = _STRING
+        return self._string(text, at + 1)
+
+    def _open_key(self, text: str, at: int) -> int:
+        self._state = _STRING
+        return self._string(text, at + 1)
+
+    def _await_value(self, _text: str, at: int) -> int:
+        self._state = _VALUE
+        return at + 1
+
+    def _await_key(self, _text: str, at: int) -> int:
+        self._state = _KEY
+        return at + 1
+
+
+_new_patch: Final = tuple.__new__
+"""A third of the time of ``Patch(...)``, which goes through a Python function."""
+
+
+_WHITESPACE: Final = " \t\n\r"
+_skip_whitespace: Final = re.compile(r"[ \t\n\r]*").match
+_skip_plain: Final = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*').match
+_skip_digits: Final = re.compile(r"[0-9]*").match
+
+# -- between tokens: state -> character -> action --------------------------------------------------
+
+_Action: TypeAlias = Callable[[JsonStream, str, int], int]
+
+(
+    _STRING,
+    _TOKEN,
+    _VALUE,
+    _FIRST_ITEM,
+    _FIRST_KEY,
+    _KEY,
+    _COLON,
+    _AFTER_ITEM,
+    _AFTER_MEMBER,
+    _END,
+) = range(10)
+
+# ruff: noqa: SLF001  # the tables belong to the class
+_ON_VALUE: Final[dict[str, _Action]] = {
+    '"': JsonStream._open_string,
+    "{": JsonStream._open_object,
+    "[": JsonStream._open_array,
+    **dict.fromkeys("-0123456789tfn", JsonStream._begin_token),
+}
+_ACTIONS: Final[dict[int, dict[str, _Action]]] = {
+    _VALUE: _ON_VALUE,
+    _FIRST_ITEM: {**_ON_VALUE, "]": JsonStream._close},
+    _FIRST_KEY: {'"': JsonStream._open_key, "}": JsonStream._close},
+    _KEY: {'"': JsonStream._open_key},
+    _COLON: {":": JsonStream._await_value},
+    _AFTER_ITEM: {",": JsonStream._await_value, "]": JsonStream._close},
+    _AFTER_MEMBER: {",": JsonStream._await_key, "}": JsonStream._close},
+    _END: {},
+}
+_EXPECTED: Final[dict[int, str]] = {
+    _VALUE: "a value was expected",
+    _FIRST_ITEM: "a value or ] was expected",
+    _FIRST_KEY: "a key or } was expected",
+    _KEY: "a key was expected",
+    _COLON: "a colon was expected",
+    _AFTER_ITEM: "a comma or ] was expected",
+    _AFTER_MEMBER: "a comma or } was expected",
+    _END: "nothing was expected after the document",
+}
+_EXPECTED_IN_TOKEN: Final = ("a number or literal breaks off", "no such escape in a string")
