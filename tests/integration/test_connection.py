@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from riverdelta import BrokerUnavailable, Settings
-from riverdelta.broker import connection as connection_module
+from riverdelta.broker import wire as wire_module
 from riverdelta.broker.client import Client
 from riverdelta.broker.connection import Executor
 from riverdelta.broker.pubsub import ShardedPubSub
@@ -18,8 +18,8 @@ from tests.integration.servers import Server, until
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to pack and to read: a chat backend may have no hiredis."""
     if request.param == "python":
-        monkeypatch.setattr(connection_module, "_hiredis_pack", None)
-        monkeypatch.setattr(connection_module, "_HiredisReader", None)
+        monkeypatch.setattr(wire_module, "_hiredis_pack", None)
+        monkeypatch.setattr(wire_module, "_HiredisReader", None)
     return str(request.param)
 
 
@@ -50,6 +50,16 @@ async def test_an_error_reply_is_its_callers_only(parser: str, settings: Setting
     assert results[0] == b"a"
     assert isinstance(results[1], ResponseError)
     assert results[2] == b"\xff\x00"
+
+
+async def test_a_server_that_refuses_the_connection_is_away(
+    parser: str, settings: Settings
+) -> None:
+    """As redis-py counts it: `LOADING`, `NOAUTH`. Never a reply to a command."""
+    async with Client(settings) as client:
+        with pytest.raises(BrokerUnavailable, match="invalid username"):
+            await client.chats.execute("AUTH", "nobody", "nothing")
+        assert await client.chats.execute("ECHO", "again") == b"again"
 
 
 async def test_large_replies_and_many_at_once(parser: str, settings: Settings) -> None:
@@ -126,7 +136,7 @@ class Listener:
 
 
 async def test_pubsub_hears_again_after_its_connection_was_cut(
-    settings: Settings, client: Client
+    parser: str, settings: Settings, client: Client
 ) -> None:
     listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
     await listener.pubsub.start()
@@ -134,8 +144,8 @@ async def test_pubsub_hears_again_after_its_connection_was_cut(
     await client.chats.execute("SPUBLISH", channel, "one")
     await listener.hears(b"one")
     gaps = listener.gaps
-    assert listener.pubsub._connection is not None
-    await listener.pubsub._connection.disconnect(nowait=True)
+    assert listener.pubsub._wire is not None
+    await listener.pubsub._wire._connection.disconnect(nowait=True)
 
     async def back() -> bool:
         return listener.gaps > gaps
@@ -147,20 +157,20 @@ async def test_pubsub_hears_again_after_its_connection_was_cut(
 
 
 @pytest.mark.timeout(60)
-async def test_pubsub_notices_a_server_that_stands_still(own_server: Server) -> None:
+async def test_pubsub_notices_a_server_that_stands_still(parser: str, own_server: Server) -> None:
     listener = Listener(own_server.url, command_timeout_s=1.0)
     await listener.pubsub.start()
     await listener.pubsub.subscribe("ch")
     own_server.freeze()
 
     async def lost() -> bool:
-        return listener.pubsub._connection is None
+        return listener.pubsub._wire is None
 
     await until(lost, 10)
     own_server.thaw()
 
     async def back() -> bool:
-        return listener.pubsub._connection is not None and listener.gaps > 1
+        return listener.pubsub._wire is not None and listener.gaps > 1
 
     await until(back)
     async with Client(Settings(redis_url=own_server.url)) as client:
@@ -169,7 +179,29 @@ async def test_pubsub_notices_a_server_that_stands_still(own_server: Server) -> 
     await listener.pubsub.aclose()
 
 
-async def test_leaving_and_joining_a_channel_quickly(settings: Settings, client: Client) -> None:
+async def test_a_subscription_that_is_refused_is_tried_again(
+    parser: str, settings: Settings, client: Client
+) -> None:
+    """As by a server that does not let this user subscribe, yet."""
+    listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
+    await listener.pubsub.start()
+    await listener.pubsub.subscribe(channel)
+    gaps = listener.gaps
+    assert listener.pubsub._wire is not None
+    listener.pubsub._wire.send("SSUBSCRIBE")  # without a channel: an error
+
+    async def back() -> bool:
+        return listener.gaps > gaps
+
+    await until(back)
+    await client.chats.execute("SPUBLISH", channel, "here")
+    await listener.hears(b"here")
+    await listener.pubsub.aclose()
+
+
+async def test_leaving_and_joining_a_channel_quickly(
+    parser: str, settings: Settings, client: Client
+) -> None:
     listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
     await listener.pubsub.start()
     gaps = listener.gaps
@@ -184,14 +216,14 @@ async def test_leaving_and_joining_a_channel_quickly(settings: Settings, client:
 
 
 async def test_a_subscription_that_the_server_ended_is_made_again(
-    settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
+    parser: str, settings: Settings, client: Client
 ) -> None:
     """As a primary does that was demoted, or a slot that moved."""
     listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
     await listener.pubsub.start()
     await listener.pubsub.subscribe(channel)
-    assert listener.pubsub._connection is not None
-    await listener.pubsub._connection.send_command("SUNSUBSCRIBE", channel)
+    assert listener.pubsub._wire is not None
+    listener.pubsub._wire.send("SUNSUBSCRIBE", channel)
     gaps = listener.gaps
 
     async def back() -> bool:

@@ -11,32 +11,21 @@ It uses redis-py's `Connection` for everything up to a ready connection (URL, TL
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
+from riverdelta.broker.wire import Arg, Wire, close_connection
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsError
+
+__all__ = ["Arg", "Endpoint", "Executor"]
 
 _MIN_VERSION: Final = (7, 0)
 """First Redis with sharded pub/sub and script flags. Valkey says 7.2.4 here, for all its versions."""
-
-Arg = bytes | str | int | float
-
-_hiredis_pack: Callable[[tuple[Arg, ...]], bytes] | None = None
-_HiredisReader: Callable[..., Any] | None = None
-with contextlib.suppress(ImportError):  # optional: redis-py's own do the same, slower
-    from hiredis import Reader, pack_command
-
-    _hiredis_pack = pack_command  # type: ignore[assignment]  # its stub says: a tuple of one
-    _HiredisReader = Reader
-
-_NO_REPLY_YET: Final = object()
 
 
 class Endpoint:
@@ -86,12 +75,12 @@ class Endpoint:
                 await connection.send_command("INFO", "server")
                 info = await connection.read_response()
         except (RedisError, OSError, TimeoutError) as error:
-            await _close(connection)
+            await close_connection(connection)
             raise self.unavailable(error) from error
         facts = _parse_info(info)
         version = facts.get("redis_version", "0")
         if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
-            await _close(connection)
+            await close_connection(connection)
             message = f"Redis at {self} is version {version}: use Redis >= 7.0 or Valkey >= 7.2"
             raise ServerTooOld(message)
         return connection, facts.get("run_id", "")
@@ -156,35 +145,20 @@ class Executor:
             return self._link
 
 
-class _Link(asyncio.Protocol):
-    """
-    One live connection: packs, writes once a loop turn, hands replies out in order.
-
-    With hiredis it takes the place of the stream reader: replies are read where their bytes come in,
-    without a task that has to wake up first.
-    """
+class _Link:
+    """One live connection: packs, writes once a loop turn, gives each reply to whoever asked."""
 
     def __init__(self, endpoint: Endpoint, connection: Connection, run_id: str) -> None:
         self.run_id = run_id
         self.failed = False
         self._endpoint = endpoint
-        self._connection = connection
-        self._pack = _packer(connection)
         self._out: list[bytes] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
-        self._reader: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
-        writer = connection._writer  # noqa: SLF001  # redis-py names no way to its transport
-        if _HiredisReader is None or writer is None:
-            self._reader = asyncio.create_task(self._read(), name="riverdelta-replies")
-        else:
-            parse_error = connection._parser.parse_error  # noqa: SLF001  # to redis-py's exceptions
-            self._replies = _HiredisReader(
-                protocolError=InvalidResponse, replyError=parse_error, notEnoughData=_NO_REPLY_YET
-            )
-            writer.transport.set_protocol(self)
+        self._wire = Wire(connection, self._answer, self._fail)
+        self._pack = self._wire.pack
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
         """Queue one command; the future is its reply."""
@@ -202,50 +176,19 @@ class _Link(asyncio.Protocol):
 
     async def aclose(self) -> None:
         """Close; whoever still waits gets `BrokerUnavailable`."""
-        self._fail("connection closed")
-        if self._reader is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
-        await _close(self._connection)
+        await self._wire.aclose()
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        writer = self._connection._writer  # noqa: SLF001  # its public way to write costs a task a turn
-        if self.failed or writer is None:
+        if self.failed:
             self._fail("connection lost")
             return
-        writer.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def data_received(self, data: bytes) -> None:
-        """Take what came in; after a failure nobody waits for it any more."""
-        if self.failed:
-            return
-        try:
-            self._replies.feed(data)
-            while (reply := self._replies.gets()) is not _NO_REPLY_YET:
-                self._answer(reply)
-        except RedisError as error:  # no protocol at all: whatever comes next cannot be read either
-            self._fail(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Take note: whoever still waits gets `BrokerUnavailable`."""
-        self._fail(exc or "the server closed the connection")
-
-    async def _read(self) -> None:
-        """Do what the two above do, without hiredis."""
-        try:
-            while True:
-                try:
-                    reply = await self._connection.read_response(disable_decoding=True)
-                except ResponseError as error:
-                    self._answer(error)
-                else:
-                    self._answer(reply)
-        except (RedisError, OSError) as error:
-            self._fail(error)
+        self._wire.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _answer(self, reply: Any) -> None:  # a reply is what the command gives
         self._progress_at = self._loop.time()
+        if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
+            raise reply  # it loads its data, or refuses us: redis-py counts that as no connection
         future = self._waiting.popleft()
         if future.done():
             return  # its caller was cancelled
@@ -261,32 +204,18 @@ class _Link(asyncio.Protocol):
             return
         left = self._progress_at + self._endpoint.command_timeout_s - self._loop.time()
         if left <= 0:
-            self._fail(f"no reply for {self._endpoint.command_timeout_s:g} s")
+            self._wire.end(f"no reply for {self._endpoint.command_timeout_s:g} s")
         else:
             self._watchdog = self._loop.call_later(left, self._watch)
 
     def _fail(self, reason: BaseException | str) -> None:
-        if not self.failed:
-            self.failed = True
-            if self._reader is not None:
-                self._reader.cancel()
-            if self._watchdog is not None:
-                self._watchdog.cancel()
+        self.failed = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         waiting, self._waiting = self._waiting, deque()
         for future in waiting:
             if not future.done():
                 future.set_exception(self._endpoint.unavailable(reason))
-
-
-def _packer(connection: Connection) -> Callable[[tuple[Arg, ...]], bytes]:
-    if _hiredis_pack is not None:
-        return _hiredis_pack
-    return lambda args: b"".join(connection.pack_command(*args))
-
-
-async def _close(connection: Connection) -> None:
-    with contextlib.suppress(RedisError, OSError, TimeoutError):
-        await connection.disconnect(nowait=True)
 
 
 def _parse_info(info: bytes | str) -> dict[str, str]:

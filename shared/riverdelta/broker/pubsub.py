@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError, ResponseError
 
 from riverdelta.broker.connection import Endpoint
+from riverdelta.broker.wire import Wire
 from riverdelta.core.errors import BrokerUnavailable
 
 _PING_S: Final = 1.0
@@ -47,7 +48,7 @@ class ShardedPubSub:
         self._on_gap = on_gap
         self._wanted: dict[str, asyncio.Future[None]] = {}
         self._leaving: Counter[str] = Counter()
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._unconfirmed_after_gap: set[str] | None = None
@@ -83,7 +84,7 @@ class ShardedPubSub:
         future = self._wanted.get(channel)
         if future is None:
             future = self._wanted[channel] = asyncio.get_running_loop().create_future()
-            await self._send("SSUBSCRIBE", [channel])
+            self._send("SSUBSCRIBE", channel)
         try:
             async with asyncio.timeout(self._endpoint.command_timeout_s):
                 await asyncio.shield(future)
@@ -97,21 +98,17 @@ class ShardedPubSub:
         if future is not None:
             future.cancel()
             self._leaving[channel] += 1
-            await self._send("SUNSUBSCRIBE", [channel])
+            self._send("SUNSUBSCRIBE", channel)
 
-    async def _send(self, command: str, channels: Iterable[str]) -> None:
-        if self._connection is None:
-            return  # the next connection subscribes to all that is wanted
-        with contextlib.suppress(RedisError, OSError):  # _run sees the same failure, and reconnects
-            await self._connection.send_command(command, *channels, check_health=False)
+    def _send(self, command: str, channel: str) -> None:
+        if self._wire is not None:  # else: the next connection subscribes to all that is wanted
+            self._wire.send(command, channel)
 
     async def _run(self, connection: Connection) -> None:
         failures = 0
         while True:
-            try:
-                await self._serve(connection)
-            except (RedisError, OSError, TimeoutError) as error:
-                _log.warning("pub/sub connection to %s lost: %s", self._endpoint, error)
+            reason = await self._serve(connection)
+            _log.warning("pub/sub connection to %s lost: %s", self._endpoint, reason)
             while True:
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 try:
@@ -122,45 +119,38 @@ class ShardedPubSub:
                     failures = 0
                     break
 
-    async def _serve(self, connection: Connection) -> None:
-        """Subscribe to all that is wanted, and hand messages on until the connection fails."""
-        loop = asyncio.get_running_loop()
+    async def _serve(self, connection: Connection) -> BaseException | str:
+        """Subscribe to all that is wanted, and hand messages on until the connection fails; why."""
+        over = asyncio.Event()
         self._leaving.clear()
-        self._heard_at = loop.time()
+        self._heard_at = asyncio.get_running_loop().time()
         # Only now may `subscribe` write on it: what is wanted already is sent right here.
-        self._connection = connection
-        pinger = asyncio.create_task(self._ping(connection), name="riverdelta-pubsub-ping")
+        self._wire = wire = Wire(connection, self._take, lambda _: over.set())
+        pinger = asyncio.create_task(self._ping(wire), name="riverdelta-pubsub-ping")
         try:
             if self._wanted:
                 self._unconfirmed_after_gap = set(self._wanted)
-                await connection.send_command("SSUBSCRIBE", *self._wanted, check_health=False)
+                wire.send("SSUBSCRIBE", *self._wanted)
             else:
                 self._on_gap()
-            while True:
-                reply = await connection.read_response(disable_decoding=True)
-                self._heard_at = loop.time()
-                self._take(reply)
+            await over.wait()
         finally:
-            self._connection = self.run_id = None
+            self._wire = self.run_id = None
             pinger.cancel()
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await connection.disconnect(nowait=True)
+            await wire.aclose()
+        return wire.ended or ""
 
-    def _take(self, reply: object) -> None:
+    def _take(self, reply: Any) -> None:  # as the server sends it
+        self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(reply, RedisError):
+            raise reply
         if not isinstance(reply, list):
             return  # PONG before the first subscription
         kind, channel = reply[0], reply[1].decode()
         if kind == b"smessage":
             self._on_message(channel, reply[2])
         elif kind == b"ssubscribe":
-            future = self._wanted.get(channel)
-            if future is not None and not future.done():
-                future.set_result(None)
-            if self._unconfirmed_after_gap is not None:
-                self._unconfirmed_after_gap.discard(channel)
-                if not self._unconfirmed_after_gap:
-                    self._unconfirmed_after_gap = None
-                    self._on_gap()
+            self._confirmed(channel)
         elif kind == b"sunsubscribe":
             if self._leaving[channel] > 0:
                 self._leaving[channel] -= 1
@@ -169,13 +159,21 @@ class ShardedPubSub:
                 message = f"server ended the subscription to {channel}"
                 raise ResponseError(message)
 
-    async def _ping(self, connection: Connection) -> None:
+    def _confirmed(self, channel: str) -> None:
+        future = self._wanted.get(channel)
+        if future is not None and not future.done():
+            future.set_result(None)
+        if self._unconfirmed_after_gap is not None:
+            self._unconfirmed_after_gap.discard(channel)
+            if not self._unconfirmed_after_gap:
+                self._unconfirmed_after_gap = None
+                self._on_gap()
+
+    async def _ping(self, wire: Wire) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(RedisError, OSError):
-            while True:
-                await asyncio.sleep(_PING_S)
-                if loop.time() - self._heard_at > _SILENCE_S:
-                    break
-                await connection.send_command("PING", check_health=False)
-        # Ends the read in _serve, which reconnects.
-        await connection.disconnect(nowait=True)
+        while True:
+            await asyncio.sleep(_PING_S)
+            if loop.time() - self._heard_at > _SILENCE_S:
+                break
+            wire.send("PING")
+        wire.end(f"silent for {_SILENCE_S:g} s")
