@@ -2,10 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.pieces import ChunkStart, Text
 from riverdelta.core.json_stream import (
     JsonStream,
     JsonStreamError,
@@ -13,6 +16,7 @@ from riverdelta.core.json_stream import (
     apply_patches,
     wire_number,
 )
+from tests.unit.codecs.folding import lines_of, recordings, run
 
 FEEDS: list[tuple[str, list[list[tuple[Any, ...]]]]] = [
     # pieces, cut at |                  patches of each piece
@@ -137,7 +141,12 @@ def test_after_an_error_every_call_raises_it_again_without_patches() -> None:
     stream = JsonStream()
     with pytest.raises(JsonStreamError) as first:
         stream.feed('{"a":1]')
-    for call in (lambda: stream.feed("}"), lambda: stream.feed(""), stream.close):
+    calls: list[Callable[[], object]] = [
+        lambda: stream.feed("}"),
+        lambda: stream.feed(""),
+        stream.close,
+    ]
+    for call in calls:
         with pytest.raises(JsonStreamError) as again:
             call()
         assert (again.value.offset, again.value.reason) == (6, first.value.reason)
@@ -291,3 +300,31 @@ def test_a_growing_string_is_not_copied() -> None:
         moves += id(stream.value["files"][0]["yml"]) != before
     assert moves < 300
     assert len(stream.value["files"][0]["yml"]) == 312_000
+
+
+@pytest.mark.parametrize("source", ["openai-chat", "openai-responses", "anthropic"])
+def test_recorded_tool_calls_are_rebuilt_exactly_from_patches(source: str) -> None:
+    rebuilt = 0
+    for path in recordings(source):
+        calls: list[list[str]] = []
+        open_calls: dict[str, list[str]] = {}
+        for piece in run(make_codec(source), lines_of(path)):
+            if isinstance(piece, ChunkStart):
+                open_calls[piece.key] = []
+                if piece.format == "json":
+                    calls.append(open_calls[piece.key])
+            elif isinstance(piece, Text):
+                open_calls[piece.key].append(piece.text)
+        for pieces in calls:
+            stream, patches = JsonStream(), list[Patch]()
+            try:
+                for text in pieces:
+                    patches += stream.feed(text)
+                stream.close()
+            except JsonStreamError:
+                with pytest.raises(json.JSONDecodeError):
+                    json.loads("".join(pieces))
+                continue
+            assert apply_patches(None, patches) == stream.value == json.loads("".join(pieces))
+            rebuilt += 1
+    assert rebuilt > 0
