@@ -1,6 +1,7 @@
 """Pushes whose outcome nobody knows: cancelled, cut off, refused after that. Each chunk goes in once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -27,16 +28,21 @@ class LostReplies:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, before: bool = False) -> None:
         self.on = False
         self._before = before
-        self._push = scripts.push
-        monkeypatch.setattr(scripts, "push", self._lossy)
+        for name in ("push", "open_message"):
+            monkeypatch.setattr(scripts, name, self._lossy(getattr(scripts, name)))
 
-    async def _lossy(self, *args: Any, **options: Any) -> PushReply:
-        if self.on and self._before:
-            raise BrokerUnavailable("lost on the way there")
-        reply = await self._push(*args, **options)
-        if self.on:
-            raise BrokerUnavailable("lost on the way back")
-        return reply
+    def _lossy(
+        self, script: Callable[..., Awaitable[PushReply]]
+    ) -> Callable[..., Awaitable[PushReply]]:
+        async def call(*args: Any, **options: Any) -> PushReply:
+            if self.on and self._before:
+                raise BrokerUnavailable("lost on the way there")
+            reply = await script(*args, **options)
+            if self.on:
+                raise BrokerUnavailable("lost on the way back")
+            return reply
+
+        return call
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["stored", "not stored"])

@@ -33,8 +33,13 @@ async def push(
     return await scripts.push(client.chats, keys, number=number, entries=entries, **settings)
 
 
+async def open_(client: Client, keys: ChatKeys, **options: str) -> PushReply:
+    settings = {"producer": "p", "message_id": "m", "opener": "o"} | options
+    return await scripts.open_message(client.chats, keys, start=b"{}", **settings)
+
+
 async def opened(client: Client, keys: ChatKeys) -> None:
-    assert (await push(client, keys, 1, "{}", kind="start", opener="o")).status == "stored"
+    assert (await open_(client, keys)).status == "stored"
 
 
 async def stored(client: Client, keys: ChatKeys) -> list[tuple[bytes, bytes]]:
@@ -93,7 +98,7 @@ async def test_push_repeated_stores_nothing_and_says_so(client: Client, keys: Ch
     await push(client, keys, 2, "a", "b")
     again = await push(client, keys, 2, "a", "b")
     assert (again.status, again.last) == ("repeat", 3)
-    assert (await push(client, keys, 1, "{}", kind="start", opener="o")).status == "repeat"
+    assert (await open_(client, keys)).status == "repeat"
     assert len(await stored(client, keys)) == 3
 
 
@@ -120,7 +125,7 @@ async def test_push_of_an_unknown_an_existing_and_an_ended_message(
     assert await client.chats.execute("EXISTS", keys.head, keys.chunks) == 0
     await opened(client, keys)
     for producer in ("p", "q"):
-        reply = await push(client, keys, 1, "{}", kind="start", opener="x", producer=producer)
+        reply = await open_(client, keys, opener="x", producer=producer)
         assert reply.status == "exists"
     await client.chats.execute("HSET", keys.message("m"), "status", "completed")
     assert (await push(client, keys, 2, "a")).status == "ended"
@@ -225,6 +230,12 @@ async def test_claim_is_compare_and_set_on_the_term(client: Client, keys: ChatKe
     assert await commit(client, keys, 2, 0) == 1
     third = await scripts.claim(client.chats, keys, worker_id="w3", term_seen=2, new_epoch="e3")
     assert third == (3, 1), "a commit counts the claims anew"
+    await scripts.hand_over(client.chats, keys, term=3)
+    fourth = await scripts.claim(client.chats, keys, worker_id="w4", term_seen=3, new_epoch="e4")
+    assert fourth == (4, 1), "and so does a hand-over"
+    await client.chats.execute("HSET", keys.head, "processed", "1")
+    idle = await scripts.claim(client.chats, keys, worker_id="w5", term_seen=4, new_epoch="e5")
+    assert idle == (5, 0), "nobody dies of what is not read"
 
 
 async def test_claim_starts_a_new_epoch_on_another_server_or_when_asked_and_seq_goes_on(
@@ -282,6 +293,7 @@ async def test_release_only_when_nothing_is_left_to_do(client: Client, keys: Cha
     await client.chats.execute("HSET", keys.head, "open", "")
     assert await release(7) == "refused"
     assert await release() == "released"
+    assert await release() == "refused", "the reply was lost: it is over all the same"
     assert await client.chats.execute("HGET", keys.head, "owner") == b""
     for key in (keys.head, keys.message("m"), keys.producers):
         assert 0 < await client.chats.execute("PTTL", key) <= 60_000
@@ -298,7 +310,7 @@ async def test_a_new_message_takes_the_expiry_off_a_released_chat(
     await opened(client, keys)
     await client.chats.execute("PEXPIRE", keys.head, 60_000)
     await client.chats.execute("PEXPIRE", keys.producers, 60_000)
-    await push(client, keys, 1, "{}", kind="start", opener="o2", message_id="m2")
+    await open_(client, keys, opener="o2", message_id="m2")
     assert await client.chats.execute("PTTL", keys.head) == -1
     assert await client.chats.execute("PTTL", keys.producers) == -1
 

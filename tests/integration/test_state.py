@@ -39,17 +39,27 @@ class Owner:
         entries = []
         for n, (kind, data) in enumerate(steps, start=1):
             self.number += 1
-            await scripts.push(
-                self.client.chats,
-                self.keys,
-                producer="p",
-                message_id=message_id,
-                number=n,
-                entries=[NewEntry(kind, 10 * n, data)],
-                limits=PushLimits(10_000, 1 << 30),
-                opener="o",
-            )
-            entries.append(Entry(self.number, message_id, kind, 10 * n, data))
+            at_ms = 0 if n == 1 else 10 * n
+            if n == 1:
+                await scripts.open_message(
+                    self.client.chats,
+                    self.keys,
+                    producer="p",
+                    message_id=message_id,
+                    opener="o",
+                    start=data,
+                )
+            else:
+                await scripts.push(
+                    self.client.chats,
+                    self.keys,
+                    producer="p",
+                    message_id=message_id,
+                    number=n,
+                    entries=[NewEntry(kind, at_ms, data)],
+                    limits=PushLimits(10_000, 1 << 30),
+                )
+            entries.append(Entry(self.number, message_id, kind, at_ms, data))
         return entries
 
     async def claim(self, term: int = 0) -> None:

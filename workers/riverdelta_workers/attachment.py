@@ -25,6 +25,7 @@ class Attachment:
         term: Fencing number of this ownership.
         hot: The chat's state; None: to be loaded (after any error or refusal).
         version, seq: Of the last commit known to be stored; finding less means lost data.
+        run_id: Of the server that this ownership was claimed on.
         claims: Claims without a commit when this one was made; 0 after the first commit.
         task: Drains the chat; None while there is nothing to do.
         must_read: The stream may hold more than the inbox.
@@ -39,6 +40,7 @@ class Attachment:
     keys: ChatKeys
     term: int
     claims: int
+    run_id: str | None
     idle_since: float
     hot: HotChat | None = None
     version: int = 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Self
 
+from redis.exceptions import RedisError
+
 from riverdelta.broker.client import Client
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta_workers.heartbeat import Heartbeat
+from riverdelta_workers.janitor import Janitor
 from riverdelta_workers.pump import Pump
 from riverdelta_workers.reaper import Reaper
 
@@ -27,6 +30,7 @@ class WorkerProcess:
         self.pump = Pump(self.client)
         self._heartbeat = Heartbeat(self.pump)
         self._reaper = Reaper(self.client)
+        self._janitor = Janitor(self.pump)
 
     async def __aenter__(self) -> Self:
         """
@@ -40,14 +44,17 @@ class WorkerProcess:
         await self.pump.start()
         await self._heartbeat.start()
         await self._reaper.start()
+        await self._janitor.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Hand over and close."""
+        await self._janitor.shutdown()
         await self._reaper.shutdown()
-        await self.pump.close()
         try:
+            await self.pump.close()
             await self._heartbeat.shutdown()
-        except RiverdeltaError as error:
+        except (RiverdeltaError, RedisError) as error:
             _log.warning("worker %s could not sign off: %s", self.pump.worker_id, error)
-        await self.client.aclose()
+        finally:
+            await self.client.aclose()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
@@ -31,6 +31,9 @@ from riverdelta_workers.attachment import Attachment
 
 CLAIMS_BEFORE_DEAD_LETTER: Final = 3
 """Claims without a commit after which the next entry counts as the one that kills its workers."""
+
+_MAY_KILL: Final = frozenset({"chunk", "tool_result", "annotate"})
+"""Entries that carry a backend's data; without the others, a message could never begin or end."""
 
 _READ_BYTES: Final = 1024 * 1024
 """A batch of large entries is kept near this size, so that one reply and one commit stay small."""
@@ -59,6 +62,7 @@ class Pump:
         self._trim = not settings.retain_raw
         self._chats: dict[str, Attachment] = {}
         self._attaching: set[str] = set()
+        self._orphans: dict[str, int] = {}
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
@@ -104,10 +108,11 @@ class Pump:
             BrokerUnavailable: Redis did not answer; the chat stays on the waiting list.
         """
         known = self._chats.get(chat_id)
-        if known is not None:
+        if known is not None and known.term != term_seen:
             known.must_read = True
             self._schedule(known)
             return False
+        # Else somebody saw our own term without an owner: a release whose reply was lost.
         if chat_id in self._attaching or self._closing:
             return False
         self._attaching.add(chat_id)
@@ -124,8 +129,8 @@ class Pump:
         return True
 
     async def _claim(self, chat_id: str, term_seen: int) -> Attachment | None:
-        keys = self.client.keys.chat(chat_id)
-        mine = self.client.keys.worker_chats(self.worker_id)
+        keys, worker_id = self.client.keys.chat(chat_id), self.worker_id
+        mine = self.client.keys.worker_chats(worker_id)
         await self.client.queue.execute("SADD", mine, chat_id)
         claimed = None
         try:
@@ -134,20 +139,30 @@ class Pump:
             claimed = await scripts.claim(
                 self.client.chats,
                 keys,
-                worker_id=self.worker_id,
+                worker_id=worker_id,
                 term_seen=term_seen,
                 new_epoch=_new_epoch(),
                 trim=self._trim,
             )
         finally:
-            if claimed is None:
+            if claimed is None and chat_id not in self._chats:
                 await self._pubsub.unsubscribe(keys.wake)
         if claimed is None:
             await self.client.queue.execute("SREM", mine, chat_id)
             return None
+        if worker_id != self.worker_id:
+            # Declared dead meanwhile: this claim is in a name that nobody listens to any more.
+            self._orphans[chat_id] = claimed.term
+            return None
         self.attached += 1
-        now = asyncio.get_running_loop().time()
-        attachment = Attachment(chat_id, keys, claimed.term, claimed.claims, idle_since=now)
+        attachment = Attachment(
+            chat_id,
+            keys,
+            claimed.term,
+            claimed.claims,
+            run_id=self.client.chats.run_id,
+            idle_since=asyncio.get_running_loop().time(),
+        )
         attachment.single = claimed.claims > 1
         self._chats[chat_id] = attachment
         return attachment
@@ -163,7 +178,12 @@ class Pump:
             and attachment.hot is not None
             and not attachment.hot.state.messages
         ]
-        await asyncio.gather(*(self._release(attachment) for attachment in idle))
+        results = await asyncio.gather(
+            *(self._release(attachment) for attachment in idle), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                _log.warning("an idle chat was not released, trying again: %s", error)
 
     async def _release(self, attachment: Attachment) -> bool:
         """Give an idle chat up; False: it turned out to be busy."""
@@ -187,10 +207,10 @@ class Pump:
 
     async def _forget(self, attachment: Attachment) -> None:
         """Strike a chat off that is not ours any more."""
+        attachment.closing = True
         if self._chats.get(attachment.chat_id) is not attachment:
             return
         del self._chats[attachment.chat_id]
-        attachment.closing = True
         self._update_room()
         await self._pubsub.unsubscribe(attachment.keys.wake)
         mine = self.client.keys.worker_chats(self.worker_id)
@@ -219,10 +239,14 @@ class Pump:
             if await self._release(attachment):
                 return
             attachment.closing = True
-        waiting, chat_id = self.client.keys.waiting, attachment.chat_id
-        await self.client.queue.execute("ZADD", waiting, "NX", 0, chat_id)
-        if await scripts.hand_over(self.client.chats, attachment.keys, term=attachment.term):
-            await request_owner(self.client, chat_id, term=attachment.term)
+        await self._give_away(attachment)
+        await request_owner(self.client, attachment.chat_id, term=attachment.term)
+
+    async def _give_away(self, attachment: Attachment) -> None:
+        """Leave a chat that has more to do to others; a reaper asks for one after a lease."""
+        waiting = self.client.keys.waiting
+        await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
+        await scripts.hand_over(self.client.chats, attachment.keys, term=attachment.term)
         await self._forget(attachment)
 
     async def start_anew(self) -> None:
@@ -232,10 +256,17 @@ class Pump:
         self.worker_id = _new_worker_id()
         for attachment in old.values():
             attachment.closing = True
+            self._orphans[attachment.chat_id] = attachment.term
             if attachment.task is not None:
                 attachment.task.cancel()
             await self._pubsub.unsubscribe(attachment.keys.wake)
         self._update_room()
+
+    async def find_owners(self) -> None:
+        """Ask for an owner of each chat that this process had under an id it has no more."""
+        for chat_id, term in list(self._orphans.items()):
+            await request_owner(self.client, chat_id, term=term)
+            self._orphans.pop(chat_id, None)
 
     def _update_room(self) -> None:
         if len(self._chats) + len(self._attaching) < self.client.settings.max_chats:
@@ -251,7 +282,12 @@ class Pump:
             return
         # What came over a connection to another server than the one commits go to may not be in it.
         same_server = self._pubsub.run_id == self.client.chats.run_id
-        attachment.offer(parse_wake(payload) if same_server else [])
+        try:
+            attachment.offer(parse_wake(payload) if same_server else [])
+        except ValueError:
+            attachment.offer(
+                []
+            )  # spelled by nobody we know, e.g. a newer producer: read the stream
         self._schedule(attachment)
 
     def _doubt_all(self) -> None:
@@ -274,7 +310,7 @@ class Pump:
                 try:
                     await self._round(attachment)
                     failures = 0
-                except (BrokerUnavailable, ResponseError) as error:
+                except (BrokerUnavailable, RedisError) as error:
                     attachment.drop()
                     _log.warning("chat %s: trying again: %s", attachment.chat_id, error)
                     await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
@@ -282,7 +318,7 @@ class Pump:
                 except FormatTooNew as error:
                     _log.error("chat %s is left to a newer worker: %s", attachment.chat_id, error)
                     attachment.closing = True
-                    self._chore(self._hand_over_later(attachment))
+                    self._chore(self._give_away_for_good(attachment))
         finally:
             attachment.task = None
             attachment.idle_since = asyncio.get_running_loop().time()
@@ -332,7 +368,11 @@ class Pump:
         head, hot = loaded
         if head.term != attachment.term or head.owner != self.worker_id:
             return False
-        if head.version < attachment.version and not await self._new_epoch(attachment, head, hot):
+        # Another server, or one that has less than we had committed. It may lack events that readers
+        # have seen, the last one even where the version fits (its commit's reply was lost).
+        elsewhere = attachment.run_id != self.client.chats.run_id
+        less = head.version < attachment.version
+        if (elsewhere or less) and not await self._new_epoch(attachment, head, hot):
             return False
         others = hot.older_keys()
         if others and not await scripts.persist(
@@ -346,7 +386,7 @@ class Pump:
         return True
 
     async def _new_epoch(self, attachment: Attachment, head: Head, hot: HotChat) -> bool:
-        """The server has less than we had committed: readers must not take the old log for the new."""
+        """Start a new log: readers must not take another server's for the one they know."""
         epoch = _new_epoch()
         claimed = await scripts.claim(
             self.client.chats,
@@ -362,6 +402,7 @@ class Pump:
             return False
         self.attached += 1
         attachment.term = hot.term = claimed.term
+        attachment.run_id = self.client.chats.run_id
         hot.state.epoch = epoch
         hot.state.seq = max(attachment.seq, hot.state.seq)
         return True
@@ -388,7 +429,8 @@ class Pump:
     def _fold(self, attachment: Attachment, hot: HotChat, entries: list[Entry]) -> Changes | None:
         """Fold a batch; None: an entry broke the fold, start over to find it."""
         poison = attachment.poison
-        if poison is None and attachment.claims > CLAIMS_BEFORE_DEAD_LETTER:
+        killer = attachment.claims > CLAIMS_BEFORE_DEAD_LETTER and entries[0].type in _MAY_KILL
+        if poison is None and killer:
             detail = f"{attachment.claims - 1} workers died before they could commit it"
             poison = (entries[0].number, "killed_workers", detail)
         if poison is not None and poison[0] == entries[0].number:
@@ -407,11 +449,15 @@ class Pump:
 
     # -- chores ----------------------------------------------------------------------------------
 
-    async def _hand_over_later(self, attachment: Attachment) -> None:
-        try:
-            await self._hand_over(attachment)
-        except RiverdeltaError as error:
-            _log.warning("chat %s was not handed over: %s", attachment.chat_id, error)
+    async def _give_away_for_good(self, attachment: Attachment) -> None:
+        while True:
+            try:
+                await self._give_away(attachment)
+            except (RiverdeltaError, RedisError) as error:
+                _log.warning("chat %s is not given away yet: %s", attachment.chat_id, error)
+                await asyncio.sleep(_RETRY_S[-1])
+            else:
+                return
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         chore = asyncio.create_task(work)

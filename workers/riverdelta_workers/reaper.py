@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import orjson
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.queue import request_owner
+from riverdelta.broker.queue import is_queued, request_owner
 from riverdelta.broker.scripts import NewEntry, PushLimits
 from riverdelta.broker.state import REAPER
 from riverdelta.core.errors import RiverdeltaError
@@ -68,21 +69,27 @@ class Reaper:
         )
         now_ms = int(time.monotonic() * 1000)
         living = _counters(workers)
-        for worker_id, counter in self._workers.observe(living, now_ms).items():
-            await self._bury(worker_id, counter)
+        dead = self._workers.observe(living, now_ms)
+        for worker_id in dead:
             living.pop(worker_id, None)
         overdue = self._waiting.observe(_counters(waiting), now_ms)
-        for chat_id, attempt in overdue.items():
-            await self._attach_again(chat_id, attempt + 1, living)
-        for producer_id, counter in self._producers.observe(_counters(producers), now_ms).items():
-            await self._end_messages(producer_id, counter)
+        lost = self._producers.observe(_counters(producers), now_ms)
+        # One by one, and each for itself: what cannot be read must not keep the others waiting.
+        work: list[Coroutine[Any, Any, None]] = [
+            *(self._bury(worker_id, counter) for worker_id, counter in dead.items()),
+            *(self._remind(chat_id, attempt, living) for chat_id, attempt in overdue.items()),
+            *(self._end_messages(producer_id, counter) for producer_id, counter in lost.items()),
+        ]
+        for error in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(error, BaseException):
+                _log.warning("reaper: %s", error)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._period_s)
             try:
                 await self.exec()
-            except (RiverdeltaError, ResponseError) as error:
+            except (RiverdeltaError, RedisError) as error:
                 _log.warning("reaper: %s", error)
 
     async def _bury(self, worker_id: str, counter: int) -> None:
@@ -93,16 +100,38 @@ class Reaper:
         if chats is None:
             return
         _log.warning("worker %s is dead; chats that need another: %d", worker_id, len(chats))
-        await asyncio.gather(*(self._attach_again(chat_id, 0, {}) for chat_id in chats))
+        results = await asyncio.gather(
+            *(self._attach_again(chat_id, 0, {}) for chat_id in chats), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                _log.warning("reaper: a chat has to wait for its lease: %s", error)
+
+    async def _remind(self, chat_id: str, attempt: int, living: dict[str, int]) -> None:
+        """A chat has waited for a lease: make another attempt, once the last one is out of the queue."""
+        head = self._client.keys.chat(chat_id).head
+        term = await self._client.chats.execute("HGET", head, "term")
+        if term is not None and await is_queued(
+            self._client, chat_id, term=int(term), attempt=attempt
+        ):
+            return  # every worker is full, or none is there: more jobs would not help
+        await self._attach_again(chat_id, attempt + 1, living)
 
     async def _attach_again(self, chat_id: str, attempt: int, living: dict[str, int]) -> None:
-        """Enqueue another attach job, unless the chat is gone or one of *living* has it."""
+        """Enqueue another attach job, unless the chat is gone or one of *living* really has it."""
         head = self._client.keys.chat(chat_id).head
         owner, term = await self._client.chats.execute("HMGET", head, "owner", "term")
-        if term is None or (owner and owner.decode() in living):
+        if term is None or (owner and await self._has(owner.decode(), chat_id, living)):
             await self._client.queue.execute("ZREM", self._client.keys.waiting, chat_id)
             return
         await request_owner(self._client, chat_id, term=int(term), attempt=attempt)
+
+    async def _has(self, worker_id: str, chat_id: str, living: dict[str, int]) -> bool:
+        """Whether a worker lives and knows that it has the chat (a claim's reply may have been lost)."""
+        listed = self._client.keys.worker_chats(worker_id)
+        return worker_id in living and bool(
+            await self._client.queue.execute("SISMEMBER", listed, chat_id)
+        )
 
     async def _end_messages(self, producer_id: str, counter: int) -> None:
         """Fail what a dead producer left open, then strike it off."""
@@ -111,17 +140,22 @@ class Reaper:
         )
         for member in members:
             chat_id, _, message_id = member.decode().partition(" ")
-            await self._fail(chat_id, message_id)
+            await self._fail(chat_id, message_id, producer_id)
         if await scripts.strike(
             self._client.queue, self._client.keys, producer_id=producer_id, counter=counter
         ):
             _log.warning("producer %s is dead; messages it had open: %d", producer_id, len(members))
 
-    async def _fail(self, chat_id: str, message_id: str) -> None:
+    async def _fail(self, chat_id: str, message_id: str, producer_id: str) -> None:
+        keys = self._client.keys.chat(chat_id)
+        # Listed before it was opened: the id may be another producer's message.
+        opened_by = await self._client.chats.execute("HGET", keys.message(message_id), "producer")
+        if opened_by is None or opened_by.decode() != producer_id:
+            return
         lost = {"code": "producer_lost", "detail": "the process that produced the reply died"}
         reply = await scripts.push(
             self._client.chats,
-            self._client.keys.chat(chat_id),
+            keys,
             producer=REAPER,
             message_id=message_id,
             number=1,

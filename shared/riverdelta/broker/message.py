@@ -7,11 +7,11 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final, Self
 
 import orjson
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.scripts import NewEntry, PushReply
@@ -35,7 +35,7 @@ _RETRY_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 """Waits between tries of a refused push: soon at first, because a busy worker catches up in ms."""
 
 _FAIL_WAIT_S: Final = 2.0
-"""How long leaving a block by an exception may take to say so; then the producer's lease does."""
+"""How long leaving a block by an exception may take to say so; then the producer's caretaker does."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -44,8 +44,9 @@ class Message:
     """
     A reply in a chat. An async context manager; made by `Producer.message`.
 
-    Leaving the block ends the message; leaving it by an exception fails it. Calls may come from
-    several tasks of one loop; they are stored in the order in which they were made.
+    Leaving the block ends the message; leaving it by an exception fails it. Where that cannot be
+    stored at once, the producer goes on trying. Calls may come from several tasks of one loop; they
+    are stored in the order in which they were made.
 
     Attributes:
         id: Message id.
@@ -61,12 +62,12 @@ class Message:
         self._text_source = orjson.loads(start)["source"].startswith("text")
         self._opener = producer.new_token()
         self._opened_at = 0.0
-        self._last = 0
-        self._in_doubt: list[NewEntry] = []
         self._order = asyncio.Lock()
+        self._opened = False
+        self._last = 1
+        self._in_doubt: list[NewEntry] = []
+        self._end: tuple[NewEntry, RiverdeltaError] | None = None
         self._ended: RiverdeltaError | None = None
-        self._open = False
-        self._abandoned: BaseException | None = None
 
     # -- what users call -------------------------------------------------------------------------
 
@@ -79,17 +80,16 @@ class Message:
             BrokerUnavailable: Redis did not answer for ``push_wait_s``.
         """
         self._opened_at = time.monotonic()
-        await self._producer.register(self)
+        await self._keep_trying(self._try_register)
         try:
-            await self._store("start", [self._start])
+            await self._keep_trying(self._try_open)
         except MessageExists:
             await self._producer.forget(self)
             raise
         except BaseException as error:
-            # It may be open all the same: the producer's next checks end it.
-            self._abandoned = error
+            # It may be open all the same: the producer sees to its end.
+            self._want_end("fail", producer_error(error), MessageEnded("it was not opened"))
             raise
-        self._open = True
         return self
 
     async def __aexit__(
@@ -99,17 +99,14 @@ class Message:
         traceback: TracebackType | None,
     ) -> None:
         """End the message, or fail it with ``producer_error`` if *exc* leaves the block."""
-        if self._ended is not None:
-            return
         if exc is None:
             await self.end()
             return
         try:
             async with asyncio.timeout(_FAIL_WAIT_S):
-                # The class only: an exception's text may hold what no reader must see.
-                await self.fail("producer_error", type(exc).__name__)
+                await self._finish("fail", producer_error(exc), MessageEnded("its block failed"))
         except (RiverdeltaError, TimeoutError) as error:
-            _log.warning("could not fail message %s of chat %s: %s", self.id, self.chat_id, error)
+            _log.warning("message %s of chat %s fails later: %s", self.id, self.chat_id, error)
 
     async def push(self, chunk: object) -> None:
         """
@@ -123,7 +120,7 @@ class Message:
             Stopped: A reader stopped the reply; end the provider's call.
             BackpressureError: The backlog stayed full for ``push_wait_s``; the chunk is not stored.
             MessageEnded: The message has ended, e.g. a worker found this producer dead.
-            MessageLost: The server forgot the message.
+            MessageLost: The server forgot some of the message; it was failed with ``data_lost``.
             BrokerUnavailable: No answer for ``push_wait_s``. The chunk may be stored or not; the
                 next call of this message settles it first, so do not push it again. The same
                 holds for a call that was cancelled.
@@ -150,82 +147,146 @@ class Message:
             tool_call_id: The provider's id of the call.
             content: Text, or any JSON value.
         """
-        await self._store(
-            "tool_result", [_json({"tool_call_id": tool_call_id, "content": content})]
-        )
+        result = {"tool_call_id": tool_call_id, "content": content}
+        await self._store("tool_result", [clean_json(result)])
 
     async def annotate(self, name: str, data: object) -> None:
         """Add something of the backend's own to the message: a title, a citation. Any JSON value."""
-        await self._store("annotate", [_json({"name": name, "data": data})])
+        await self._store("annotate", [clean_json({"name": name, "data": data})])
 
     async def end(self) -> None:
         """End the message; leaving the block does it. Nothing can be pushed after it."""
-        await self._finish("end", {}, MessageEnded(f"message {self.id} was ended"))
+        await self._finish("end", b"{}", MessageEnded(f"message {self.id} was ended"))
 
     async def fail(self, code: str, detail: str) -> None:
         """Fail the message: *code* is for programs, *detail* for the people who read the reply."""
         ended = MessageEnded(f"message {self.id} was failed: {code}")
-        await self._finish("fail", {"code": code, "detail": detail}, ended)
+        await self._finish("fail", clean_json({"code": code, "detail": detail}), ended)
 
     # -- what the producer's caretaker calls -----------------------------------------------------
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing more can be pushed."""
+        """Whether its end is stored, or somebody else's is."""
         return self._ended is not None
 
-    async def check(self) -> PushReply:
-        """Ask how the message stands; obey a stop; see that somebody has the chat."""
+    async def check(self) -> bool:
+        """
+        Ask how the message stands, and do what is due.
+
+        Obeys a stop, stores an end that could not be stored before, sees that somebody has the chat.
+
+        Returns:
+            Whether it is over, and needs no more care.
+        """
         reply = await scripts.check(
             self._producer.client.chats,
             self._keys,
             producer=self._producer.id,
             message_id=self.id,
         )
-        if self._abandoned is not None:
-            await self.fail("producer_error", type(self._abandoned).__name__)
-        elif reply.stop and self._ended is None and self._open:
+        if self._ended is None and not self._order.locked():
             async with self._order:
-                await self._obey_stop(reply.stop)
+                if self._end is not None:
+                    await self._store_end()
+                elif reply.stop and self._opened:
+                    await self._obey_stop(reply.stop)
         if not reply.owner and reply.pushed > reply.processed:
             await self._producer.request_owner(self.chat_id, reply.term)
-        return reply
+        return reply.status != "open" and (self._opened or self._ended is not None)
 
     # -- numbering and storing -------------------------------------------------------------------
 
-    async def _finish(self, type_: str, data: Mapping[str, str], ended: MessageEnded) -> None:
-        async with self._order:
-            if self._ended is not None:
-                return
-            await self._store_next(type_, [_json(data)])
-            self._ended = ended
-
     async def _store(self, type_: str, data: list[bytes]) -> None:
         async with self._order:
-            await self._store_next(type_, data)
+            if self._ended is not None:
+                raise self._ended
+            if self._end is not None:
+                raise self._end[1]
+            entries = [NewEntry(type_, self._at_ms(), item) for item in data]
+            await self._put([*self._in_doubt, *entries])
 
-    async def _store_next(self, type_: str, data: list[bytes]) -> None:
-        """Push entries under the next numbers until they are stored, or must not be."""
-        if self._ended is not None:
-            raise self._ended
-        at_ms = int((time.monotonic() - self._opened_at) * 1000)
-        # What is in doubt goes first, under the numbers it had: stored before or only now, once.
-        entries = [*self._in_doubt, *(NewEntry(type_, at_ms, item) for item in data)]
+    async def _finish(self, type_: str, data: bytes, ended: RiverdeltaError) -> None:
+        async with self._order:
+            if self._ended is None:
+                self._want_end(type_, data, ended)
+                await self._store_end()
+
+    def _want_end(self, type_: str, data: bytes, ended: RiverdeltaError) -> None:
+        """From here on nothing can be pushed but this end; the first one stays."""
+        if self._end is None:
+            self._end = NewEntry(type_, self._at_ms(), data), ended
+
+    async def _store_end(self) -> None:
+        """Store the end that is wanted. The caller holds the order."""
+        if self._end is None or self._ended is not None:
+            return
+        end, ended = self._end
+        if not self._opened:
+            await self._keep_trying(self._try_open)
+        doubt = self._in_doubt
+        await self._put(doubt if doubt and doubt[-1] is end else [*doubt, end])
+        self._ended = ended
+
+    async def _obey_stop(self, reason: str) -> None:
+        """End the message because a reader asked for it. The caller holds the order."""
+        self._want_end("stop", clean_json({"reason": reason}), Stopped(reason))
+        await self._store_end()
+
+    async def _put(self, entries: list[NewEntry]) -> None:
+        """
+        Push *entries* under the next numbers until they are stored, or must not be.
+
+        What is in doubt goes first, under the numbers it had: stored before or only now, once.
+        """
+        try:
+            await self._keep_trying(lambda: self._try_push(entries))
+        except BackpressureError as error:
+            # Never say "not stored" of what an earlier try, without an answer, may have stored.
+            if self._in_doubt is entries:
+                reason = f"no answer, then: {error}"
+                raise self._producer.client.chats.endpoint.unavailable(reason) from error
+            raise
+
+    async def _keep_trying(self, attempt: Callable[[], Awaitable[RiverdeltaError | None]]) -> None:
+        """Repeat *attempt* while it returns an error, for ``push_wait_s``; then raise that."""
         deadline = time.monotonic() + self._producer.client.settings.push_wait_s
         waits = itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1]))
-        while (refused := await self._try_store(entries)) is not None:
+        while (refused := await attempt()) is not None:
             wait = next(waits)
-            if time.monotonic() + wait > deadline:
-                raise self._in_doubt_because(refused) if self._in_doubt is entries else refused
+            if self._producer.client.closed or time.monotonic() + wait > deadline:
+                raise refused
             await asyncio.sleep(wait)
 
-    def _in_doubt_because(self, refused: RiverdeltaError) -> RiverdeltaError:
-        """Never say "not stored" of what an earlier try, without an answer, may have stored."""
-        if isinstance(refused, BrokerUnavailable):
-            return refused
-        return self._producer.client.chats.endpoint.unavailable(f"no answer, then: {refused}")
+    async def _try_register(self) -> RiverdeltaError | None:
+        try:
+            await self._producer.register(self)
+        except BrokerUnavailable as error:
+            return error
+        return None
 
-    async def _try_store(self, entries: list[NewEntry]) -> RiverdeltaError | None:
+    async def _try_open(self) -> RiverdeltaError | None:
+        """One try. None: open. An error: not open, or in doubt; trying again may help."""
+        producer = self._producer
+        try:
+            reply = await scripts.open_message(
+                producer.client.chats,
+                self._keys,
+                producer=producer.id,
+                message_id=self.id,
+                opener=self._opener,
+                start=self._start,
+            )
+        except (BrokerUnavailable, ResponseError) as error:
+            return self._passing(error)
+        if reply.status == "exists":
+            message = f"message {self.id} exists in chat {self.chat_id}: it was opened before"
+            raise self._give_up(MessageExists(message))
+        self._opened = True
+        self._see_to_owner(reply)
+        return None
+
+    async def _try_push(self, entries: list[NewEntry]) -> RiverdeltaError | None:
         """One try. None: stored. An error: not stored, or in doubt; trying again may help."""
         producer = self._producer
         # Until an answer comes (this call may be cancelled, too), all of them are in doubt: nothing
@@ -240,26 +301,31 @@ class Message:
                 number=self._last + 1,
                 entries=entries,
                 limits=producer.limits,
-                opener=self._opener,
             )
         except BrokerUnavailable as error:
-            if producer.client.closed:
-                raise
             return error
-        except OutOfMemoryError:
-            self._in_doubt = before
-            return BackpressureError("Redis is out of memory (maxmemory): workers have to drain it")
         except ResponseError as error:
             self._in_doubt = before
-            return producer.client.chats.endpoint.unavailable(error)
+            return self._passing(error)
         if reply.status not in ("stored", "repeat"):
             self._in_doubt = before
             return await self._refused(reply)
         self._in_doubt = []
         self._last += len(entries)
-        if not reply.owner:
-            producer.request_owner_soon(self.chat_id, reply.term)
+        self._see_to_owner(reply)
         return None
+
+    def _passing(self, error: RedisError | RiverdeltaError) -> RiverdeltaError:
+        """An error that may pass, in our words."""
+        if isinstance(error, RiverdeltaError):
+            return error
+        if isinstance(error, OutOfMemoryError):
+            return BackpressureError("Redis is out of memory (maxmemory): workers have to drain it")
+        return self._producer.client.chats.endpoint.unavailable(error)
+
+    def _see_to_owner(self, reply: PushReply) -> None:
+        if not reply.owner:
+            self._producer.request_owner_soon(self.chat_id, reply.term)
 
     async def _refused(self, reply: PushReply) -> RiverdeltaError:
         """Say what a refusal means: return what may pass, raise what will not."""
@@ -272,27 +338,31 @@ class Message:
             case "stopped":
                 await self._obey_stop(reply.stop)
                 raise Stopped(reply.stop)
-            case "exists":
-                message = f"message {self.id} exists in chat {self.chat_id}: it was opened before"
-                raise MessageExists(message)
+            case "hole":
+                await self._fail_with_data_lost(reply.last)
+                raise self._give_up(MessageLost(f"Redis forgot some of message {self.id}"))
             case "ended":
-                raise self._give_up(
-                    MessageEnded(f"message {self.id} of chat {self.chat_id} has ended")
-                )
-            case status:
-                message = f"Redis forgot message {self.id} of chat {self.chat_id} ({status})"
+                message = f"message {self.id} of chat {self.chat_id} has ended"
+                raise self._give_up(MessageEnded(message))
+            case _:
+                message = f"Redis forgot message {self.id} of chat {self.chat_id}"
                 raise self._give_up(MessageLost(message))
+
+    async def _fail_with_data_lost(self, last: int) -> None:
+        """Redis came back with less than it had acknowledged: what it has is not the reply."""
+        self._last, self._in_doubt = last, []
+        lost = {"code": "data_lost", "detail": "Redis lost part of the reply"}
+        self._end = None
+        self._want_end("fail", clean_json(lost), MessageLost(f"message {self.id} lost data"))
+        await self._store_end()
 
     def _give_up(self, error: RiverdeltaError) -> RiverdeltaError:
         """Refuse all that follows with *error*, too."""
         self._ended = error
         return error
 
-    async def _obey_stop(self, reason: str) -> None:
-        """End the message because a reader asked for it. The caller holds the order."""
-        if self._ended is None:
-            await self._store_next("stop", [_json({"reason": reason})])
-            self._ended = Stopped(reason)
+    def _at_ms(self) -> int:
+        return int((time.monotonic() - self._opened_at) * 1000)
 
 
 def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
@@ -313,17 +383,27 @@ def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
     dump = getattr(chunk, "model_dump_json", None)  # what the openai and anthropic SDKs hand out
     if dump is not None:
         return str(dump(exclude_unset=True)).encode()
-    return _json(chunk)
+    try:
+        return orjson.dumps(chunk)
+    except TypeError:
+        # orjson refuses lone surrogates; spelled as escapes, the codec joins them.
+        return json.dumps(chunk, allow_nan=False).encode()
 
 
-def _json(value: object) -> bytes:
+def clean_json(value: object) -> bytes:
+    """
+    Spell a value of the backend's own as JSON; half a surrogate pair becomes U+FFFD.
+
+    Raises:
+        TypeError: It is no JSON value; a caller bug.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
-        # orjson refuses lone surrogates; the standard library spells them, and the codec joins them.
-        return json.dumps(value, allow_nan=False).encode()
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def start_data(**options: Any) -> bytes:  # JSON values
-    """Spell what opens a message."""
-    return _json(options)
+def producer_error(error: BaseException) -> bytes:
+    """Say what left a block. The class only: an exception's text may hold what no reader must see."""
+    return clean_json({"code": "producer_error", "detail": type(error).__name__})

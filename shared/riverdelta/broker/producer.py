@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
+from redis.exceptions import RedisError
+
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.message import Message, start_data
+from riverdelta.broker.message import Message, clean_json
 from riverdelta.broker.queue import request_owner
 from riverdelta.broker.scripts import PushLimits
 from riverdelta.broker.settings import Settings
 from riverdelta.core.codecs import SOURCES, default_mode
-from riverdelta.core.errors import RiverdeltaError
+from riverdelta.core.errors import MessageExists, RiverdeltaError
 from riverdelta.core.ids import check_id
 from riverdelta.core.tracker import MISMATCH_RULES, MODES, Mode, OnMismatch
 
@@ -50,7 +51,7 @@ class Producer:
         self._live: dict[tuple[str, str], Message] = {}
         self._requested: dict[str, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._caretaker: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
 
     @classmethod
     def from_url(cls, url: str, **settings: Any) -> Self:  # checked by Settings
@@ -72,20 +73,27 @@ class Producer:
         """
         await self.client.__aenter__()
         await self._beat(first=True)
-        self._caretaker = asyncio.create_task(self._care(), name="riverdelta-producer")
+        self._loops = [
+            asyncio.create_task(self._beat_on(), name="riverdelta-producer-beat"),
+            asyncio.create_task(self._care(), name="riverdelta-producer-care"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close. Messages that are still open fail with ``producer_lost`` after the lease."""
-        if self._caretaker is not None:
-            self._caretaker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._caretaker
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         if self._tasks:
             await asyncio.wait(self._tasks)
-        with contextlib.suppress(RiverdeltaError):
+        try:
             await self._leave()
-        await self.client.aclose()
+        except (RiverdeltaError, RedisError) as error:
+            _log.warning(
+                "producer %s could not sign off, its lease will run out: %s", self.id, error
+            )
+        finally:
+            await self.client.aclose()
 
     def message(
         self,
@@ -135,14 +143,15 @@ class Producer:
             "operation_name": operation_name,
             "service_name": service_name,
         }
-        start = start_data(
-            source=source,
-            producer=self.id,
-            mode=mode or default_mode(source),
-            on_mismatch=on_mismatch,
-            metadata=dict(metadata or {}) | {k: v for k, v in about.items() if v is not None},
-        )
-        return Message(self, chat_id, message_id or f"m-{secrets.token_hex(8)}", start)
+        start = {
+            "source": source,
+            "producer": self.id,
+            "mode": mode or default_mode(source),
+            "on_mismatch": on_mismatch,
+            "metadata": dict(metadata or {}) | {k: v for k, v in about.items() if v is not None},
+        }
+        message_id = message_id or f"m-{secrets.token_hex(8)}"
+        return Message(self, chat_id, message_id, clean_json(start))
 
     # -- what messages call ----------------------------------------------------------------------
 
@@ -151,20 +160,36 @@ class Producer:
         return secrets.token_hex(8)
 
     async def register(self, message: Message) -> None:
-        """List a message under this producer, before it is opened."""
-        keys = self.client.keys
-        member = f"{message.chat_id} {message.id}"
-        await self.client.queue.execute("SADD", keys.producer_messages(self.id), member)
-        self._live[message.chat_id, message.id] = message
+        """
+        List a message under this producer, before it is opened.
+
+        Raises:
+            MessageExists: This very producer has it open.
+        """
+        key = (message.chat_id, message.id)
+        if self._live.setdefault(key, message) is not message:
+            text = (
+                f"message {message.id} exists in chat {message.chat_id}: this producer has it open"
+            )
+            raise MessageExists(text)
+        await self._list(message)
 
     async def forget(self, message: Message) -> None:
         """Strike a message off: it was not opened, or is done."""
-        self._live.pop((message.chat_id, message.id), None)
+        key = (message.chat_id, message.id)
+        if self._live.get(key) is not message:
+            return
+        del self._live[key]
         if not any(chat_id == message.chat_id for chat_id, _ in self._live):
             self._requested.pop(message.chat_id, None)
-        keys = self.client.keys
-        member = f"{message.chat_id} {message.id}"
-        await self.client.queue.execute("SREM", keys.producer_messages(self.id), member)
+        listed = self.client.keys.producer_messages(self.id)
+        await self.client.queue.execute("SREM", listed, f"{message.chat_id} {message.id}")
+
+    async def _list(self, *messages: Message) -> None:
+        members = [f"{message.chat_id} {message.id}" for message in messages]
+        if members:
+            listed = self.client.keys.producer_messages(self.id)
+            await self.client.queue.execute("SADD", listed, *members)
 
     def request_owner_soon(self, chat_id: str, term: int) -> None:
         """Enqueue an attach job for a chat that nobody has, once per term; push does not wait for it."""
@@ -182,21 +207,19 @@ class Producer:
     async def _request_owner(self, chat_id: str, term: int) -> None:
         try:
             await self.request_owner(chat_id, term)
-        except RiverdeltaError as error:
+        except (RiverdeltaError, RedisError) as error:
             _log.warning("chat %s has no worker yet, asking again: %s", chat_id, error)
 
     # -- once a second ---------------------------------------------------------------------------
 
-    async def _care(self) -> None:
+    async def _beat_on(self) -> None:
+        """Beat, whatever the chats' Redis does meanwhile: the heartbeat is the queue's business."""
         while True:
             await asyncio.sleep(_CARE_S)
             try:
                 await self._beat(first=False)
-                await asyncio.gather(
-                    *(self._check(message) for message in list(self._live.values()))
-                )
-            except RiverdeltaError as error:
-                _log.warning("producer %s cannot reach Redis: %s", self.id, error)
+            except (RiverdeltaError, RedisError) as error:
+                _log.warning("producer %s: heartbeat missed: %s", self.id, error)
 
     async def _beat(self, *, first: bool) -> None:
         keys = self.client.keys
@@ -205,12 +228,20 @@ class Producer:
             # Declared dead (this process stood still): its messages were failed. List it again for
             # those to come; the checks will find out about the others.
             _log.warning("producer %s stood still and was declared dead", self.id)
+            await self._list(*self._live.values())
             await scripts.beat(self.client.queue, keys.producers, self.id, first=True)
 
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(_CARE_S)
+            await asyncio.gather(*(self._check(message) for message in list(self._live.values())))
+
     async def _check(self, message: Message) -> None:
-        reply = await message.check()
-        if reply.status != "open":
-            await self.forget(message)
+        try:
+            if await message.check():
+                await self.forget(message)
+        except (RiverdeltaError, RedisError) as error:
+            _log.warning("message %s of chat %s: %s", message.id, message.chat_id, error)
 
     async def _leave(self) -> None:
         """Strike this producer off, unless messages are open: then the lease ends them."""

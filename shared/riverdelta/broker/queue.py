@@ -39,11 +39,23 @@ def attach_job(
         "et": now_ms,
     }
     return scripts.AttachJob(
-        job_id=f"{keys.prefix}:attach:{chat_id}:{term}:{attempt}",
+        job_id=_job_id(keys, chat_id, term, attempt),
         score_ms=now_ms - SCORE_PAST_MS,
         life_ms=JOB_LIFE_MS,
         body=orjson.dumps(body),
     )
+
+
+async def is_queued(client: Client, chat_id: str, *, term: int, attempt: int) -> bool:
+    """Whether the attach job of *attempt* still waits in arq's queue, for a worker with room."""
+    job_id = _job_id(client.keys, chat_id, term, attempt)
+    if await client.queue.execute("EXISTS", f"arq:in-progress:{job_id}"):
+        return False
+    return await client.queue.execute("ZSCORE", client.keys.queue, job_id) is not None
+
+
+def _job_id(keys: Keys, chat_id: str, term: int, attempt: int) -> str:
+    return f"{keys.prefix}:attach:{chat_id}:{term}:{attempt}"
 
 
 async def request_owner(client: Client, chat_id: str, *, term: int, attempt: int = 0) -> bool:

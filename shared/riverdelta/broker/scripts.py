@@ -35,6 +35,7 @@ class Script:
             return await executor.execute("EVAL", self._source, len(keys), *keys, *args)
 
 
+_open = Script("open")
 _push = Script("push")
 _check = Script("check")
 _claim = Script("claim")
@@ -52,10 +53,10 @@ _strike = Script("strike")
 
 class PushReply(NamedTuple):
     """
-    What `push` and `check` answer.
+    What `open_message`, `push` and `check` answer.
 
     Attributes:
-        status: push: stored, repeat, hole, exists, unknown, ended, stopped, full.
+        status: open: stored, repeat, exists. push: stored, repeat, hole, unknown, ended, stopped, full.
             check: open, completed, failed, stopped, unknown.
         last: Number of the last entry stored for this producer and message.
         pushed, processed: Entries of the chat so far, and how many of them workers are done with.
@@ -96,22 +97,17 @@ class PushLimits(NamedTuple):
     bytes: int
 
 
-async def push(  # the script's own arguments
+async def open_message(
     executor: Executor,
     keys: ChatKeys,
     *,
     producer: str,
     message_id: str,
-    number: int,
-    entries: Sequence[NewEntry],
-    limits: PushLimits,
-    opener: str = "",
+    opener: str,
+    start: bytes,
 ) -> PushReply:
-    """Store *entries*, the first of them number *number* of the message. See ``push.lua``."""
-    flat: list[Arg] = []
-    for entry in entries:
-        flat += entry
-    reply = await _push(
+    """Open a message; repeat it with the same *opener* only. See ``open.lua``."""
+    reply = await _open(
         executor,
         (
             keys.head,
@@ -122,15 +118,35 @@ async def push(  # the script's own arguments
             keys.deltas,
             keys.dead,
         ),
+        (producer, message_id, opener, FORMAT, start),
+    )
+    return PushReply.of(reply)
+
+
+async def push(
+    executor: Executor,
+    keys: ChatKeys,
+    *,
+    producer: str,
+    message_id: str,
+    number: int,
+    entries: Sequence[NewEntry],
+    limits: PushLimits,
+) -> PushReply:
+    """Store *entries*, the first of them number *number* of the message. See ``push.lua``."""
+    flat: list[Arg] = []
+    for entry in entries:
+        flat += entry
+    reply = await _push(
+        executor,
+        (keys.head, keys.chunks, keys.producers, keys.message(message_id), keys.wake),
         (
             f"{producer}:{message_id}",
             number,
             message_id,
-            opener,
             limits.chunks,
             limits.bytes,
             WAKE_PAYLOAD_BYTES,
-            FORMAT,
             *flat,
         ),
     )
@@ -148,7 +164,7 @@ async def check(executor: Executor, keys: ChatKeys, *, producer: str, message_id
 
 
 class Claimed(NamedTuple):
-    """The caller owns the chat at *term*; *claims* counts the claims since the last commit."""
+    """The caller owns the chat at *term*; *claims* counts those with unread entries and no commit."""
 
     term: int
     claims: int

@@ -128,6 +128,7 @@ class Subscriber:
                 await self._ticker
         await self._pubsub.aclose()
         await self._client.aclose()
+        self._on_gap()  # open iterators look again, and find out
 
     async def events(self, chat_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """

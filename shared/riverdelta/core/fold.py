@@ -11,7 +11,7 @@ After an exception the state is half moved: throw it away and load it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -110,12 +110,14 @@ class ChatFold:
         """
         self._begin(now_ms)
         messages = self.state.messages
-        for entry in entries:
-            self._take(entry)
-            message = messages.get(entry.message)
-            if entry.type == "chunk" and message is not None:
-                self._raw_chunk(message, entry)
-            else:
+        for group in _groups(entries):
+            first = group[0]
+            message = messages.get(first.message)
+            if first.type == "chunk" and message is not None:
+                self._raw_chunks(message, group)
+                continue
+            for entry in group:
+                self._take(entry)
                 self._control(message, entry)
         return self._end()
 
@@ -123,6 +125,10 @@ class ChatFold:
         """Pass over *entry* without folding it: it broke the fold, or killed its workers."""
         self._begin(now_ms)
         self._take(entry)
+        if entry.type == "start" and entry.message not in self.state.recent:
+            # Nobody can read how the message is meant: it fails, so that it does not stay open.
+            message = self._open(MessageState(entry.message, "text", make_codec("text"), ""))
+            self._fail_with(message, Failure(code=code, detail=detail))
         self._reject(self.state.messages.get(entry.message), entry, code, detail)
         return self._end()
 
@@ -140,12 +146,27 @@ class ChatFold:
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def _raw_chunk(self, message: MessageState, entry: Entry) -> None:
+    def _raw_chunks(self, message: MessageState, entries: Sequence[Entry]) -> None:
+        raws = [entry.data for entry in entries]
+        size = sum(map(len, raws))
         self._changes.messages[message.id] = message
-        message.raw_chunks += 1
-        message.raw_bytes += len(entry.data)
+        message.raw_chunks += len(raws)
+        message.raw_bytes += size
+        self.state.processed = entries[-1].number
+        self.state.processed_bytes += size
+        unread, at = iter(raws), 0
+        while at < len(raws):
+            key, texts, pieces = message.codec.decode_run(unread)
+            if texts:
+                self._texts(message, key, texts, entries[at : at + len(texts)])
+                at += len(texts)
+            if pieces is not None:
+                self._pieces(message, pieces, entries[at])
+                at += 1
+
+    def _pieces(self, message: MessageState, pieces: Iterable[Piece], entry: Entry) -> None:
         message.last_at_ms = entry.at_ms
-        for piece in message.codec.decode(entry.data):
+        for piece in pieces:
             if type(piece) is Text:
                 self._text(message, piece)
             else:
@@ -180,6 +201,9 @@ class ChatFold:
             on_mismatch=options["on_mismatch"],
             metadata=options["metadata"],
         )
+        self._open(message)
+
+    def _open(self, message: MessageState) -> MessageState:
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
         self._changes.messages[message.id] = message
@@ -188,6 +212,7 @@ class ChatFold:
             role=message.role, source=message.source, metadata=message.metadata
         )
         self._emit("message.started", message.id, None, started)
+        return message
 
     def _drop_old(self) -> None:
         surplus = len(self.state.recent) - RECENT_MESSAGES
@@ -221,6 +246,17 @@ class ChatFold:
         self._emit("message.annotated", message.id, None, annotation)
 
     # -- pieces ----------------------------------------------------------------------------------
+
+    def _texts(
+        self, message: MessageState, key: str, texts: Sequence[str], entries: Sequence[Entry]
+    ) -> None:
+        """Add a run of texts, one of each entry: increments at once, texts so far one by one."""
+        if message.open_chunks[key].track.mode == "append":
+            texts, entries = ["".join(texts)], (entries[0], entries[-1])
+        for text, entry in zip(texts, entries, strict=False):
+            message.last_at_ms = entry.at_ms  # the first text may be the first of all
+            self._text(message, Text(key, text))
+        message.last_at_ms = entries[-1].at_ms
 
     def _text(self, message: MessageState, piece: Text) -> None:
         chunk = message.open_chunks[piece.key]
@@ -429,6 +465,22 @@ class ChatFold:
         )
         state.log.add(state.seq, len(event))
         self._changes.events.append(event)
+
+
+def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Give neighbouring raw chunks of one message together, every other entry by itself."""
+    group: list[Entry] = []
+    joins: str | None = None
+    for entry in entries:
+        is_chunk = entry.type == "chunk"
+        if is_chunk and entry.message == joins:
+            group.append(entry)
+            continue
+        if group:
+            yield group
+        group, joins = [entry], entry.message if is_chunk else None
+    if group:
+        yield group
 
 
 def _usage_data(usage: Usage) -> UsageData:

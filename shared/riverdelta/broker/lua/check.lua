@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- What push would reply, without storing anything; and the wake again, if anything is unread, so
 -- that no lost wake or lost write stays unseen.
 --

@@ -7,16 +7,18 @@
 -- ARGV  1 worker id   2 term seen   3 epoch to use if a new one is due
 --       4 seq to go on from at least   5 "1": a new epoch is due   6 raw entries to trim: "1" yes
 -- Returns {claimed, term, claims}    claims: claims so far without a commit, this one included
+--                                    (only claims with something unread count: what kills a worker is read)
 --         {refused, term, owner}     somebody else claimed, or the chat was never seen at that term
 --         {absent}                   the chat does not exist
-local h = redis.call('HMGET', KEYS[1], 'term', 'owner', 'epoch', 'seq', 'run_id', 'replid', 'claims', 'processed')
+local h = redis.call('HMGET', KEYS[1], 'term', 'owner', 'epoch', 'seq', 'run_id', 'replid', 'claims', 'processed', 'pushed')
 if not h[1] then return {'absent'} end
 if h[1] ~= ARGV[2] then return {'refused', h[1], h[2] or ''} end
 
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
 local term = string.format('%.0f', tonumber(h[1]) + 1)
-local claims = tonumber(h[7] or 0) + 1
+local claims = 0
+if h[8] ~= h[9] then claims = tonumber(h[7] or 0) + 1 end
 local seq = math.max(tonumber(h[4] or 0), tonumber(ARGV[4]))
 
 -- Trim first: a full server must be able to shrink.

@@ -1,73 +1,51 @@
 #!lua
--- Append entries of one message to its chat's raw stream, each exactly once and in order.
--- Opens the message where the first entry is its start. Wakes the owner. Safe to repeat.
+-- Append entries of an open message to its chat's raw stream, each exactly once and in order. Wakes the
+-- owner. Safe to repeat.
 --
 -- No allow-oom flag: a full server refuses, and the producer waits as for any other back-pressure.
 --
--- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel  6 deltas  7 dead
+-- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel
 -- ARGV  1 producer field "<producer>:<message>"
---       2 number of the first entry within the message, from 1
+--       2 number of the first entry within the message (its start is 1)
 --       3 message id
---       4 opener: random token of the caller's Message object ("" unless entry 1 is the start)
---       5 max backlog, entries   6 max backlog, bytes   7 largest wake payload, bytes
---       8 format number v of what is written
---       9.. type, at_ms, data   for each entry
+--       4 max backlog, entries   5 max backlog, bytes   6 largest wake payload, bytes
+--       7.. type, at_ms, data   for each entry
 -- Returns {status, last, pushed, processed, owner, term, stop}
---   status  stored | repeat | hole | exists | unknown | ended | stopped | full
+--   status  stored | repeat | hole | unknown | ended | stopped | full
 --   last    number of the last entry stored for this producer and message
 --   owner   "" when nobody has the chat; stop: "" or the reason a reader gave
 local head, chunks, producers, message, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local field, first, message_id, opener = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local max_chunks, max_bytes, max_wake = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local FIRST_ENTRY = 9
+local field, first, message_id = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local max_chunks, max_bytes, max_wake = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local FIRST_ENTRY = 7
+local ENDS = {['end'] = true, fail = true, stop = true}
 local MAX_AHEAD = 64 -- an owner further behind reads the stream anyway
 
 local h = redis.call('HMGET', head, 'pushed', 'processed', 'pushed_bytes', 'processed_bytes', 'owner', 'term')
 local pushed, processed = tonumber(h[1] or 0), tonumber(h[2] or 0)
 local pushed_bytes, processed_bytes = tonumber(h[3] or 0), tonumber(h[4] or 0)
 local owner, term = h[5] or '', h[6] or '0'
-local m = redis.call('HMGET', message, 'status', 'opener', 'stop')
-local status, stop = m[1], m[3] or ''
+local m = redis.call('HMGET', message, 'status', 'stop')
+local status, stop = m[1], m[2] or ''
 local last = tonumber(redis.call('HGET', producers, field) or 0)
 
 local function reply(word)
   return {word, last, pushed, processed, owner, term, stop}
 end
 
-local opens = ARGV[FIRST_ENTRY] == 'start'
 local count = (#ARGV - FIRST_ENTRY + 1) / 3
-if opens and status then
-  if m[2] ~= opener then return reply('exists') end
-  opens = false -- a resend, perhaps with more behind it
-end
-if not opens then
-  if first + count - 1 <= last then return reply('repeat') end
-  if not status then return reply('unknown') end
-  if first > last + 1 then return reply('hole') end
-  if status ~= 'open' then return reply('ended') end
-  -- An end may always be stored, with any chunks that it brings along whose push is in doubt.
-  if ARGV[#ARGV - 2] == 'chunk' then
-    if stop ~= '' then return reply('stopped') end
-    -- A resend (part of it is stored already) is exempt: refusing it would let nothing move on.
-    if first == last + 1 and
-       (pushed - processed >= max_chunks or pushed_bytes - processed_bytes >= max_bytes) then
-      return reply('full')
-    end
+if first + count - 1 <= last then return reply('repeat') end
+if not status then return reply('unknown') end
+if first > last + 1 then return reply('hole') end
+if status ~= 'open' then return reply('ended') end
+-- An end may always be stored, with any chunks that it brings along whose push is in doubt.
+if not ENDS[ARGV[#ARGV - 2]] then
+  if stop ~= '' then return reply('stopped') end
+  -- A resend (part of it is stored already) is exempt: refusing it would let nothing move on.
+  if first == last + 1 and
+     (pushed - processed >= max_chunks or pushed_bytes - processed_bytes >= max_bytes) then
+    return reply('full')
   end
-end
-
-if opens then
-  if not h[1] then
-    redis.call('DEL', chunks, producers, KEYS[6], KEYS[7])
-    redis.call('HSET', head, 'v', ARGV[8], 'term', '0', 'owner', '', 'processed', '0', 'processed_bytes', '0')
-  else
-    for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
-    redis.call('PERSIST', KEYS[6])
-    redis.call('PERSIST', KEYS[7])
-  end
-  redis.call('DEL', message)
-  redis.call('HSET', message, 'v', ARGV[8], 'status', 'open', 'opener', opener)
-  last = 0
 end
 
 -- Numbers go to Redis as they are: it spells whole ones in full, and XADD reads <n> as <n>-0.

@@ -5,11 +5,12 @@
 -- ARGV  1 term   2 retention, ms   3 "1": trim raw entries that were processed
 -- Returns {released} | {busy} (unread entries or open messages) | {refused, term, owner}
 local h = redis.call('HMGET', KEYS[1], 'term', 'owner', 'pushed', 'processed', 'open')
-if h[1] ~= ARGV[1] then return {'refused', h[1] or '', h[2] or ''} end
+-- Without an owner it was released before, and the reply was lost: that ownership is over.
+if h[1] ~= ARGV[1] or (h[2] or '') == '' then return {'refused', h[1] or '', h[2] or ''} end
 if h[3] ~= h[4] or (h[5] or '') ~= '' then return {'busy'} end
 if ARGV[3] == '1' then
   redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', tonumber(h[4]) + 1))
 end
-redis.call('HSET', KEYS[1], 'owner', '')
+redis.call('HSET', KEYS[1], 'owner', '', 'claims', '0')
 for k = 1, #KEYS do redis.call('PEXPIRE', KEYS[k], ARGV[2]) end
 return {'released'}
