@@ -77,6 +77,9 @@ class Endpoint:
         except (RedisError, OSError, TimeoutError) as error:
             await close_connection(connection)
             raise self.unavailable(error) from error
+        except asyncio.CancelledError:
+            await close_connection(connection)
+            raise
         facts = _parse_info(info)
         version = facts.get("redis_version", "0")
         if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
@@ -102,7 +105,7 @@ class Executor:
     def __init__(self, url: str, command_timeout_s: float) -> None:
         self.endpoint = Endpoint(url, command_timeout_s)
         self._link: _Link | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[_Link] | None = None
         self.closed = False
 
     async def execute(self, *args: Arg) -> Any:  # a reply is what the command gives
@@ -130,19 +133,38 @@ class Executor:
     async def aclose(self) -> None:
         """Close the connection; commands under way fail with `BrokerUnavailable`."""
         self.closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait((self._connecting,))
         if self._link is not None:
             await self._link.aclose()
 
     async def _connected(self) -> _Link:
-        async with self._connecting:
-            if self.closed:
-                raise self.endpoint.unavailable("this client was closed")
-            if self._link is None or self._link.failed:
-                if self._link is not None:
-                    await self._link.aclose()
-                connection, run_id = await self.endpoint.connect()
-                self._link = _Link(self.endpoint, connection, run_id)
+        """Get a live link; all who ask during an attempt share it, and its failure."""
+        if self.closed:
+            raise self.endpoint.unavailable("this client was closed")
+        if self._link is not None and not self._link.failed:
             return self._link
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(), name="riverdelta-connect")
+            # Its failure is known to whoever still waits; perhaps nobody does.
+            self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        connecting = self._connecting
+        # Not ours alone: that one caller is cancelled must not cut the others off.
+        await asyncio.wait((connecting,))
+        if connecting.cancelled():
+            raise self.endpoint.unavailable("this client was closed")
+        return connecting.result()
+
+    async def _connect(self) -> _Link:
+        try:
+            if self._link is not None:
+                await self._link.aclose()
+            connection, run_id = await self.endpoint.connect()
+            self._link = _Link(self.endpoint, connection, run_id)
+            return self._link
+        finally:
+            self._connecting = None
 
 
 class _Link:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from riverdelta.broker.connection import Endpoint
 from riverdelta.broker.wire import Wire
-from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.core.errors import BrokerUnavailable, ServerTooOld
 
 _PING_S: Final = 1.0
 _SILENCE_S: Final = 3.0
@@ -72,7 +72,7 @@ class ShardedPubSub:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         for future in self._wanted.values():
-            future.cancel()
+            self._withdraw(future, "this client was closed")
 
     async def subscribe(self, channel: str) -> None:
         """
@@ -89,16 +89,23 @@ class ShardedPubSub:
             async with asyncio.timeout(self._endpoint.command_timeout_s):
                 await asyncio.shield(future)
         except TimeoutError:
-            await self.unsubscribe(channel)
+            if self._wanted.get(channel) is future:
+                await self.unsubscribe(channel)
             raise self._endpoint.unavailable("no answer to SSUBSCRIBE") from None
 
     async def unsubscribe(self, channel: str) -> None:
         """Leave a channel; unknown ones are fine."""
         future = self._wanted.pop(channel, None)
         if future is not None:
-            future.cancel()
+            self._withdraw(future, "no answer to SSUBSCRIBE")
             self._leaving[channel] += 1
             self._send("SUNSUBSCRIBE", channel)
+
+    def _withdraw(self, future: asyncio.Future[None], reason: str) -> None:
+        """Tell whoever else waits for the confirmation that it will not come."""
+        if not future.done():
+            future.set_exception(self._endpoint.unavailable(reason))
+            future.exception()  # perhaps nobody waits
 
     def _send(self, command: str, channel: str) -> None:
         if self._wire is not None:  # else: the next connection subscribes to all that is wanted
@@ -107,16 +114,18 @@ class ShardedPubSub:
     async def _run(self, connection: Connection) -> None:
         failures = 0
         while True:
+            began = asyncio.get_running_loop().time()
             reason = await self._serve(connection)
             _log.warning("pub/sub connection to %s lost: %s", self._endpoint, reason)
+            lasted = asyncio.get_running_loop().time() - began > _PING_S
+            failures = 0 if lasted else failures + 1
             while True:
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 try:
                     connection, self.run_id = await self._endpoint.connect()
-                except BrokerUnavailable:
+                except (BrokerUnavailable, ServerTooOld):
                     failures += 1
                 else:
-                    failures = 0
                     break
 
     async def _serve(self, connection: Connection) -> BaseException | str:
@@ -152,8 +161,8 @@ class ShardedPubSub:
         elif kind == b"ssubscribe":
             self._confirmed(channel)
         elif kind == b"sunsubscribe":
-            if self._leaving[channel] > 0:
-                self._leaving[channel] -= 1
+            if channel in self._leaving:
+                self._leaving -= Counter((channel,))  # keeps no zeros
             elif channel in self._wanted:
                 # A demoted primary, or a slot that moved, ends subscriptions on its own.
                 message = f"server ended the subscription to {channel}"
@@ -161,7 +170,8 @@ class ShardedPubSub:
 
     def _confirmed(self, channel: str) -> None:
         future = self._wanted.get(channel)
-        if future is not None and not future.done():
+        # While we are still leaving it, this confirms the wish before that.
+        if future is not None and not future.done() and channel not in self._leaving:
             future.set_result(None)
         if self._unconfirmed_after_gap is not None:
             self._unconfirmed_after_gap.discard(channel)

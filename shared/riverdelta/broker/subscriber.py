@@ -24,7 +24,8 @@ from riverdelta.core.positions import NO_EPOCH, Position
 _QUIET_S: Final = 1.0
 """A reader that heard nothing for this long compares with the head: pub/sub may lose, the log not."""
 _PENDING_EVENTS: Final = 1_000
-"""Live events held for one reader; past that they are dropped, and read from the log instead."""
+_PENDING_BYTES: Final = 4 * 1024 * 1024
+"""Live events held for one reader; past either they are dropped, and read from the log instead."""
 _PAGE_EVENTS: Final = 500
 """Events read from the log at a time."""
 _RETRY_S: Final = 0.25
@@ -37,6 +38,7 @@ class _Feed:
 
     def __init__(self) -> None:
         self._pending: deque[bytes] = deque()
+        self._bytes = 0
         self._wake = asyncio.Event()
         self._doubt = False
         self._quiet = False
@@ -44,10 +46,12 @@ class _Feed:
     def offer(self, payload: bytes) -> None:
         """Take an event from the channel."""
         self._quiet = False
-        if len(self._pending) >= _PENDING_EVENTS:
+        if len(self._pending) >= _PENDING_EVENTS or self._bytes >= _PENDING_BYTES:
             self._pending.clear()
+            self._bytes = 0
             self._doubt = True
         self._pending.append(payload)
+        self._bytes += len(payload)
         self._wake.set()
 
     def doubt(self) -> None:
@@ -69,7 +73,9 @@ class _Feed:
         if self._doubt:
             self._doubt = False
             return None
-        return self._pending.popleft()
+        payload = self._pending.popleft()
+        self._bytes -= len(payload)
+        return payload
 
 
 class Subscriber:

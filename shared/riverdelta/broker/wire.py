@@ -89,6 +89,7 @@ class Wire(asyncio.Protocol):
         self.ended = reason
         if self._reader is not None:
             self._reader.cancel()
+        self._transport.abort()  # what was written and is under way may still arrive; nothing else
         self._on_end(reason)
 
     async def aclose(self) -> None:
