@@ -1,0 +1,95 @@
+"""What a stream filter promises, and the parts that `sections` cuts text into. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StreamFilter(Protocol):
+    """
+    Passes one chunk's text on, holding back only what it cannot judge yet.
+
+    A deterministic fold: what went out, joined, depends on the text, never on how it was split into
+    deltas, nor on a `dump` and `load` in between.
+    """
+
+    @property
+    def bound(self) -> int:
+        """The most characters that `held` can ever be between two calls."""
+
+    @property
+    def held(self) -> int:
+        """Characters taken and not yet answered for: neither passed on nor dropped."""
+
+    def feed(self, delta: str) -> str:
+        """Take *delta* and return what may go out now."""
+
+    def finish(self) -> str:
+        """Take the end of the chunk and return the rest. Nothing may be fed after it."""
+
+    def dump(self) -> dict[str, Any]:
+        """Everything remembered, as JSON; {} before the first delta. Small: bounded by `bound`."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up where the filter that made *state* by `dump` was, with the same settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionStart:
+    """A named part begins; *marker* is the input it was recognised by, no part of any text."""
+
+    name: str
+    kind: str
+    info: str
+    marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionText:
+    """More text of the part that is open, or of the text around the parts; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionEnd:
+    """The open part ends; *marker* is "" where the chunk ended instead."""
+
+    marker: str
+
+
+SectionPart = SectionStart | SectionText | SectionEnd
+
+
+class SectionRule(BaseModel):
+    """
+    A named part of plain text, by the patterns that begin and end it.
+
+    Patterns are regular expressions in the form that `riverdelta_workers.filters.partial` allows. A
+    group ``info`` of *start* becomes the part's info. *end* may name a group of *start* as
+    ``(?P=group)``: it stands for what that group matched. Rules are tried in order; nothing nests:
+    inside a part only its own end is looked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    start: str = Field(min_length=1)
+    end: str = Field(min_length=1)
+    kind: str = "text"
+
+
+DEFAULT_SECTIONS: Final = (
+    SectionRule(name="think", start="<think>", end="</think>", kind="reasoning"),
+    SectionRule(name="thinking", start="<thinking>", end="</thinking>", kind="reasoning"),
+    # CommonMark: three backticks or more, indented by three spaces at most; info without backticks.
+    SectionRule(
+        name="code",
+        start=r"^ {0,3}(?P<fence>`{3,32})(?!`)(?P<info>[^`\n]{0,200})$\n?",
+        end=r"^ {0,3}(?P=fence)`{0,32}[ \t\r]{0,16}$",
+    ),
+)
+"""Reasoning tags of open models, and fenced code, which stays text."""

@@ -1,0 +1,202 @@
+import pytest
+
+from riverdelta.core.errors import SettingsError
+from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule
+from riverdelta_workers.filters.patterns import card_length
+from tests.unit.filters.secrets_tools import SECRETS, outputs
+
+
+def redact(text: str, *patterns: Pattern) -> str:
+    """All of *text* at once and one character at a time; both must be the same."""
+    chosen = patterns or SHIPPED
+    whole = "".join(outputs([text], chosen))
+    assert "".join(outputs(list(text), chosen, reload=True)) == whole
+    return whole
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "Use {} now.", "({})", '"{}"', "我{}", "a: {}\n"])
+def test_every_shipped_secret_is_replaced_by_its_name(name: str, around: str) -> None:
+    assert redact(around.format(SECRETS[name])) == around.format(f"[{name}]")
+
+
+@pytest.mark.parametrize("left", SECRETS)
+@pytest.mark.parametrize("right", SECRETS)
+def test_two_secrets_that_touch(left: str, right: str) -> None:
+    if right == "card" and SECRETS[left][-1].isdigit():
+        pytest.skip("a number inside a longer run of digits is no card number")
+    shown = redact(SECRETS[left] + SECRETS[right])
+    assert shown in {f"[{left}]", f"[{left}][{right}]", f"[{right}]"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Plain prose, with 12 numbers (3.5 of them), e-mail @ work, react@18.2.0 and a_b-c.",
+        "task-oriented-dialogue-systems are risk-averse-and-very-slow",
+        "4111 1111 1111 1112 and 1234567890123 fail the check; 41111111111111111111111 is too long",
+        "The bearer of this; Bearer token; sk-short; AKIA; eyJ; xoxb-1; ghp_; -----BEGIN CERTIFICATE-----",
+        "中文没有空格但是也要马上出来。不能等到句号。",
+    ],
+)
+def test_what_is_no_secret_comes_out_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_plain_words_go_out_at_their_end() -> None:
+    filter_ = Redact()
+    assert [
+        filter_.feed(delta) for delta in ["Hel", "lo ", "wor", "ld, ", "bye!\n", "中文", "x"]
+    ] == [
+        "",
+        "Hello ",
+        "",
+        "world, ",
+        "bye!\n",
+        "中文",
+        "",
+    ]
+    assert filter_.held == 1
+    assert filter_.finish() == "x"
+
+
+def test_the_replacement_goes_out_while_the_secret_is_still_growing() -> None:
+    filter_ = Redact()
+    assert filter_.feed("my key sk-ant-api03-" + "a1B2c3D4" * 2) == "my key "
+    assert filter_.feed("e5F6g7H8" * 50) == "[anthropic_key]"
+    assert filter_.feed("more-of-it") == ""
+    assert filter_.held <= 64  # of an address, maybe
+    assert filter_.feed(". Next") == ". "
+    assert filter_.finish() == "Next"
+    assert filter_.counts == {"anthropic_key": 1}
+
+
+def test_a_key_block_without_an_end_is_swallowed_to_the_chunks_end() -> None:
+    filter_ = Redact()
+    assert filter_.feed("a\n-----BEGIN PRIVATE KEY-----\n") == "a\n[private_key]"
+    for _ in range(100):
+        assert (
+            filter_.feed("-----END PUBLIC KEY-----MIIE alice@example.com 4111111111111111\n") == ""
+        )
+        assert filter_.held <= filter_.bound
+    assert filter_.finish() == ""
+    assert len(str(filter_.dump())) < 2000
+
+
+def test_a_key_block_ends_at_its_own_end_only() -> None:
+    block = SECRETS["private_key"]
+    assert redact(f"{block}\nrest {block}") == "[private_key]\nrest [private_key]"
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("4111111111111111", 16),
+        ("4111 1111 1111 1111 12", 19),
+        ("4222222222222", 13),
+        ("4222222222223", 0),
+        ("6304000000000000000", 19),
+        ("4111-1111-1111-1112", 0),
+    ],
+)
+def test_card_numbers(text: str, length: int) -> None:
+    assert card_length(text) == length
+
+
+def test_of_two_that_begin_together_the_longer_head_names_the_secret() -> None:
+    short, long = Pattern("short", "ab", 2), Pattern("long", "abc", 3)
+    assert redact("xabcd", short, long) == "x[long]d"
+    assert redact("xabd", short, long) == "x[short]d"
+    same = Pattern("same", "a.c", 3)
+    assert redact("xabcd", same, long) == "x[same]d"
+    later = Pattern("later", "bcd", 3)
+    assert redact("xabcde", short, later) == "x[short]e"
+
+
+def test_rules_of_ones_own() -> None:
+    ticket = RedactRule(name="ticket", expression=r"\bT-\d{1,6}\b", replacement="T-?", max_length=9)
+    assert (
+        redact("T-1 T-123456 T-1234567 xT-1", ticket.pattern(), *SHIPPED)
+        == "T-? T-? T-1234567 xT-1"
+    )
+    line = RedactRule(name="line", expression=r"^secret: [a-z]{0,20}$", max_length=30)
+    assert (
+        redact("secret: ab\nno secret: cd\nsecret: ef", line.pattern())
+        == "[line]\nno secret: cd\n[line]"
+    )
+
+
+def test_a_candidate_past_its_bound_hides_what_follows() -> None:
+    open_ended = Pattern("own", r"key=\w+;", 10)
+    assert redact("a key=ab; key=0123456789abcdef; z", open_ended) == "a [own] [own]"
+    with_tail = Pattern("own", r"key=\w+;", 10, tail=r"\w")
+    assert redact("a key=0123456789abcdef; z", with_tail) == "a [own]; z"
+    filter_ = Redact([open_ended])
+    filter_.feed("key=0123456789abcdef")
+    assert filter_.counts == {"overlong:own": 1, "own": 1}
+
+
+def test_a_pattern_that_overruns_its_budget_hides_all_that_it_has_not_settled() -> None:
+    slow = Pattern("slow", r"(?:a|a)+b", 4000, budget_s=0.01)
+    filter_ = Redact([slow])
+    assert filter_.feed("fine ") == "fine "
+    assert filter_.feed("a" * 60 + "c secret") == "[slow]"
+    assert filter_.feed(" more secret") == ""
+    other = Redact([slow])
+    other.load(filter_.dump())
+    assert other.feed("even more") == ""
+    assert other.finish() == ""
+    assert other.counts == {"timeout:slow": 1, "slow": 1}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *(
+            "",
+            "a*",
+            "(",
+            r"a\Z",
+            r"\Aa",
+            r"\Ga",
+            r"a\Kb",
+            r"\X",
+            "(?<=ab)c",
+            "(?<!a|b)c",
+            "a{e<=1}",
+        ),
+        *("(?r)ab", "(?b:ab)", "(?x)a b", "a(*SKIP)b", r"\L<names>", "{"),
+    ],
+)
+def test_expressions_that_cannot_be_decided_while_text_arrives_are_refused(expression: str) -> None:
+    with pytest.raises(SettingsError, match="pattern"):
+        RedactRule.model_construct(
+            name="own", expression=expression, replacement="", max_length=9, tail=None, budget_s=0.1
+        ).pattern()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        r"[\b]a",
+        r"(?<![\w-])a",
+        r"(?<=\d)a",
+        r"\p{Lu}{3}",
+        "(?i)ab",
+        r"(?P<x>a)(?P=x)",
+        "[[:digit:]]{2}",
+    ],
+)
+def test_expressions_that_can_are_taken(expression: str) -> None:
+    RedactRule(name="own", expression=expression).pattern()
+
+
+def test_two_patterns_of_one_name_are_refused() -> None:
+    with pytest.raises(SettingsError, match="one name"):
+        Redact([Pattern("a", "a", 1), Pattern("a", "b", 1)])
+
+
+def test_no_patterns_hold_nothing_back() -> None:
+    filter_ = Redact([])
+    assert filter_.feed("anything") == "anything"
+    assert filter_.bound == filter_.held == 0
