@@ -1,0 +1,121 @@
+import pytest
+
+from riverdelta.core.errors import SettingsError
+from riverdelta.core.filters import (
+    SectionEnd,
+    SectionPart,
+    SectionRule,
+    SectionStart,
+    SectionText,
+)
+from riverdelta_workers.filters import Sections
+
+
+def parts(*deltas: str, rules: tuple[SectionRule, ...] | None = None) -> list[SectionPart]:
+    sections = Sections() if rules is None else Sections(rules)
+    out = [part for delta in deltas for part in sections.feed(delta)]
+    return [*out, *sections.finish()]
+
+
+@pytest.mark.parametrize("name", ["think", "thinking"])
+def test_reasoning_tags(name: str) -> None:
+    assert parts(f"<{name}>Hm", f".</{name}>Yes < 3") == [
+        SectionStart(name, "reasoning", "", f"<{name}>"),
+        SectionText("Hm"),
+        SectionText("."),
+        SectionEnd(f"</{name}>"),
+        SectionText("Yes < 3"),
+    ]
+
+
+def test_a_marker_is_held_back_until_it_is_one_or_not() -> None:
+    sections = Sections()
+    assert sections.feed("a <thi") == [SectionText("a ")]
+    assert sections.held == 4
+    assert sections.feed("s>") == [SectionText("<this>")]
+    assert sections.held == 0
+
+
+def test_fenced_code() -> None:
+    assert parts("Code:\n```python title=x\nprint(1)\n", "``\n```\nDone") == [
+        SectionText("Code:\n"),
+        SectionStart("code", "text", "python title=x", "```python title=x\n"),
+        SectionText("print(1)\n"),
+        SectionText("``\n"),
+        SectionEnd("```"),
+        SectionText("\nDone"),
+    ]
+
+
+def test_a_fence_ends_at_one_at_least_as_long() -> None:
+    assert parts("````\n```\nx\n`````  \ny") == [
+        SectionStart("code", "text", "", "````\n"),
+        SectionText("```\nx\n"),
+        SectionEnd("`````  "),
+        SectionText("\ny"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a ```js\nb", "    ```js\nb", "```a`b\nc", "``\nb", "use `x` < y <thin k>"]
+)
+def test_what_is_no_marker_stays_text(text: str) -> None:
+    assert parts(text) == [SectionText(text)]
+
+
+def test_nothing_nests() -> None:
+    assert parts("```\n<think>\n```") == [
+        SectionStart("code", "text", "", "```\n"),
+        SectionText("<think>\n"),
+        SectionEnd("```"),
+    ]
+
+
+def test_an_open_section_ends_with_the_chunk() -> None:
+    assert parts("<think>Hm</thi") == [
+        SectionStart("think", "reasoning", "", "<think>"),
+        SectionText("Hm"),
+        SectionText("</thi"),
+        SectionEnd(""),
+    ]
+    assert parts("```py") == [SectionStart("code", "text", "py", "```py"), SectionEnd("")]
+
+
+def test_rules_of_ones_own() -> None:
+    rule = SectionRule(
+        name="artifact",
+        start='<artifact id="(?P<info>[^"]{0,40})">',
+        end="</artifact>",
+        kind="file",
+    )
+    assert parts('x<artifact id="a1">body</artifact>', rules=(rule,)) == [
+        SectionText("x"),
+        SectionStart("artifact", "file", "a1", '<artifact id="a1">'),
+        SectionText("body"),
+        SectionEnd("</artifact>"),
+    ]
+
+
+def test_what_may_be_a_marker_past_the_bound_is_text() -> None:
+    rule = SectionRule(name="a", start="<a[^>]*>", end="</a>")
+    text = "<a " + "x" * 300 + "> y"
+    sections = Sections([rule])
+    shown = "".join(
+        part.text for char in text for part in sections.feed(char) if isinstance(part, SectionText)
+    )
+    assert shown == text
+    assert parts(text, rules=(rule,)) == [SectionText(text)]
+
+
+def test_bad_rules_are_refused() -> None:
+    with pytest.raises(SettingsError, match="no group"):
+        Sections([SectionRule(name="a", start="<a>", end="(?P=b)")])
+    with pytest.raises(SettingsError, match="one name"):
+        Sections(
+            [
+                SectionRule(name="a", start="<a>", end="b"),
+                SectionRule(name="a", start="<b>", end="b"),
+            ]
+        )
+    with pytest.raises(SettingsError, match="pattern"):
+        Sections([SectionRule(name="a", start="<a>", end="(")])
