@@ -1,0 +1,274 @@
+"""
+Outputs: the cards that processors make of a chunk, and how readers put their parts together.
+
+A card goes out in parts. A part carries new text in ``<name>_chunk`` and null in ``<name>``; the
+finished card carries all text in ``<name>`` and null in ``<name>_chunk``. `reduce_output` is all that
+a reader needs, and works on plain JSON, whatever kind of card it is:
+
+- ``<name>_chunk``, a string, is appended to ``<name>`` (null counts as ""), and is null afterwards;
+- null in ``<name>`` beside a ``<name>_chunk`` says nothing of the text: it stays as it was;
+- objects are merged by key, to any depth;
+- everything else, lists too, is replaced;
+- of a card of type ``json``, ``patches`` are applied to ``value``, which is otherwise replaced whole.
+
+The laws: reducing all outputs of a chunk in order gives its finished output, and a finished output
+reduced onto what came before is itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["loading", "completed", "failed"]
+
+_SUFFIX: Final = "_chunk"
+
+
+class Output(BaseModel):
+    """
+    What all cards have.
+
+    Attributes:
+        id: The tool call's id, else the chunk's id: the same in all parts of a card.
+        status: ``loading`` until there is nothing more to wait for, a tool's result included.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    status: Status
+
+    def wire(self) -> dict[str, Any]:
+        """Give the plain JSON that events carry and `reduce_output` takes."""
+        return self.model_dump(mode="json")
+
+
+class ReasoningText(Output):
+    """A card of text, a plan for example."""
+
+    type: Literal["text"] = "text"
+    title: str
+    secondary_title: str | None = None
+    message: str | None = None
+    message_chunk: str | None = None
+
+
+class ResponseText(Output):
+    """Text that is the reply itself, though a tool call spelled it."""
+
+    type: Literal["text"] = "text"
+    message: str | None = None
+    message_chunk: str | None = None
+
+
+class FileContent(BaseModel):
+    """The text of a file; *modified*: the lines that changed (first, last), null where unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = None
+    text_chunk: str | None = None
+    modified: list[tuple[int, int]] | None = None
+
+
+class FileEntry(BaseModel):
+    """One file of a card. *metadata*: what a tool's result said of it, ``{"error": …}`` for example."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    file_type: str
+    file_name: str
+    version_number: int = 1
+    status: Status
+    file: FileContent
+    metadata: list[dict[str, Any]] | None = None
+
+
+class ReasoningFile(Output):
+    """A card of files. A part lists all *file_ids*, and in *files* those with something new."""
+
+    type: Literal["files"] = "files"
+    title: str
+    secondary_title: str | None = None
+    file_ids: list[str]
+    files: dict[str, FileEntry]
+
+
+class Pill(BaseModel):
+    """A small labelled thing; *type* says what it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    text: str
+    type: str
+
+
+class PillContainer(BaseModel):
+    """Pills under a title."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    pills: list[Pill]
+
+
+class ReasoningPill(Output):
+    """A card of pills; always whole."""
+
+    type: Literal["pills"] = "pills"
+    title: str
+    secondary_title: str | None = None
+    pill_containers: list[PillContainer]
+
+
+class JsonOutput(Output):
+    """A JSON value: *patches* are what is new of it, the finished card has *value* and null there."""
+
+    type: Literal["json"] = "json"
+    value: Any = None
+    patches: list[tuple[tuple[str | int, ...], Literal["append", "set"], Any]] | None = None
+
+
+class YmlText(BaseModel):
+    """One string."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = None
+    text_chunk: str | None = None
+
+
+class YmlOutput(Output):
+    """Strings found in a JSON value; *texts* is keyed by JSON pointer: ``/files/0/yml_content``."""
+
+    type: Literal["yml"] = "yml"
+    texts: dict[str, YmlText]
+
+
+def reduce_output(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Put *output* onto the card so far. The reference for all readers; the module says the rules.
+
+    Neither argument is changed; the result shares with both what did not have to be made anew.
+
+    Args:
+        before: What the outputs before reduced to; None before the first.
+        output: The next one, plain JSON.
+
+    Raises:
+        LookupError, TypeError: Patches of a ``json`` card that do not belong to *before*: outputs are
+            missing. Start again from a snapshot.
+    """
+    if output.get("type") == "json":
+        return _reduce_json(before, output)
+    return _reduce(before, output)
+
+
+def merge_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Join two outputs that follow each other into one that does what both did. Associative.
+
+    ``reduce(reduce(x, a), b) == reduce(x, merge(a, b))`` for outputs of one processor: their text
+    fields come in pairs (``<name>`` with ``<name>_chunk``), and what is an object in one is an object,
+    or absent, in the other. Neither argument is changed.
+
+    Raises:
+        LookupError, TypeError: As for `reduce_output`.
+    """
+    if second.get("type") == "json":
+        return _merge_json(first, second)
+    return _merge(first, second)
+
+
+def _is_chunk(name: str, value: Any) -> bool:
+    return name.endswith(_SUFFIX) and (value is None or isinstance(value, str))
+
+
+def _has_chunk(output: Mapping[str, Any], name: str) -> bool:
+    chunk_name = name + _SUFFIX
+    return chunk_name in output and _is_chunk(chunk_name, output[chunk_name])
+
+
+def _reduce(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -> dict[str, Any]:
+    after = {} if before is None else dict(before)
+    chunks = []
+    for name, value in output.items():
+        if _is_chunk(name, value):
+            chunks.append((name, value))
+        elif isinstance(value, dict):
+            base = after.get(name)
+            after[name] = _reduce(base if isinstance(base, dict) else None, value)
+        elif value is None and _has_chunk(output, name):
+            after.setdefault(name, None)
+        else:
+            after[name] = value
+    for chunk_name, chunk in chunks:
+        after[chunk_name] = None
+        if chunk is not None:
+            name = chunk_name.removesuffix(_SUFFIX)
+            text = after.get(name)
+            after[name] = text + chunk if isinstance(text, str) else chunk
+    return after
+
+
+def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(first)
+    for name, value in second.items():
+        if _is_chunk(name, value):
+            known = first.get(name)
+            if second.get(name.removesuffix(_SUFFIX)) is not None or not isinstance(known, str):
+                merged[name] = value
+            elif value is not None:
+                merged[name] = known + value
+        elif isinstance(value, dict) and isinstance(known := first.get(name), dict):
+            merged[name] = _merge(known, value)
+        elif value is None and _has_chunk(second, name):
+            merged.setdefault(name, None)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _reduce_json(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -> dict[str, Any]:
+    patches = output.get("patches")
+    value = output.get("value")
+    if patches:
+        value = _patched(None if before is None else before.get("value"), patches)
+    return {**(before or {}), **output, "value": value, "patches": None}
+
+
+def _merge_json(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    earlier, later = first.get("patches"), second.get("patches")
+    if later and earlier:
+        return {**first, **second, "patches": [*earlier, *later]}
+    if later:
+        return _reduce_json(first, second)
+    return {**first, **second}
+
+
+def _patched(document: Any, patches: Iterable[Sequence[Any]]) -> Any:
+    """As `apply_patches`, but *document* stays as it was: containers on the way are copied once."""
+    root = [document]
+    ours = {id(root)}
+    for path, op, value in patches:
+        container: Any = root
+        slot: Any = 0
+        for step in path:
+            inner = container[slot]
+            if id(inner) not in ours:
+                inner = container[slot] = inner.copy()
+                ours.add(id(inner))
+            container, slot = inner, step
+        fresh = container[slot] + value if op == "append" else value
+        if isinstance(fresh, dict | list):
+            fresh = fresh.copy()
+        if isinstance(container, list) and slot == len(container):
+            container.append(fresh)
+        else:
+            container[slot] = fresh
+    return root[0]
