@@ -1,0 +1,332 @@
+"""
+Joins text, JSON and processors: what is new of a chunk goes in, patches and cards come out.
+
+`ChunkParser` serves one chunk whose text somebody else tracks (the fold); `StreamingParser` many, with a
+tracker of its own; `complete_card` is for the result of a tool.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from riverdelta.core.json_stream import JsonStream, JsonStreamError, Patch
+from riverdelta.core.processors import builtin_processors
+from riverdelta.core.processors.base import (
+    Card,
+    ChunkText,
+    Completes,
+    Factory,
+    Processor,
+    ProcessorRegistry,
+    ToolResult,
+)
+from riverdelta.core.tracker import ChunkTracker, Mode, OnMismatch
+
+
+class ProcessorFailure(NamedTuple):
+    """A processor (by type) raised *error*; it is disabled for the chunk, everything else goes on."""
+
+    processor: str
+    error: Exception
+
+
+class Parsed(NamedTuple):
+    """
+    What a piece of a chunk brought.
+
+    Attributes:
+        patches: What is new of the JSON value.
+        output: What the processor made of it.
+        failure: The processor's exception; at most once in a chunk.
+        json_error: The text is no JSON from here on (or was cut off: `ChunkParser.add` with *done*);
+            at most once between resets.
+    """
+
+    patches: list[Patch]
+    output: Card | None = None
+    failure: ProcessorFailure | None = None
+    json_error: JsonStreamError | None = None
+
+
+class ChunkParser:
+    """
+    Parses one chunk. Not thread-safe.
+
+    To take up a chunk after a crash, make a new one, `add` the stored text once and throw the answer
+    away: what follows is what the old one would have given.
+
+    Args:
+        registry: Where the processor comes from.
+        chunk_id, tool_name, tool_call_id: Of the chunk.
+        processor_type: The processor that was asked for; None: the tool's, if there is one.
+        read_text: Reads all text of the chunk, for processors that ask.
+        is_json: Whether the text should spell JSON; without it there are no patches.
+        disabled: The processor has failed before.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_chunk_id",
+        "_is_json",
+        "_json",
+        "_json_open",
+        "_processor",
+        "_processor_type",
+        "_read_text",
+        "_registry",
+        "_tool_call_id",
+        "_tool_name",
+        "_type",
+        "processor_type",
+    )
+
+    def __init__(
+        self,
+        registry: ProcessorRegistry,
+        chunk_id: str,
+        *,
+        read_text: Callable[[], str],
+        processor_type: str | None = None,
+        tool_name: str | None = None,
+        tool_call_id: str | None = None,
+        is_json: bool = True,
+        disabled: bool = False,
+    ) -> None:
+        self._registry = registry
+        self._chunk_id = chunk_id
+        self._tool_name = tool_name
+        self._tool_call_id = tool_call_id
+        self._read_text = read_text
+        self._is_json = is_json
+        self._asked = processor_type is not None
+        self._type = None if disabled else registry.type_for(processor_type, tool_name)
+        self.processor_type: str | None = None
+        """The type of the processor at work; None: there is none, it refused the chunk, or failed."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self.processor_type = self._type
+        self._json = JsonStream()
+        self._json_open = self._is_json
+        self._processor: Processor | None = None
+
+    @property
+    def value(self) -> Any:
+        """What is certain of the JSON value; alive."""
+        return self._json.value
+
+    def add(self, delta: str, *, reset: bool = False, done: bool = False) -> Parsed:
+        """
+        Take new text.
+
+        Args:
+            delta: What the tracker says is new; "" changes nothing.
+            reset: All earlier text is void: JSON and processor start over with *delta*.
+            done: Nothing more comes.
+        """
+        if reset:
+            self._restart()
+        patches, json_error = self._read(delta, done=done)
+        if self.processor_type is None or not (delta or done):
+            return Parsed(patches, None, None, json_error)
+        output, failure = self._process(delta, patches, done=done)
+        return Parsed(patches, output, failure, json_error)
+
+    def _read(self, delta: str, *, done: bool) -> tuple[list[Patch], JsonStreamError | None]:
+        if not self._json_open:
+            return [], None
+        patches: list[Patch] = []
+        try:
+            patches = self._json.feed(delta)
+            if done:
+                self._json_open = False
+                patches += self._json.close()
+        except JsonStreamError as error:
+            self._json_open = False
+            return patches + error.patches, error
+        return patches, None
+
+    def _process(
+        self, delta: str, patches: list[Patch], *, done: bool
+    ) -> tuple[Card | None, ProcessorFailure | None]:
+        value = self._json.value
+        processor_type = self.processor_type or ""
+        try:
+            processor = self._processor
+            if processor is None:
+                processor = self._first(value, patches)
+                if processor is None:
+                    return None, None
+            chunk = ChunkText(
+                self._chunk_id,
+                self._tool_name,
+                self._tool_call_id,
+                delta,
+                value,
+                patches,
+                self._json.complete,
+                done,
+                self._read_text,
+            )
+            return processor.process(chunk), None
+        except Exception as error:  # noqa: BLE001  # whatever a processor does, the text goes on
+            self._processor = self.processor_type = self._type = None
+            return None, ProcessorFailure(processor_type, error)
+
+    def _first(self, value: Any, patches: list[Patch]) -> Processor | None:
+        """Make the processor once it can be asked whether the chunk is for it."""
+        if self._json_open and not patches:
+            return None  # blanks before the value, or the beginning of a number
+        processor = self._registry.for_chunk(self.processor_type, self._tool_name)
+        tool_name = None if self._asked else self._tool_name
+        if processor is None or not processor.can_process(tool_name, value):
+            self.processor_type = None
+            return None
+        self._processor = processor
+        return processor
+
+
+class StreamingParser:
+    """
+    Tracks and parses many chunks at once. Safe from several threads.
+
+    State is kept per chunk id, until `clear_chunk`; ids never mix. Which processor a chunk gets is
+    settled when its id is first seen.
+
+    Args:
+        registry: None: what is built in.
+        mode: ``"append"``: chunks are increments. ``"snapshot"``: each is all text so far.
+        on_mismatch: As for `ChunkTracker`; after a ``"reset"`` JSON and processor start over.
+
+    Raises:
+        ValueError: An unknown *mode* or *on_mismatch*; a caller bug.
+    """
+
+    def __init__(
+        self,
+        registry: ProcessorRegistry | None = None,
+        mode: Mode = "snapshot",
+        on_mismatch: OnMismatch = "emit",
+    ) -> None:
+        self._registry = builtin_processors() if registry is None else registry
+        self._tracker = ChunkTracker(mode, on_mismatch)
+        self._parsers: dict[str, ChunkParser] = {}
+        self._failures: dict[str, ProcessorFailure] = {}
+        self._lock = threading.Lock()
+
+    def process_chunk(
+        self,
+        chunk_id: str,
+        chunk: str,
+        processor_type: str | None = None,
+        *,
+        tool_name: str | None = None,
+        tool_call_id: str | None = None,
+        done: bool = False,
+    ) -> Card | None:
+        """As `process_chunk_with_tracking`, without the delta."""
+        output, _ = self.process_chunk_with_tracking(
+            chunk_id,
+            chunk,
+            processor_type,
+            tool_name=tool_name,
+            tool_call_id=tool_call_id,
+            done=done,
+        )
+        return output
+
+    def process_chunk_with_tracking(
+        self,
+        chunk_id: str,
+        chunk: str,
+        processor_type: str | None = None,
+        *,
+        tool_name: str | None = None,
+        tool_call_id: str | None = None,
+        done: bool = False,
+    ) -> tuple[Card | None, str]:
+        """
+        Take a chunk, and return what the processor made of its new text, and that text.
+
+        A processor's exception is not raised: see `get_failure`.
+
+        Args:
+            chunk_id: Whose text it is; stands for *tool_call_id* where that is not given.
+            chunk: An increment or a snapshot, as the mode says.
+            processor_type: An unknown one gives no output; None: the one for *tool_name*.
+            tool_name: The tool whose arguments these are.
+            tool_call_id: The call; goes into ids.
+            done: Nothing more comes. A whole JSON value ends a card without it.
+        """
+        with self._lock:
+            parser = self._parsers.get(chunk_id)
+            if parser is None:
+                parser = self._parsers[chunk_id] = ChunkParser(
+                    self._registry,
+                    chunk_id,
+                    read_text=lambda: self._tracker.get_complete_text(chunk_id) or "",
+                    processor_type=processor_type,
+                    tool_name=tool_name,
+                    tool_call_id=tool_call_id,
+                )
+            delta, reset = self._tracker.add(chunk_id, chunk)
+            if not reset and (parser.processor_type is None or not (delta or done)):
+                return None, delta
+            parsed = parser.add(delta, reset=reset, done=done)
+            if parsed.failure is not None:
+                self._failures[chunk_id] = parsed.failure
+            return parsed.output, delta
+
+    def get_complete_text(self, chunk_id: str) -> str | None:
+        """All text of *chunk_id* so far; None if it was never seen, "" after an empty first chunk."""
+        return self._tracker.get_complete_text(chunk_id)
+
+    def get_failure(self, chunk_id: str) -> ProcessorFailure | None:
+        """Why *chunk_id* has no processor any more; None: nothing failed."""
+        with self._lock:
+            return self._failures.get(chunk_id)
+
+    def clear_chunk(self, chunk_id: str) -> None:
+        """Forget *chunk_id*; unknown ids are fine."""
+        with self._lock:
+            self._tracker.clear_chunk(chunk_id)
+            self._parsers.pop(chunk_id, None)
+            self._failures.pop(chunk_id, None)
+
+    def register_processor(
+        self, processor_type: str, factory: Factory, tools: Iterable[str] = ()
+    ) -> None:
+        """Add a processor, for chunk ids that are first seen from now on."""
+        self._registry.register(processor_type, factory, tools)
+
+
+class Completed(NamedTuple):
+    """What a tool's result made of a card; *processor*: type of the one that was asked, if any."""
+
+    processor: str | None
+    output: Card | None = None
+    failure: ProcessorFailure | None = None
+
+
+def complete_card(
+    registry: ProcessorRegistry, result: ToolResult, processor_type: str | None = None
+) -> Completed:
+    """
+    Let the processor of a tool's call finish its card.
+
+    Args:
+        registry: Where the processor comes from.
+        result: What the tool answered.
+        processor_type: The one that was asked for with the call; None: the tool's.
+    """
+    found = registry.type_for(processor_type, result.tool_name)
+    if found is None:
+        return Completed(None)
+    try:
+        processor: object = registry.for_chunk(found, result.tool_name)
+        output = processor.complete(result) if isinstance(processor, Completes) else None
+    except Exception as error:  # noqa: BLE001  # as in ChunkParser
+        return Completed(found, None, ProcessorFailure(found, error))
+    return Completed(found, output)
