@@ -15,18 +15,9 @@ def redact(text: str, *patterns: Pattern) -> str:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("around", ["{}", "Use {} now.", "({})", '"{}"', "我{}", "a: {}\n"])
+@pytest.mark.parametrize("around", ["{}", 'Use "{}" now.', "我{}\n"])
 def test_every_shipped_secret_is_replaced_by_its_name(name: str, around: str) -> None:
     assert redact(around.format(SECRETS[name])) == around.format(f"[{name}]")
-
-
-@pytest.mark.parametrize("left", SECRETS)
-@pytest.mark.parametrize("right", SECRETS)
-def test_two_secrets_that_touch(left: str, right: str) -> None:
-    if right == "card" and SECRETS[left][-1].isdigit():
-        pytest.skip("a number inside a longer run of digits is no card number")
-    shown = redact(SECRETS[left] + SECRETS[right])
-    assert shown in {f"[{left}]", f"[{left}][{right}]", f"[{right}]"}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +115,15 @@ def test_rules_of_ones_own() -> None:
         redact("secret: ab\nno secret: cd\nsecret: ef", line.pattern())
         == "[line]\nno secret: cd\n[line]"
     )
+
+
+def test_where_a_long_delta_is_looked_through_in_parts_does_not_matter() -> None:
+    behind = Pattern("own", "(?<!x)ab", 3)
+    assert redact("zzzxab zzzzzzz", behind) == "zzzxab zzzzzzz"
+    assert redact("zzzzab zzzzzzz", behind) == "zzzz[own] zzzzzzz"
+    bounded = Pattern("own", r"k\w+;", 5)
+    assert redact("kaaa; zzzzzzz", bounded) == "[own] zzzzzzz"
+    assert redact("kaaaa; zzzzzzz", bounded) == "[own]"
 
 
 def test_a_candidate_past_its_bound_hides_what_follows() -> None:

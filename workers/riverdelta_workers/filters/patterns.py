@@ -188,17 +188,19 @@ SHIPPED: Final[tuple[Pattern, ...]] = (
 # What lets most text pass without asking any pattern. All of it follows from the expressions above.
 
 SIGNS: Final = re.compile(
-    r"@|[0-9]{3}|[0-9](?: |-[0-9])|A(?:KI|SI)A|AIza|eyJ|sk-|gh[pousr]_|github_pat_|xox"
+    r"@|[0-9](?:[ -]?[0-9]){12}|A(?:KI|SI)A|AIza|eyJ|sk-|gh[pousr]_|github_pat_|xox"
     r"|k_(?:live|test)|earer|BEGIN"
 )
 """
-In text without a sign there is no secret, and only `WORD` at its end may become one. For every secret
-holds a sign, and what may become one and holds none consists of `WORD` characters.
+In text without a sign there is no secret, and only `LOOSE_END` may become one. For every secret holds a
+sign, and what may become one and holds none is a word, or digits in groups.
 """
 
-WORD: Final = re.compile(rf"(?<![{_LETTERS}0-9_.%+'-])[{_LETTERS}0-9_.%+'-]*\Z")
+LOOSE_END: Final = re.compile(
+    rf"(?<![{_LETTERS}0-9_.%+'-])[{_LETTERS}0-9_.%+'-]*\Z|(?<![0-9])(?:[0-9]+[ -])+[0-9]*\Z"
+)
 
-WORD_MAX: Final = 64
+LOOSE_END_MAX: Final = 64
 """Of a longer word only the end is part of what it may become: the local part of an address."""
 
 HOT: Final = re.compile(r"[^ !-,./:-?A-~\u00C0-\u052F]")
@@ -207,7 +209,7 @@ HOT_WORD: Final = "earer"
 In fewer than `COLD_MAX` characters with neither of these there is no secret, and only what follows the
 last space may become one. For so short a secret holds an ``@`` or digits, and a space in what may
 become one is behind a digit, a dash or *Bearer*. `HOT` finds ``@``, digits, dashes, and what is not
-Latin, Greek, Cyrillic or printable (let `WORD` judge that). One class and one word: a quick scan.
+Latin, Greek, Cyrillic or printable (let `LOOSE_END` judge that). One class and one word: a quick scan.
 """
 
 COLD_MAX: Final = 18

@@ -10,7 +10,7 @@ What goes out is the text before the first position that some pattern cannot jud
 four ways to that position, each for the text that the one before cannot judge:
 
 1. The text is short and not `HOT`: what follows its last space is held. Ordinary prose.
-2. It holds none of the `SIGNS` of a secret: the word at its end is held.
+2. It holds none of the `SIGNS` of a secret: its `LOOSE_END` is held, a word mostly.
 3. No pattern matches: the first position undecided by any pattern, from one joint expression.
 4. Something matches: every pattern scans by itself, and what is swallowed beyond the text that is
    here (a tail, a block) is remembered as a mode.
@@ -30,10 +30,10 @@ from riverdelta_workers.filters.patterns import (
     COLD_MAX,
     HOT,
     HOT_WORD,
+    LOOSE_END,
+    LOOSE_END_MAX,
     SHIPPED,
     SIGNS,
-    WORD,
-    WORD_MAX,
     Pattern,
 )
 
@@ -75,7 +75,6 @@ class Redact:
         self._scanners = [_Scanner(part, order) for order, part in enumerate(self._set.parts)]
         self._before = ""  # the character before the held text: what lookbehinds see
         self._held = ""
-        self._covered = 0  # offset behind the last hidden span
         self._busy = (
             False  # something beside the held text is remembered: only the fourth way is open
         )
@@ -103,9 +102,9 @@ class Redact:
             self._before = space
             return calm + space
         if self._set.signed and not self._busy and SIGNS.search(text) is None:
-            word = WORD.search(text)
-            at = len(text) if word is None else word.start()
-            if len(text) - at <= WORD_MAX:
+            end = LOOSE_END.search(text)
+            at = len(text) if end is None else end.start()
+            if len(text) - at <= LOOSE_END_MAX:
                 if at:
                     self._before = text[at - 1]
                 self._held = text[at:]
@@ -122,7 +121,6 @@ class Redact:
         if self._before or self._held:
             state["before"], state["held"] = self._before, self._held
         if self._busy:
-            state["covered"] = self._covered
             state["spans"] = [
                 [
                     span.start,
@@ -147,7 +145,7 @@ class Redact:
     def load(self, state: dict[str, Any]) -> None:
         """Take up where *state* was dumped, by a filter with the same patterns."""
         self._before, self._held = state.get("before", ""), state.get("held", "")
-        self._busy, self._covered = "covered" in state, state.get("covered", 0)
+        self._busy = "scanners" in state
         self._hot = self._hotness()
         self._spans = [_Span(*fields) for fields in state.get("spans", ())]
         scanners = state.get("scanners", {})
@@ -181,7 +179,7 @@ class Redact:
     def _show(self, text: str, start: int, frontier: int) -> str:
         """Spell the text between *start* and *frontier* with replacements instead of secrets."""
         out: list[str] = []
-        covered = max([self._covered, *(span.end for span in self._spans if span.shown)])
+        covered = max((span.end for span in self._spans if span.shown), default=0)
         fresh = [span for span in self._spans if not span.shown and span.start < frontier]
         fresh.sort(key=lambda span: (span.start, -span.head, span.order))
         for span in fresh:
@@ -192,7 +190,6 @@ class Redact:
             span.shown = True
             covered = max(covered, span.end)
         out.append(text[max(start, covered) : frontier])
-        self._covered = covered
         return "".join(out)
 
     def _keep(self, text: str, frontier: int) -> None:
@@ -205,7 +202,6 @@ class Redact:
         self._keep(text, frontier)
         origin = len(self._before)
         shift = frontier - origin
-        self._covered = max(self._covered - shift, 0)
         growing = {id(span) for scanner in self._scanners for span in scanner.growing}
         self._spans = [s for s in self._spans if s.end > frontier or id(s) in growing]
         for span in self._spans:
@@ -247,7 +243,7 @@ class _PatternSet:
         )
         self._joint += [part.probe for part in self.parts if not part.pattern.finite]
         self._most = min((p.max_length for p in patterns if not p.finite), default=None)
-        self.signed = self.bound >= WORD_MAX and all(pattern.signed for pattern in patterns)
+        self.signed = self.bound >= LOOSE_END_MAX and all(pattern.signed for pattern in patterns)
 
     def calm_until(self, text: str, start: int, *, final: bool) -> int | None:
         """First position that is not settled, if nothing matches; None: something may."""
