@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from riverdelta.core.codecs.pieces import (
     CodecState,
     Format,
     Piece,
+    Run,
     StepEnd,
     Text,
     Usage,
@@ -65,16 +67,35 @@ class OpenAIChatCodec(ProviderCodec):
         self._calls: dict[int, _Call] = {}
 
     def decode(self, raw: bytes) -> list[Piece]:
-        """
-        Take one raw chunk; see `Codec.decode`.
-
-        Nearly every chunk of a reply says one thing: more text. That case is checked in full here,
-        in a few lookups; all others, and all surprises, go the long way.
-        """
+        """Take one raw chunk; see `Codec.decode`."""
         try:
             document = _loads(raw)
         except ValueError as error:
             return self._decode_odd(raw, error)
+        text = self._only_text(document)
+        return self._said(document) if text is None else [Text("text", text)]
+
+    def decode_run(self, raws: Iterator[bytes]) -> Run:
+        """Take raw chunks as long as they are more text; see `Codec.decode_run`."""
+        texts: list[str] = []
+        for raw in raws:
+            try:
+                document = _loads(raw)
+            except ValueError as error:
+                return "text", texts, self._decode_odd(raw, error)
+            text = self._only_text(document)
+            if text is None:
+                return "text", texts, self._said(document)
+            texts.append(text)
+        return "text", texts, None
+
+    def _only_text(self, document: Any) -> str | None:
+        """
+        Return the text of a chunk that only goes on with the open text; None for any other.
+
+        Nearly every chunk of a reply is one, and is checked in full here, in a few lookups; all
+        others, and all surprises, go the long way.
+        """
         try:
             (choice,) = document["choices"]
             delta = choice["delta"]
@@ -91,9 +112,12 @@ class OpenAIChatCodec(ProviderCodec):
                 and "error" not in document
                 and not self._halves
             ):
-                return [Text("text", text)]
+                return text
         except (KeyError, TypeError, ValueError, AttributeError):
             pass  # not that shape
+        return None
+
+    def _said(self, document: Any) -> list[Piece]:
         out = self._pieces_of(document)
         return join_halves(out, self._halves) if self._halves else out
 

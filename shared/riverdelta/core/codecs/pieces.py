@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal["text", "reasoning", "tool_call", "tool_result", "refusal"]
@@ -80,6 +80,12 @@ Piece = StepStart | ChunkStart | Text | ChunkEnd | StepEnd | StepFail | Rejected
 
 CodecState = dict[str, Any]
 
+Run = tuple[str, list[str], list[Piece] | None]
+"""
+What neighbouring raw chunks say: an open chunk's key; the texts, none empty, that the first of them
+add to it, one each; the pieces of the raw chunk after these, or None where none was left.
+"""
+
 
 class Codec(Protocol):
     """
@@ -95,6 +101,18 @@ class Codec(Protocol):
     def decode(self, raw: bytes) -> list[Piece]:
         """Take one raw chunk. Never raises for bad data: what cannot be used is a `Rejected`."""
         ...
+
+    def decode_run(self, raws: Iterator[bytes]) -> Run:
+        """
+        Take raw chunks while they do nothing but go on with one text, and the one after these.
+
+        That is most of a reply; text that came together is then added in one go. It says what
+        `decode` says of each. A codec that does not look for such runs takes one raw chunk.
+
+        Args:
+            raws: At least one; those that were not taken are left in it.
+        """
+        return "", [], self.decode(next(raws))
 
     def finish(self) -> list[Piece]:
         """The producer ended the message: close what is open. A cut step ends without a reason."""

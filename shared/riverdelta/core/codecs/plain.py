@@ -10,6 +10,7 @@ from riverdelta.core.codecs.halves import Halves, dump_halves, join_halves, load
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
+    Codec,
     CodecState,
     Mode,
     Piece,
@@ -28,7 +29,7 @@ _LONGEST_CUT = 3
 """Bytes of an unfinished UTF-8 sequence, at most."""
 
 
-class _PlainCodec:
+class _PlainCodec(Codec):
     """One step with one text chunk, from the first text to the producer's end."""
 
     _mode: Mode

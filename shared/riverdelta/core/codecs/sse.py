@@ -141,7 +141,7 @@ class SseDecoder:
                 self._line[:] = [b":"]
 
 
-class SseCodec:
+class SseCodec(Codec):
     """A codec of frames in front of a codec of what is in them."""
 
     def __init__(self, inner: Codec) -> None:

@@ -12,6 +12,7 @@ from riverdelta.core.codecs.json_text import UnusableError, read_again
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
+    Codec,
     CodecState,
     Kind,
     Piece,
@@ -26,7 +27,7 @@ EMPTY_JSON = "{}"
 """What empty arguments of a JSON tool call mean."""
 
 
-class ProviderCodec(ABC):
+class ProviderCodec(Codec, ABC):
     """
     A codec whose raw chunks are JSON objects and whose steps have a start and an end.
 

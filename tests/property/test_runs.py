@@ -1,0 +1,156 @@
+"""Runs of text: taking many raw chunks at once asks for what taking each by itself asks for."""
+
+import itertools
+import random
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from riverdelta.core.fold import Changes, ChatFold
+from riverdelta.core.state import Entry, MessageState
+from riverdelta.core.tracker import MISMATCH_RULES, MODES
+from tests.property.test_codecs import DOCUMENTS, streams
+from tests.unit.codecs.folding import lines_of, recordings
+from tests.unit.fold_tools import NOW_MS, control, entries, new_state, start
+
+Steps = list[tuple[str, bytes]]
+
+RECORDED = [(source, lines_of(path)) for source in sorted(DOCUMENTS) for path in recordings(source)]
+
+
+def _steps(source: str, raws: list[bytes], chance: random.Random) -> Steps:
+    """Spell one message: mostly whole, now and then with something between its chunks."""
+    options = {"mode": chance.choice(MODES), "on_mismatch": chance.choice(MISMATCH_RULES)}
+    steps: Steps = [start(source, **options), *(("chunk", raw) for raw in raws)]
+    if chance.random() < 0.3:
+        note = control("annotate", name="n", data=None)
+        steps.insert(chance.randrange(1, len(steps) + 1), note)
+    if chance.random() < 0.7:
+        steps.append(control("end"))
+    return steps
+
+
+def _braided(messages: list[Steps], chance: random.Random) -> list[Entry]:
+    """Put the messages of one chat behind and between each other."""
+    left = {f"m{number}": enumerate(steps) for number, steps in enumerate(messages)}
+    braid: list[Entry] = []
+    while left:
+        message_id = chance.choice(list(left))
+        run = list(itertools.islice(left[message_id], chance.choice([1, 2, 10, 100])))
+        if not run:
+            del left[message_id]
+        for at, (type_, data) in run:
+            braid.append(Entry(len(braid) + 1, message_id, type_, 10 * at, data))
+    return braid
+
+
+def _batches(whole: list[Entry], chance: random.Random) -> list[list[Entry]]:
+    largest = chance.choice([1, 3, 64, 1000])
+    batches, at = [], 0
+    while at < len(whole):
+        size = chance.randint(1, largest)
+        batches.append(whole[at : at + size])
+        at += size
+    return batches
+
+
+def _message_facts(message: MessageState) -> list[Any]:
+    fields = {name: getattr(message, name) for name in MessageState.__slots__}
+    fields["codec"] = (message.codec.dump(), message.codec.skipped)
+    fields["open_chunks"] = [
+        (key, chunk.id, chunk.status, chunk.track.complete, chunk.track.remembered())
+        for key, chunk in message.open_chunks.items()
+    ]
+    return list(fields.items())
+
+
+def _asked(folder: ChatFold, changes: Changes) -> list[Any]:
+    """Everything that a commit is made of, and the state that the next one starts from."""
+    chunks = [
+        (name, change.fresh, change.reset, "".join(change.texts), change.chunk.status)
+        for name, change in changes.chunks.items()
+    ]
+    state = folder.state
+    return [
+        (changes.first_seq, changes.events, chunks, changes.dead, changes.dropped),
+        [_message_facts(message) for message in changes.messages.values()],
+        [_message_facts(message) for message in state.messages.values()],
+        (state.seq, state.processed, state.processed_bytes, state.recent, asdict(state.log)),
+    ]
+
+
+class _SlowFold(ChatFold):
+    """Takes each entry by itself."""
+
+    def apply(self, entries: Iterable[Entry], now_ms: int) -> Changes:
+        self._begin(now_ms)
+        for entry in entries:
+            self._take(entry)
+            message = self.state.messages.get(entry.message)
+            if entry.type != "chunk" or message is None:
+                self._control(message, entry)
+                continue
+            self._changes.messages[message.id] = message
+            message.raw_chunks += 1
+            message.raw_bytes += len(entry.data)
+            message.last_at_ms = entry.at_ms
+            for piece in message.codec.decode(entry.data):
+                self._piece(message, piece, entry)
+        return self._end()
+
+
+def _check(messages: list[Steps], chance: random.Random) -> None:
+    by_runs, one_by_one = ChatFold(new_state()), _SlowFold(new_state())
+    for batch in _batches(_braided(messages, chance), chance):
+        changes = by_runs.apply(batch, NOW_MS)
+        assert _asked(by_runs, changes) == _asked(one_by_one, one_by_one.apply(batch, NOW_MS))
+
+
+@settings(suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_all_recordings_in_any_batches(seed: int) -> None:
+    chance = random.Random(seed)
+    chosen = chance.choices(RECORDED, k=chance.randint(1, 3))
+    _check([_steps(source, raws, chance) for source, raws in chosen], chance)
+
+
+@pytest.mark.parametrize("source", sorted(DOCUMENTS))
+@settings(suppress_health_check=list(HealthCheck))
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_bent_recordings(source: str, data: st.DataObject, seed: int) -> None:
+    chance = random.Random(seed)
+    raws = data.draw(st.lists(streams(source), min_size=1, max_size=2))
+    _check([_steps(source, run, chance) for run in raws], chance)
+
+
+@pytest.mark.parametrize("source", ["text", "text-snapshot", "openai-chat+sse"])
+@given(raws=st.lists(st.binary()), seed=st.integers(0, 2**32))
+def test_bytes(source: str, raws: list[bytes], seed: int) -> None:
+    chance = random.Random(seed)
+    _check([_steps(source, raws, chance)], chance)
+
+
+def test_the_first_text_of_a_message_may_stand_in_a_run() -> None:
+    """As with a codec that opens a chunk before its first text."""
+    folder = ChatFold(new_state())
+    opening = [start("chunks"), ("chunk", b'{"chunk": "a", "kind": "text"}')]
+    first, second = entries(opening)
+    folder.apply([first, second], NOW_MS)
+    message = folder.state.messages["m"]
+    message.codec.decode_run = lambda raws: ("a", [raw.decode() for raw in raws], None)  # type: ignore[method-assign]
+    later = [Entry(number, "m", "chunk", 100 * number, b"x") for number in (3, 4, 5)]
+    changes = folder.apply(later, NOW_MS)
+    assert (message.ttft_ms, message.last_at_ms) == (300, 500)
+    assert len(changes.events) == 1
+
+
+def test_every_recording_whole() -> None:
+    for source, raws in RECORDED:
+        for mode, rule in itertools.product(MODES, MISMATCH_RULES):
+            steps = [start(source, mode=mode, on_mismatch=rule), *(("chunk", raw) for raw in raws)]
+            for seed in range(3):
+                _check([[*steps, control("end")]], random.Random(seed))
