@@ -139,7 +139,7 @@ async def test_tasks_that_push_at_once_are_stored_in_the_order_of_their_calls(
     assert text == "".join(f"{number} " for number in range(300))
 
 
-async def test_a_thousand_messages_of_one_producer_while_connections_are_cut(
+async def test_hundreds_of_messages_of_one_producer_while_connections_are_cut(
     own_server: Server,
 ) -> None:
     settings = Settings(redis_url=own_server.url)
@@ -155,12 +155,12 @@ async def test_a_thousand_messages_of_one_producer_while_connections_are_cut(
         Producer(settings) as producer,
         Subscriber(settings) as subscriber,
     ):
-        messages = [producer.message(f"c{i}", source="text", message_id="m") for i in range(1_000)]
+        messages = [producer.message(f"c{i}", source="text", message_id="m") for i in range(300)]
         talking = asyncio.gather(*(talk(message) for message in messages))
-        while not talking.done():
-            await asyncio.sleep(0.05)
+        for _ in range(10):
+            await asyncio.sleep(0.1)
             await client.chats.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await talking
-        for i in range(0, 1_000, 50):
+        for i in range(0, 300, 20):
             events = await read_until_ends(subscriber, f"c{i}")
             assert view_of(events).text("m") == "0 1 2 3 4 "

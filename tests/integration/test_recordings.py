@@ -88,21 +88,18 @@ async def test_sse_bytes_cut_at_every_byte(
     lines = lines_of(path)
     framed = b": hello\r\n\r\n" + b"".join(b"data: " + line + b"\r\n\r\n" for line in lines)
     truth = assemble(source, lines)
-    cuts = range(len(framed) + 1)
-    async with worker_processes(settings, 2):
-        readers = [
-            asyncio.create_task(read_until_ends(subscriber, f"s{cut}", after=BEGINNING))
-            for cut in cuts
-        ]
-        await asyncio.gather(
-            *(
-                push_all(producer, f"s{cut}", f"{source}+sse", [framed[:cut], framed[cut:]])
-                for cut in cuts
-            )
-        )
-        for reader in readers:
-            for mine, theirs in zip(steps_of(await reader), truth, strict=True):
+    room = asyncio.Semaphore(100)  # all at once would be a test of this machine, not of us
+
+    async def cut_at(cut: int) -> None:
+        async with room:
+            chat_id = f"s{cut}"
+            reading = asyncio.create_task(read_until_ends(subscriber, chat_id, after=BEGINNING))
+            await push_all(producer, chat_id, f"{source}+sse", [framed[:cut], framed[cut:]])
+            for mine, theirs in zip(steps_of(await reading), truth, strict=True):
                 assert differences(mine, theirs) == []
+
+    async with worker_processes(settings, 2):
+        await asyncio.gather(*(cut_at(cut) for cut in range(len(framed) + 1)))
 
 
 @pytest.mark.parametrize("source", SOURCES)

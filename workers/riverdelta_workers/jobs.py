@@ -9,8 +9,9 @@ import signal
 from typing import Any, Final
 
 import orjson
-from arq.connections import RedisSettings
+from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from riverdelta.broker.keys import Keys
@@ -102,9 +103,22 @@ async def bring_chats(pump: Pump, stop: asyncio.Event) -> None:
 
     arq's loop ends whenever its Redis does; it is started again, and the chats stay attached.
     """
+    options = arq_options(pump.client.settings)
+    del options["redis_settings"]
     while not stop.is_set():
-        options = arq_options(pump.client.settings)
-        await _run_until(Worker(handle_signals=False, ctx={"pump": pump}, **options), stop)
+        # A pool of ours: arq's own leaves connections open when Redis goes away while it is made.
+        pool = ArqRedis(
+            ConnectionPool.from_url(pump.client.settings.effective_queue_url),
+            job_serializer=options["job_serializer"],
+            job_deserializer=options["job_deserializer"],
+            default_queue_name=options["queue_name"],
+        )
+        worker = Worker(redis_pool=pool, handle_signals=False, ctx={"pump": pump}, **options)
+        try:
+            await _run_until(worker, stop)
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await pool.aclose(close_connection_pool=True)
 
 
 async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
@@ -120,17 +134,7 @@ async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
         await asyncio.wait((stopping,), timeout=_RESTART_S)
     finally:
         stopping.cancel()
-        await _close(worker)
+        with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
+            await worker.close()
         with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
             await running
-
-
-async def _close(worker: Worker) -> None:
-    pool = worker._pool  # noqa: SLF001  # arq's close leaves it open when Redis is away
-    try:
-        await worker.close()
-    except (RedisError, OSError, asyncio.CancelledError) as error:
-        _log.debug("closing arq: %r", error)
-        if pool is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await pool.aclose(close_connection_pool=True)
