@@ -131,6 +131,8 @@ def test_a_candidate_past_its_bound_hides_what_follows() -> None:
     assert redact("a key=ab; key=0123456789abcdef; z", open_ended) == "a [own] [own]"
     with_tail = Pattern("own", r"key=\w+;", 10, tail=r"\w")
     assert redact("a key=0123456789abcdef; z", with_tail) == "a [own]; z"
+    far = Pattern("own", "k", 1, tail="a(?=a{9}b)")
+    assert redact("x kaaaaaaaaaaac k z k z", far) == "x [own]"
     filter_ = Redact([open_ended])
     filter_.feed("key=0123456789abcdef")
     assert filter_.counts == {"overlong:own": 1, "own": 1}
@@ -189,6 +191,10 @@ def test_expressions_that_cannot_be_decided_while_text_arrives_are_refused(expre
 )
 def test_expressions_that_can_are_taken(expression: str) -> None:
     RedactRule(name="own", expression=expression).pattern()
+
+
+def test_an_empty_match_hides_nothing() -> None:
+    assert redact("axbx", Pattern("own", "(?=x)", 3)) == "axbx"
 
 
 def test_two_patterns_of_one_name_are_refused() -> None:

@@ -107,6 +107,12 @@ def test_what_may_be_a_marker_past_the_bound_is_text() -> None:
     assert parts(text, rules=(rule,)) == [SectionText(text)]
 
 
+def test_an_empty_match_is_no_marker() -> None:
+    assert parts("axb", rules=(SectionRule(name="a", start="(?=x)", end="y"),)) == [
+        SectionText("axb")
+    ]
+
+
 def test_bad_rules_are_refused() -> None:
     with pytest.raises(SettingsError, match="no group"):
         Sections([SectionRule(name="a", start="<a>", end="(?P=b)")])

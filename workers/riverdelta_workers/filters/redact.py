@@ -19,7 +19,7 @@ four ways to that position, each for the text that the one before cannot judge:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final, Literal
 
 from regex import Match
@@ -75,9 +75,8 @@ class Redact:
         self._scanners = [_Scanner(part, order) for order, part in enumerate(self._set.parts)]
         self._before = ""  # the character before the held text: what lookbehinds see
         self._held = ""
-        self._busy = (
-            False  # something beside the held text is remembered: only the fourth way is open
-        )
+        # Something beside the held text is remembered: only the fourth way is open.
+        self._busy = False
         self._hot = self._hotness()
         self._spans: list[_Span] = []
         self.counts: dict[str, int] = {}
@@ -103,12 +102,11 @@ class Redact:
             return calm + space
         if self._set.signed and not self._busy and SIGNS.search(text) is None:
             end = LOOSE_END.search(text)
-            at = len(text) if end is None else end.start()
-            if len(text) - at <= LOOSE_END_MAX:
-                if at:
-                    self._before = text[at - 1]
-                self._held = text[at:]
-                return text[:at]
+            at = max(0 if end is None else end.start(), len(text) - LOOSE_END_MAX)
+            if at:
+                self._before = text[at - 1]
+            self._held = text[at:]
+            return text[:at]
         return self._slowly(self._before + text, final=False)
 
     def finish(self) -> str:
@@ -121,18 +119,7 @@ class Redact:
         if self._before or self._held:
             state["before"], state["held"] = self._before, self._held
         if self._busy:
-            state["spans"] = [
-                [
-                    span.start,
-                    span.end,
-                    span.head,
-                    span.order,
-                    span.replacement,
-                    span.name,
-                    span.shown,
-                ]
-                for span in self._spans
-            ]
+            state["spans"] = [list(astuple(span)) for span in self._spans]
             state["scanners"] = {
                 scanner.part.pattern.name: scanner.dump(self._spans)
                 for scanner in self._scanners
@@ -365,37 +352,48 @@ class _Scanner:
     def _scan(self, here: _Text, spans: list[_Span]) -> int:
         """Look for heads. Returns the first offset undecided; -1: from here on it only swallows."""
         pattern, probe, at = self.part.pattern, self.part.probe, self.at
+        unsettled = -1
         while at < len(here.text):
             here.clean = at
             text, base = here.window(at, pattern)
             ends = here.final and base + len(text) == len(here.text)
-            unsettled = len(text) if ends else probe.undecided(text, at - base)
+            if ends:
+                unsettled = len(text)
+            elif not pattern.finite or unsettled < at:  # else known: the window is all there is
+                unsettled = probe.undecided(text, at - base)
             match = probe.find(text, at - base)
             if match is not None and match.start() < unsettled:
-                at = base + match.start() + 1
-                length = match.end() - match.start()
-                if pattern.measure is not None:
-                    length = pattern.measure(match.group())
-                if length:
-                    at += length - 1
-                    if self._found(here, at - length, at, match, spans):
-                        return -1
+                length = self._length(match)
+                at = base + match.start() + (length or 1)
+                if length and self._found(here, at - length, at, match, spans):
+                    return -1
             elif unsettled >= len(text):
                 at = base + len(text)
             elif not pattern.finite and len(text) - unsettled > pattern.max_length:
-                here.overlong = True
                 at = base + len(text)
-                self._open(base + unsettled, at, spans)
-                self.at = at
-                if pattern.tail is None:
-                    self.mode = "rest"
+                if self._overlong(here, base + unsettled, at, spans):
                     return -1
-                self._begin_tail(at)
             elif base + len(text) < len(here.text):
                 at = base + unsettled
             else:
                 return base + unsettled
         return len(here.text)
+
+    def _length(self, head: Match[str]) -> int:
+        """How much of *head* is a secret, if it is one."""
+        measure = self.part.pattern.measure
+        return head.end() - head.start() if measure is None else measure(head.group())
+
+    def _overlong(self, here: _Text, start: int, end: int, spans: list[_Span]) -> bool:
+        """Hide a candidate that is undecided past its bound; True: and everything behind it."""
+        here.overlong = True
+        self.at = end
+        self._open(start, end, spans)
+        if self.part.tail is None:
+            self.mode = "rest"
+            return True
+        self._begin_tail(end)
+        return False
 
     def _found(
         self, here: _Text, start: int, end: int, head: Match[str], spans: list[_Span]
@@ -404,6 +402,8 @@ class _Scanner:
         pattern = self.part.pattern
         self.at = end
         self._follow(here)
+        if self.mode != "scan":
+            return True  # a tail was overlong: nothing of what follows goes out
         if any(tail.at >= end for tail in self.tails):
             return False  # all of it is in the tail of another
         self._open(start, end, spans)
@@ -461,16 +461,19 @@ class _Scanner:
         run, unit = parts
         match = run.match(text, tail.at)
         end = tail.at if match is None else match.end()
-        unsettled = len(text) if here.final else unit.undecided(text, tail.at)
+        most = self.part.pattern.max_length
+        # What may begin a tail is judged like a head: by as many characters as may be held back.
+        seen = text if len(text) - end <= most + 1 else text[: end + most + 1]
+        unsettled = len(text) if here.final else unit.undecided(seen, tail.at)
         if unsettled <= end and unsettled < len(text):
-            if len(text) - unsettled <= self.part.pattern.max_length:
+            if len(text) - unsettled <= most:
                 tail.at = unsettled
                 return True
             here.overlong = True
             self.mode, self.span = "rest", tail.span
             end = self.at = len(text)
         tail.at = end
-        return end == len(text)
+        return end == len(text) and self.mode == "scan"
 
 
 class _Text:
