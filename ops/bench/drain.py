@@ -100,12 +100,15 @@ class Backlog:
                     chunks = openai_reply(content_chunks, seed)
                     for start in range(0, len(chunks), _FILL_CHUNKS):
                         await message.push_many(chunks[start : start + _FILL_CHUNKS])
-        stored = (args for args in recorder.seen if args[0] == "EVALSHA" and args[2] == _PUSH_KEYS)
-        return [pack(args) for args in stored]
+        return [pack(args) for args in recorder.seen if _stores(args)]
 
 
-_PUSH_KEYS = 7
-"""How many keys push.lua takes; of the scripts a producer calls only that one takes so many."""
+_STORING_KEYS = (7, 5)
+"""How many keys open.lua and push.lua take; no other script on a chat that a producer calls does."""
+
+
+def _stores(args: Command) -> bool:
+    return args[0] == "EVALSHA" and args[2] in _STORING_KEYS and "{" in str(args[3])
 
 
 def measure(server: BenchServer, *, quick: bool) -> tuple[list[Row], list[str]]:
@@ -205,7 +208,7 @@ def _replay(
     heads = [f"rd:{{{chat_id}}}" for chat_id in backlog.chats]
     for head in heads:
         pushed, processed = connection.call("HMGET", head, "pushed", "processed")
-        if pushed != processed:
+        if pushed is None or pushed != processed:
             message = f"the replay left {head} at {processed!r} of {pushed!r}: it did other work"
             raise RuntimeError(message)
     return spent, did

@@ -16,6 +16,7 @@ from bench.loop import run
 from bench.server import pack
 from riverdelta.broker.connection import Endpoint
 from riverdelta.broker.settings import Settings
+from riverdelta_workers.garbage import collect_less
 from riverdelta_workers.jobs import run_worker
 
 HOP_IN: Final = "bench:in"
@@ -53,6 +54,7 @@ def write(connection: Connection, packed: bytes) -> None:
 def main() -> None:
     """Play one role until killed."""
     role, url = sys.argv[1:]
+    collect_less()
     if role == "relay":
         run(relay(url))
     else:

@@ -16,6 +16,7 @@ def worker(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, under uvloop where it is installed; the exit code."""
     require_extra("workers", "riverdelta worker", "arq")
     from riverdelta_workers import run_worker  # noqa: PLC0415  # an extra
+    from riverdelta_workers.garbage import collect_less  # noqa: PLC0415  # an extra
 
     log_to_stderr(f"%(asctime)s worker[{os.getpid()}] %(levelname)s %(message)s", logging.INFO)
     try:
@@ -24,6 +25,7 @@ def worker(settings: Settings) -> int:
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     else:
         new_loop = uv_loop
+    collect_less()
 
     def work() -> int:
         with asyncio.Runner(loop_factory=new_loop) as runner:
