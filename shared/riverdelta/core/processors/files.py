@@ -9,11 +9,11 @@ shown in their order: behind one that lacks a name or content, none is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
 from riverdelta.core.json_stream import Patch, Path
-from riverdelta.core.outputs import FileContent, FileEntry, ReasoningFile, Status
+from riverdelta.core.outputs import ReasoningFile, Status
 from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResult, string_at
 from riverdelta.core.processors.file_results import finished_card, updates
 from riverdelta.core.processors.string_field import News
@@ -106,16 +106,11 @@ class FilesProcessor(ObjectProcessor):
         if not self._news:
             return None
         news, self._news = self._news, {}
-        return self._card(
-            chunk,
-            files={
-                file_id: self._entry(
-                    file_id, FileContent(text=new.full, text_chunk=new.chunk), "loading"
-                )
-                for file_id, new in news.items()
-            },
-            status="loading",
-        )
+        files = {
+            file_id: self._entry(file_id, "loading", text=new.full, text_chunk=new.chunk)
+            for file_id, new in news.items()
+        }
+        return self._card(chunk, files, "loading")
 
     def complete(self, result: ToolResult) -> ReasoningFile:
         """Return the finished card; see `file_results` for what a result may be."""
@@ -214,34 +209,38 @@ class FilesProcessor(ObjectProcessor):
         files = {}
         for file_id, file in self._shown.items():
             text = "" if self._repeated else string_at(chunk.value, file.content or ())
-            files[file_id] = self._entry(file_id, FileContent(text=text), status)
-        return self._card(chunk, files=files, status=status, reason=reason)
+            files[file_id] = self._entry(file_id, status, text=text, text_chunk=None)
+        return self._card(chunk, files, status, reason)
 
-    def _entry(self, file_id: str, content: FileContent, status: Status) -> FileEntry:
-        return FileEntry(
-            id=file_id,
-            file_type=self._kind.file_type,
-            file_name=self._shown[file_id].labels.get("name", file_id),
-            status=status,
-            file=content,
-        )
+    def _entry(
+        self, file_id: str, status: Status, *, text: str | None, text_chunk: str | None
+    ) -> dict[str, Any]:
+        return {
+            "id": file_id,
+            "file_type": self._kind.file_type,
+            "file_name": self._shown[file_id].labels.get("name", file_id),
+            "status": status,
+            "file": {"text": text, "text_chunk": text_chunk},
+        }
 
     def _card(
         self,
         chunk: ChunkText,
-        *,
-        files: dict[str, FileEntry],
+        files: dict[str, dict[str, Any]],
         status: Status,
         reason: str | None = None,
     ) -> ReasoningFile:
         verb = "Updating" if updates(chunk.tool_name) else "Creating"
-        return ReasoningFile(
-            id=chunk.card_id,
-            title=f"{verb} {self._kind.file_type}s",
-            secondary_title=reason,
-            file_ids=list(self._shown),
-            files=files,
-            status=status,
+        # Validated as a whole: half the time of models made one by one.
+        return ReasoningFile.model_validate(
+            {
+                "id": chunk.card_id,
+                "title": f"{verb} {self._kind.file_type}s",
+                "secondary_title": reason,
+                "file_ids": list(self._shown),
+                "files": files,
+                "status": status,
+            }
         )
 
 
