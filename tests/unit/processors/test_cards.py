@@ -30,6 +30,10 @@ def test_a_plan_grows_and_is_completed(tool: str, field: str) -> None:
     ]
 
 
+def test_blanks_before_the_arguments_are_no_reason_to_refuse_them() -> None:
+    assert outputs_of("create_plan", ["", " ", "\n", '{"plan":"x"}'])[-1]["message"] == "x"
+
+
 def test_a_plan_that_is_cut_off_keeps_what_came_and_is_failed() -> None:
     outputs = outputs_of("create_plan", ['{"plan":"Loo', "k \\u26"])
     assert [output["message_chunk"] for output in outputs] == ["Loo", "k ", None]
@@ -220,6 +224,13 @@ def test_yml_keys_that_come_again_replace() -> None:
     for size in (1, 4, 1000):
         outputs = outputs_of(None, every(text, size), "yml")
         assert reduced(outputs)["texts"]["/yml_content"]["text"] == "newer"
+
+
+def test_yml_whose_place_is_gone_in_the_end_is_empty() -> None:
+    text = '{"c":[{"yml_content":"x"}],"c":[]}'
+    for size in (1, 1000):
+        outputs = outputs_of(None, every(text, size), "yml")
+        assert reduced(outputs)["texts"] == {"/c/0/yml_content": {"text": "", "text_chunk": None}}
 
 
 WRONG: list[tuple[str, Any]] = [
