@@ -21,6 +21,10 @@ from riverdelta.core.errors import (
     Stopped,
 )
 from riverdelta.core.events import Event
+from riverdelta.core.json_stream import JsonStream, JsonStreamError, Patch, apply_patches
+from riverdelta.core.outputs import reduce_output
+from riverdelta.core.parser import StreamingParser
+from riverdelta.core.processors import Processor, ProcessorRegistry, builtin_processors
 from riverdelta.core.tracker import ChunkTracker
 from riverdelta.core.view import ChatView
 
@@ -35,15 +39,24 @@ __all__ = [
     "FormatTooNew",
     "InvalidIdError",
     "InvalidPositionError",
+    "JsonStream",
+    "JsonStreamError",
     "Message",
     "MessageEnded",
     "MessageExists",
     "MessageLost",
+    "Patch",
+    "Processor",
+    "ProcessorRegistry",
     "Producer",
     "RiverdeltaError",
     "ServerTooOld",
     "Settings",
     "SettingsError",
     "Stopped",
+    "StreamingParser",
     "Subscriber",
+    "apply_patches",
+    "builtin_processors",
+    "reduce_output",
 ]

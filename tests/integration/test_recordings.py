@@ -1,12 +1,14 @@
 """Every recording through the whole pipeline, against what the provider's own SDK assembles."""
 
 import asyncio
+import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from riverdelta import Event, Producer, Settings, Subscriber
+from riverdelta import Event, Producer, Settings, Subscriber, apply_patches
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import worker_processes
 from tests.unit.codecs.folding import lines_of, recordings
@@ -46,6 +48,19 @@ def _add(step: Assembled, chunks: dict[str | None, tuple[Event, list[str]]]) -> 
             setattr(step, kind, getattr(step, kind) + text)
 
 
+def check_patches(events: list[Event]) -> None:
+    """The patches of each chunk rebuild what its text spells."""
+    view, documents = view_of(events), dict[str, Any]()
+    for event in events:
+        if event.type == "chunk.patch":
+            known = documents.get(event.chunk or "")
+            documents[event.chunk or ""] = apply_patches(known, event.data["patches"])
+    no_json = {event.chunk for event in events if event.type == "processor.failed"}
+    for chunk in view.messages[0]["chunks"]:
+        if chunk["format"] == "json" and chunk["chunk"] not in no_json:
+            assert documents[chunk["chunk"]] == json.loads(chunk["text"])
+
+
 async def push_all(producer: Producer, chat_id: str, source: str, raws: list[bytes]) -> None:
     async with producer.message(chat_id, source=source) as message:
         for raw in raws:
@@ -73,6 +88,7 @@ async def _check(producer: Producer, subscriber: Subscriber, chat_id: str, path:
     assert len(ours) == len(theirs), path
     for mine, truth in zip(ours, theirs, strict=True):
         assert differences(mine, truth) == [], path
+    check_patches(events)
     failed = theirs[-1].error is not None
     assert events[-1].type == ("message.failed" if failed else "message.completed"), path
     assert view_of(events).messages == (await subscriber.snapshot(chat_id)).data["messages"]

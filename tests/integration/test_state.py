@@ -18,10 +18,12 @@ from riverdelta.broker.state import (
 )
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import Event
+from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry
 from tests.integration.reading import view_of
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import chunk, control, start
+from tests.unit.test_fold_cards import ARGUMENTS, LONG_ARGUMENTS, steps_of
 
 LOG = LogLimits(10_000, 1 << 24)
 NOW_MS = 1_763_600_000_123
@@ -68,7 +70,13 @@ class Owner:
         )
 
     async def load(self) -> HotChat:
-        loaded = await load(self.client.chats, self.keys, self.chat_id, log_max_bytes=LOG.bytes)
+        loaded = await load(
+            self.client.chats,
+            self.keys,
+            self.chat_id,
+            log_max_bytes=LOG.bytes,
+            registry=builtin_processors(),
+        )
         assert loaded is not None
         return loaded[1]
 
@@ -100,6 +108,9 @@ def picture(hot: HotChat) -> Any:
                     c.track.last,
                     c.segment,
                     c.segment_length,
+                    c.processor_failed,
+                    c.card,
+                    None if c.parser is None else (c.parser.value, c.parser.processor_type),
                 )
                 for key, c in message.open_chunks.items()
             },
@@ -107,8 +118,10 @@ def picture(hot: HotChat) -> Any:
         for mid, message in state.messages.items()
     }
     log = (state.log.first_seq, state.log.half_seq, state.log.half_bytes)
+    # Cards of calls whose result may still come are kept for whoever completes them.
+    cards = {mid: message.cards for mid, message in state.messages.items()}
     head = (state.epoch, state.seq, state.version, state.processed, state.processed_bytes)
-    return head, log, state.recent, messages
+    return head, log, state.recent, messages, cards
 
 
 def message_of(source: str, raws: list[bytes], **options: Any) -> list[tuple[str, bytes]]:
@@ -144,6 +157,17 @@ SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "Ã
             ],
             id="text-notes-and-failure",
         ),
+        pytest.param(
+            steps_of(
+                ARGUMENTS,
+                control(
+                    "tool_result", tool_call_id="call-1", content={"files": [{"name": "sales"}]}
+                ),
+            ),
+            id="card-and-its-result",
+        ),
+        pytest.param(steps_of(LONG_ARGUMENTS, size=97), id="long-card"),
+        pytest.param(steps_of('{"files": oops}'), id="no-json"),
     ],
 )
 async def test_a_new_owner_at_every_entry_finds_what_the_old_one_left(

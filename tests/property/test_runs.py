@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from riverdelta.core.fold import Changes, ChatFold
+from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry, MessageState
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
 from tests.property.test_codecs import DOCUMENTS, streams
@@ -104,7 +105,10 @@ class _SlowFold(ChatFold):
 
 
 def _check(messages: list[Steps], chance: random.Random) -> None:
-    by_runs, one_by_one = ChatFold(new_state()), _SlowFold(new_state())
+    by_runs, one_by_one = (
+        ChatFold(new_state(), builtin_processors()),
+        _SlowFold(new_state(), builtin_processors()),
+    )
     for batch in _batches(_braided(messages, chance), chance):
         changes = by_runs.apply(batch, NOW_MS)
         assert _asked(by_runs, changes) == _asked(one_by_one, one_by_one.apply(batch, NOW_MS))
@@ -136,7 +140,7 @@ def test_bytes(source: str, raws: list[bytes], seed: int) -> None:
 
 def test_the_first_text_of_a_message_may_stand_in_a_run() -> None:
     """As with a codec that opens a chunk before its first text."""
-    folder = ChatFold(new_state())
+    folder = ChatFold(new_state(), builtin_processors())
     opening = [start("chunks"), ("chunk", b'{"chunk": "a", "kind": "text"}')]
     first, second = entries(opening)
     folder.apply([first, second], NOW_MS)

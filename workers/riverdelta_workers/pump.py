@@ -25,6 +25,7 @@ from riverdelta.broker.queue import request_owner
 from riverdelta.broker.state import Head, HotChat, LogLimits, load
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
 from riverdelta.core.fold import Changes
+from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
@@ -60,6 +61,7 @@ class Pump:
         self.refused_commits = 0
         self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
         self._trim = not settings.retain_raw
+        self._registry = builtin_processors()
         self._chats: dict[str, Attachment] = {}
         self._attaching: set[str] = set()
         self._orphans: dict[str, int] = {}
@@ -362,6 +364,7 @@ class Pump:
             attachment.keys,
             attachment.chat_id,
             log_max_bytes=self._log_limits.bytes,
+            registry=self._registry,
         )
         if loaded is None:
             return False

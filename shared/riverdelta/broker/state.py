@@ -15,6 +15,7 @@ import orjson
 from riverdelta.broker import scripts
 from riverdelta.broker.connection import Arg, Executor
 from riverdelta.broker.keys import ChatKeys
+from riverdelta.core.cards import make_parser
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import (
@@ -26,7 +27,17 @@ from riverdelta.core.events import (
     encode_event,
 )
 from riverdelta.core.fold import Changes, ChatFold, ChunkChange
-from riverdelta.core.state import ChatState, ChunkState, LogWindow, MessageState, Recent
+from riverdelta.core.outputs import merge_outputs, reduce_output
+from riverdelta.core.processors import ProcessorRegistry
+from riverdelta.core.state import (
+    CardState,
+    ChatState,
+    ChunkState,
+    LogWindow,
+    MessageState,
+    Recent,
+    ToolCall,
+)
 from riverdelta.core.tracker import TextTrack
 
 SEGMENT_LENGTH: Final = 1024
@@ -34,6 +45,9 @@ SEGMENT_LENGTH: Final = 1024
 
 _TRIM_BYTES: Final = 4096
 """Raw bytes between two trims: a stream drops whole nodes only, and a node holds 4 KiB."""
+
+OUTPUT_SEGMENT_BYTES: Final = 4096
+"""Size at which a segment of merged outputs is full: each new output spells one of them again."""
 
 Fields = dict[str, Arg]
 
@@ -53,11 +67,13 @@ class HotChat:
     `load` another: it may be ahead of Redis.
     """
 
-    def __init__(self, state: ChatState, term: int, keys: ChatKeys) -> None:
+    def __init__(
+        self, state: ChatState, term: int, keys: ChatKeys, registry: ProcessorRegistry
+    ) -> None:
         self.state = state
         self.term = term
         self.keys = keys
-        self.fold = ChatFold(state)
+        self.fold = ChatFold(state, registry)
         self._stored: dict[str, Fields] = {}
         self._trimmed_bytes = 0
 
@@ -101,6 +117,9 @@ class HotChat:
             message_id, _, index = change.chunk.id.rpartition(".")
             script_keys.append(keys.chunk(message_id, int(index)))
             args += _chunk_write(change)
+        for end in changes.card_ends:
+            script_keys.append(keys.chunk(end.message_id, end.chunk_index))
+            args += _write({"card": end.processor, "output.result": orjson.dumps(end.output)})
         for message_id, recent in changes.dropped.items():
             for key in keys.message_and_chunks(message_id, recent.chunk_count):
                 script_keys.append(key)
@@ -184,7 +203,7 @@ def _message_fields(message: MessageState) -> Fields:
         "step_open": int(message.step_open),
         "chunks": message.chunk_count,
         "open_chunks": orjson.dumps(open_chunks),
-        "tool_names": orjson.dumps(message.tool_names),
+        "tool_calls": orjson.dumps({key: [*call] for key, call in message.tool_calls.items()}),
         "codec": orjson.dumps(message.codec.dump()),
         "finish_reason": message.finish_reason or "",
         "usage": orjson.dumps(message.usage),
@@ -210,6 +229,10 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     fields: Fields = {"status": chunk.status, "length": len(chunk.track.complete)}
     if rewrite:
         fields |= _constant_chunk_fields(chunk)
+    if chunk.card is not None:
+        fields |= _card_fields(chunk.card, change.outputs)
+    if chunk.processor_failed:
+        fields["processor_failed"] = 1
     if chunk.track.mode == "snapshot":
         fields |= {"last_length": last_length, "last": odd_last or ""}
     args: list[Arg] = ["1" if rewrite else "0"]
@@ -224,6 +247,19 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     for name, value in fields.items():
         args += (name, value)
     return args
+
+
+def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:
+    """Segments that change when *outputs* are added: an output costs the same however long the card."""
+    fields: Fields = {}
+    for output in outputs:
+        card.tail = output if card.tail is None else merge_outputs(card.tail, output)
+        spelled = orjson.dumps(card.tail)
+        fields[f"output.{card.segment}"] = spelled
+        fields["card"] = card.processor
+        if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+            card.segment, card.tail = card.segment + 1, None
+    return fields
 
 
 def _constant_chunk_fields(chunk: ChunkState) -> Fields:
@@ -302,7 +338,12 @@ async def read_head(executor: Executor, keys: ChatKeys) -> Head | None:
 
 
 async def load(
-    executor: Executor, keys: ChatKeys, chat_id: str, *, log_max_bytes: int
+    executor: Executor,
+    keys: ChatKeys,
+    chat_id: str,
+    *,
+    log_max_bytes: int,
+    registry: ProcessorRegistry,
 ) -> tuple[Head, HotChat] | None:
     """
     Load a chat for its owner: each open chunk's stored text is taken up once, silently.
@@ -322,15 +363,17 @@ async def load(
         processed_bytes=head.processed_bytes,
         recent=dict(head.recent),
     )
-    hot = HotChat(state, head.term, keys)
+    hot = HotChat(state, head.term, keys, registry)
     for message_id in head.open:
-        message = await _load_message(executor, keys, message_id)
+        message = await _load_message(executor, keys, message_id, registry)
         if message is not None:
             hot.adopt(message)
     return head, hot
 
 
-async def _load_message(executor: Executor, keys: ChatKeys, message_id: str) -> MessageState | None:
+async def _load_message(
+    executor: Executor, keys: ChatKeys, message_id: str, registry: ProcessorRegistry
+) -> MessageState | None:
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
     if "source" not in fields:
         return None
@@ -349,7 +392,9 @@ async def _load_message(executor: Executor, keys: ChatKeys, message_id: str) -> 
         step=_int(fields, "step"),
         step_open=bool(_int(fields, "step_open")),
         chunk_count=_int(fields, "chunks"),
-        tool_names=orjson.loads(fields["tool_names"]),
+        tool_calls={
+            call_id: ToolCall(*call) for call_id, call in orjson.loads(fields["tool_calls"]).items()
+        },
         finish_reason=_text(fields, "finish_reason") or None,  # type: ignore[arg-type]  # as above
         usage=orjson.loads(fields["usage"]),
         failure=orjson.loads(fields["failure"]),
@@ -362,8 +407,22 @@ async def _load_message(executor: Executor, keys: ChatKeys, message_id: str) -> 
     )
     for key, index in orjson.loads(fields["open_chunks"]).items():
         stored = scripts.as_hash(await executor.execute("HGETALL", keys.chunk(message_id, index)))
-        message.open_chunks[key] = _chunk_state(message, index, stored)
+        chunk = message.open_chunks[key] = _chunk_state(message, index, stored)
+        chunk.parser = make_parser(chunk, registry)
+    await _load_cards(executor, keys, message)
     return message
+
+
+async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState) -> None:
+    """Take up the cards of calls whose result may still come."""
+    still_open = {chunk.index for chunk in message.open_chunks.values()}
+    for call_id, call in message.tool_calls.items():
+        if call.chunk_index not in still_open:
+            flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
+            fields = scripts.as_hash(flat)
+            card = _card(fields)
+            if card is not None and "output.result" not in fields:
+                message.cards[call_id] = card
 
 
 def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) -> ChunkState:
@@ -382,9 +441,36 @@ def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) ->
         tool_call_id=_text(fields, "tool_call_id") or None,
         processor=_text(fields, "processor") or None,
         track=track,
+        card=_card_state(fields),
+        processor_failed=bool(_int(fields, "processor_failed")),
         segment=max(0, len(segments) - (0 if full else 1)),
         segment_length=0 if full or not segments else len(segments[-1]),
     )
+
+
+def _card_state(fields: dict[str, bytes]) -> CardState | None:
+    card = _card(fields)
+    if card is None:
+        return None
+    last = len(_output_segments(fields)) - 1
+    spelled = fields[f"output.{last}"]
+    if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+        return CardState(_text(fields, "card"), card, last + 1)
+    return CardState(_text(fields, "card"), card, last, orjson.loads(spelled))
+
+
+def _card(fields: dict[str, bytes]) -> dict[str, Any] | None:
+    """Put a chunk's card together; None: it has none."""
+    card: dict[str, Any] | None = None
+    for name in [*_output_segments(fields), "output.result"]:
+        if name in fields:
+            card = reduce_output(card, orjson.loads(fields[name]))
+    return card
+
+
+def _output_segments(fields: dict[str, bytes]) -> list[str]:
+    count = sum(1 for name in fields if name.startswith("output.") and name != "output.result")
+    return [f"output.{index}" for index in range(count)]
 
 
 async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
@@ -446,7 +532,7 @@ def _snapshot_chunk(chunk_id: str, fields: dict[str, bytes]) -> SnapshotChunk:
         text="".join(_segments(fields)),
         tool_name=_text(fields, "tool_name") or None,
         tool_call_id=_text(fields, "tool_call_id") or None,
-        outputs={},
+        outputs={} if (card := _card(fields)) is None else {_text(fields, "card"): card},
     )
 
 

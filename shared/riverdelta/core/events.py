@@ -28,9 +28,12 @@ EventType = Literal[
     "step.failed",
     "chunk.started",
     "chunk.delta",
+    "chunk.patch",
+    "chunk.output",
     "chunk.reset",
     "chunk.completed",
     "chunk.failed",
+    "processor.failed",
     "input.rejected",
     "message.annotated",
     "message.completed",
@@ -106,6 +109,33 @@ class ChunkDelta(TypedDict):
 
     offset: int
     text: str
+
+
+@with_config(_CLOSED)
+class ChunkPatch(TypedDict):
+    """
+    What is new of the JSON value that a chunk of format ``json`` spells.
+
+    Each patch is ``[path, op, value]``; `riverdelta.apply_patches` puts them onto a document.
+    """
+
+    patches: list[tuple[tuple[str | int, ...], Literal["append", "set"], Any]]
+
+
+@with_config(_CLOSED)
+class ChunkOutput(TypedDict):
+    """A part of the card that a processor makes of a chunk; `riverdelta.reduce_output` joins them."""
+
+    processor: str
+    output: dict[str, Any]
+
+
+@with_config(_CLOSED)
+class ProcessorFailed(TypedDict):
+    """A processor gave up on a chunk; its text goes on. *processor* ``json``: the text is no JSON."""
+
+    processor: str
+    code: str
 
 
 @with_config(_CLOSED)
@@ -207,9 +237,12 @@ DATA_TYPES: Final[dict[EventType, type]] = {
     "step.failed": StepFailed,
     "chunk.started": ChunkStarted,
     "chunk.delta": ChunkDelta,
+    "chunk.patch": ChunkPatch,
+    "chunk.output": ChunkOutput,
     "chunk.reset": ChunkReset,
     "chunk.completed": ChunkCompleted,
     "chunk.failed": Failure,
+    "processor.failed": ProcessorFailed,
     "input.rejected": Failure,
     "message.annotated": Annotated,
     "message.completed": MessageCompleted,
@@ -348,8 +381,8 @@ def json_schema() -> dict[str, Any]:
         schema = TypeAdapter(data_type).json_schema(ref_template="#/$defs/{model}")
         definitions |= schema.pop("$defs", {})
         definitions[data_type.__name__] = schema
-        owners = {"message"} if not type_.startswith(("chunk.", "snapshot")) else set()
-        owners |= {"message", "chunk"} if type_.startswith("chunk.") else set()
+        owners = set() if type_ == "snapshot" else {"message"}
+        owners |= {"chunk"} if type_.startswith(("chunk.", "processor.")) else set()
         branches.append(_branch(type_, data_type.__name__, sorted(owners)))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

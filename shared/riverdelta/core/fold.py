@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from riverdelta.core.cards import make_parser, wire
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -27,12 +28,13 @@ from riverdelta.core.codecs.pieces import (
     StepFail,
     StepStart,
     Text,
-    Usage,
 )
 from riverdelta.core.events import (
     Annotated,
     ChunkCompleted,
     ChunkDelta,
+    ChunkOutput,
+    ChunkPatch,
     ChunkReset,
     ChunkStarted,
     EventType,
@@ -40,14 +42,25 @@ from riverdelta.core.events import (
     MessageCompleted,
     MessageStarted,
     MessageStopped,
+    ProcessorFailed,
     StepCompleted,
     StepFailed,
     StepStarted,
-    UsageData,
     encode_event,
 )
-from riverdelta.core.state import ChatState, ChunkState, Entry, MessageState, Recent
+from riverdelta.core.parser import complete_card
+from riverdelta.core.processors import ProcessorRegistry, ToolResult
+from riverdelta.core.state import (
+    CardState,
+    ChatState,
+    ChunkState,
+    Entry,
+    MessageState,
+    Recent,
+    ToolCall,
+)
 from riverdelta.core.tracker import TextTrack
+from riverdelta.core.usage import add_usage, usage_data
 
 RECENT_MESSAGES: Final = 50
 """Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
@@ -69,6 +82,16 @@ class ChunkChange:
     fresh: bool = False
     reset: bool = False
     texts: list[str] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class CardEnd(NamedTuple):
+    """The card of a chunk that is closed, as a tool's result completed it."""
+
+    message_id: str
+    chunk_index: int
+    processor: str
+    output: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -79,6 +102,7 @@ class Changes:
     events: list[bytes] = field(default_factory=list)
     messages: dict[str, MessageState] = field(default_factory=dict)
     chunks: dict[str, ChunkChange] = field(default_factory=dict)
+    card_ends: list[CardEnd] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
 
@@ -89,10 +113,12 @@ class ChatFold:
 
     Args:
         state: The chat; owned by the fold from here on.
+        registry: Makes the processors of chunks.
     """
 
-    def __init__(self, state: ChatState) -> None:
+    def __init__(self, state: ChatState, registry: ProcessorRegistry) -> None:
         self.state = state
+        self._registry = registry
         self._changes = Changes(first_seq=state.seq + 1)
         self._now_ms = 0
         self._delta_message = ""
@@ -225,19 +251,37 @@ class ChatFold:
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
         result = orjson.loads(entry.data)
         call_id, content = result["tool_call_id"], result["content"]
+        call = message.tool_calls.get(call_id)
         is_text = isinstance(content, str)
         text = content if is_text else orjson.dumps(content).decode()
         start = ChunkStart(
             key="tool_result",
             kind="tool_result",
             format="text" if is_text else "json",
-            tool_name=message.tool_names.get(call_id),
+            tool_name=None if call is None else call.tool_name,
             tool_call_id=call_id,
             mode="append",
         )
         self._chunk_start(message, start)
         self._text(message, Text(start.key, text))
         self._chunk_end(message, start.key)
+        if call is not None:
+            self._complete_card(message, call_id, call, content)
+
+    def _complete_card(
+        self, message: MessageState, call_id: str, call: ToolCall, content: Any
+    ) -> None:
+        """Let the result of a tool complete the card of its call."""
+        result = ToolResult(call.tool_name, call_id, content, message.cards.pop(call_id, None))
+        processor, card, failure = complete_card(self._registry, result, call.processor)
+        chunk_id = f"{message.id}.{call.chunk_index}"
+        if processor is not None and card is not None:
+            output = wire(card)
+            self._changes.card_ends.append(CardEnd(message.id, call.chunk_index, processor, output))
+            event = ChunkOutput(processor=processor, output=output)
+            self._emit("chunk.output", message.id, chunk_id, event)
+        if failure is not None:
+            self._processor_failed(message.id, chunk_id, failure.processor, "exception")
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
@@ -274,6 +318,10 @@ class ChatFold:
             change = self._change(chunk)
             change.reset = True
             change.texts.clear()
+            change.outputs.clear()
+            chunk.card = None
+            if chunk.parser is not None:
+                chunk.parser.add("", reset=True)
             self._emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
         if message.ttft_ms is None:
             message.ttft_ms = message.last_at_ms
@@ -307,8 +355,8 @@ class ChatFold:
     def _step_end(self, message: MessageState, end: StepEnd) -> None:
         for key in list(message.open_chunks):
             self._chunk_end(message, key)
-        usage = None if end.usage is None else _usage_data(end.usage)
-        message.usage = _add_usage(message.usage, usage)
+        usage = None if end.usage is None else usage_data(end.usage)
+        message.usage = add_usage(message.usage, usage)
         message.step_open = False
         message.finish_reason = end.finish_reason
         completed = StepCompleted(
@@ -340,10 +388,12 @@ class ChatFold:
             processor=start.processor,
             track=TextTrack(start.mode or message.mode, message.on_mismatch),
         )
+        chunk.parser = make_parser(chunk, self._registry)
         message.chunk_count += 1
         message.open_chunks[start.key] = chunk
-        if start.tool_call_id and start.tool_name:
-            message.tool_names[start.tool_call_id] = start.tool_name
+        if start.kind == "tool_call" and start.tool_call_id and start.tool_name:
+            call = ToolCall(start.tool_name, index, start.processor)
+            message.tool_calls[start.tool_call_id] = call
         self.state.recent[message.id] = Recent(message.chunk_count, message.producer)
         self._change(chunk).fresh = True
         started = ChunkStarted(
@@ -356,7 +406,11 @@ class ChatFold:
         self._emit("chunk.started", message.id, chunk.id, started)
 
     def _chunk_end(self, message: MessageState, key: str) -> None:
+        self._flush_delta()
         chunk = message.open_chunks.pop(key)
+        self._parse(message.id, chunk, "", done=True)
+        if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
+            message.cards[chunk.tool_call_id] = chunk.card.latest
         chunk.status = "completed"
         self._change(chunk)
         completed = ChunkCompleted(length=len(chunk.track.complete))
@@ -441,6 +495,34 @@ class ChatFold:
         self._change(chunk).texts.append(text)
         delta = ChunkDelta(offset=self._delta_offset, text=text)
         self._emit("chunk.delta", self._delta_message, chunk.id, delta)
+        self._parse(self._delta_message, chunk, text)
+
+    def _parse(self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False) -> None:
+        """Tell readers what *text* means as JSON, and as a card."""
+        if chunk.parser is None:
+            return
+        parsed = chunk.parser.add(text, done=done)
+        if parsed.patches:
+            patches = ChunkPatch(patches=[(p.path, p.op, p.value) for p in parsed.patches])
+            self._emit("chunk.patch", message_id, chunk.id, patches)
+        if parsed.output is not None:
+            output, processor = wire(parsed.output), chunk.parser.processor_type or ""
+            if chunk.card is None:
+                chunk.card = CardState(processor, output)
+            chunk.card.latest = output
+            self._change(chunk).outputs.append(output)
+            event = ChunkOutput(processor=processor, output=output)
+            self._emit("chunk.output", message_id, chunk.id, event)
+        if parsed.failure is not None:
+            chunk.processor_failed = True
+            self._change(chunk)
+            self._processor_failed(message_id, chunk.id, parsed.failure.processor, "exception")
+        if parsed.json_error is not None:
+            self._processor_failed(message_id, chunk.id, "json", "invalid_json")
+
+    def _processor_failed(self, message_id: str, chunk_id: str, processor: str, code: str) -> None:
+        event = ProcessorFailed(processor=processor, code=code)
+        self._emit("processor.failed", message_id, chunk_id, event)
 
     def _emit(
         self,
@@ -481,31 +563,6 @@ def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         group, joins = [entry], entry.message if is_chunk else None
     if group:
         yield group
-
-
-def _usage_data(usage: Usage) -> UsageData:
-    return UsageData(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cached_tokens=usage.cached_tokens,
-        raw=dict(usage.raw),
-    )
-
-
-def _add_usage(total: UsageData | None, step: UsageData | None) -> UsageData | None:
-    """Sum over steps; the sum has no *raw*, because no provider said it."""
-    if step is None:
-        return total
-    before = total or UsageData(
-        input_tokens=0, output_tokens=0, reasoning_tokens=0, cached_tokens=0
-    )
-    return UsageData(
-        input_tokens=before["input_tokens"] + step["input_tokens"],
-        output_tokens=before["output_tokens"] + step["output_tokens"],
-        reasoning_tokens=before["reasoning_tokens"] + step["reasoning_tokens"],
-        cached_tokens=before["cached_tokens"] + step["cached_tokens"],
-    )
 
 
 _CONTROLS: Final[dict[str, Callable[[ChatFold, MessageState, Entry], None]]] = {

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mode
 from riverdelta.core.events import Annotated, ChunkStatus, Failure, MessageStatus, UsageData
+from riverdelta.core.parser import ChunkParser
 from riverdelta.core.tracker import OnMismatch, TextTrack
 
 EntryType = Literal["start", "chunk", "tool_result", "annotate", "end", "fail", "stop"]
@@ -32,8 +33,26 @@ class Entry(NamedTuple):
 
 
 @dataclass(slots=True)
+class CardState:
+    """
+    The card of a chunk. Redis keeps it in segments of merged outputs; *tail* is the last one.
+
+    *latest* is the last output. When the chunk ends that is the finished card, which has everything.
+    """
+
+    processor: str
+    latest: dict[str, Any] = field(compare=False)
+    segment: int = 0
+    tail: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
 class ChunkState:
-    """A chunk that is still open. Its text lives in *track*; *segment* is where Redis appends."""
+    """
+    A chunk that is still open. Its text lives in *track*; *segment* is where Redis appends.
+
+    *parser* makes patches and cards of it; None where nobody asked for either.
+    """
 
     id: str
     index: int
@@ -43,9 +62,20 @@ class ChunkState:
     tool_call_id: str | None
     processor: str | None
     track: TextTrack
+    parser: ChunkParser | None = None
+    card: CardState | None = None
+    processor_failed: bool = False
     status: ChunkStatus = "open"
     segment: int = 0
     segment_length: int = 0
+
+
+class ToolCall(NamedTuple):
+    """A tool call of a message, so that its result finds the chunk and the processor of its card."""
+
+    tool_name: str
+    chunk_index: int
+    processor: str | None
 
 
 @dataclass(slots=True)
@@ -66,7 +96,10 @@ class MessageState:
     chunk_count: int = 0
     open_chunks: dict[str, ChunkState] = field(default_factory=dict)
     """By the codec's key, in the order they started."""
-    tool_names: dict[str, str] = field(default_factory=dict)
+    tool_calls: dict[str, ToolCall] = field(default_factory=dict)
+    """By the provider's id of the call."""
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the same: the finished cards of calls whose result may still come."""
     finish_reason: FinishReason | None = None
     usage: UsageData | None = None
     failure: Failure | None = None

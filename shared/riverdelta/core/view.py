@@ -13,6 +13,7 @@ from riverdelta.core.events import (
     SnapshotChunk,
     SnapshotMessage,
 )
+from riverdelta.core.outputs import reduce_output
 
 
 class ChatView:
@@ -105,8 +106,12 @@ class ChatView:
             self._messages[message_id]["chunks"].append(chunk)
         elif type_ == "chunk.delta":
             self._chunks[chunk_id]["text"] += data["text"]
+        elif type_ == "chunk.output":
+            outputs, processor = self._chunks[chunk_id]["outputs"], data["processor"]
+            outputs[processor] = reduce_output(outputs.get(processor), data["output"])
         elif type_ == "chunk.reset":
             self._chunks[chunk_id]["text"] = ""
+            self._chunks[chunk_id]["outputs"].clear()
         elif type_ == "chunk.completed":
             self._chunks[chunk_id]["status"] = "completed"
         elif type_ == "chunk.failed":

@@ -1,0 +1,131 @@
+"""What the fold makes of chunks that spell JSON: patches, cards, and what a tool's result adds."""
+
+import json
+from typing import Any
+
+import pytest
+
+from riverdelta import apply_patches
+from riverdelta.core.events import Event
+from riverdelta.core.fold import ChatFold
+from riverdelta.core.processors import ProcessorRegistry
+from riverdelta.core.processors.base import ChunkText
+from tests.unit.fold_tools import NOW_MS, chunk, control, entries, fold, new_state, start, view_of
+
+ARGUMENTS = json.dumps({"files": [{"name": "sales", "yml_content": "a: 1\nb: 2\n"}]})
+
+
+LONG_ARGUMENTS = json.dumps(
+    {"files": [{"name": f"f{n}", "yml_content": f"x: {n}\n" * 900} for n in range(3)]}
+)
+
+
+def call(text: str, *, tool: str = "create_metrics", done: bool = False) -> tuple[str, bytes]:
+    piece = {"chunk": "t", "kind": "tool_call", "tool_name": tool, "tool_call_id": "call-1"}
+    return chunk(piece | {"text": text, "done": done})
+
+
+def pieces(text: str, size: int = 4) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def steps_of(
+    text: str, *after: tuple[str, bytes], tool: str = "create_metrics", size: int = 4
+) -> list[Any]:
+    calls = [call(piece, tool=tool) for piece in pieces(text, size)]
+    return [start("chunks"), *calls, call("", tool=tool, done=True), *after, control("end")]
+
+
+def of_type(events: list[Event], type_: str) -> list[dict[str, Any]]:
+    return [event.data for event in events if event.type == type_]
+
+
+def test_patches_rebuild_the_arguments_while_they_arrive() -> None:
+    events = fold([[entry] for entry in entries(steps_of(ARGUMENTS))])
+    document: Any = None
+    for event in events:
+        if event.type == "chunk.patch":
+            document = apply_patches(document, event.data["patches"])
+    assert document == json.loads(ARGUMENTS)
+
+
+def test_a_card_grows_with_the_file_and_its_reduction_is_the_snapshots() -> None:
+    events = fold([[entry] for entry in entries(steps_of(ARGUMENTS))])
+    outputs = of_type(events, "chunk.output")
+    assert len(outputs) > 3
+    assert {data["processor"] for data in outputs} == {"metric"}
+    (card,) = view_of(events).messages[0]["chunks"][0]["outputs"].values()
+    (file,) = card["files"].values()
+    assert (file["file_name"], file["file"]["text"]) == ("sales", "a: 1\nb: 2\n")
+
+
+def test_a_tools_result_completes_the_card_of_its_call() -> None:
+    result = control("tool_result", tool_call_id="call-1", content={"files": [{"name": "sales"}]})
+    events = fold([entries(steps_of(ARGUMENTS, result))])
+    (view,) = view_of(events).messages
+    (card,) = view["chunks"][0]["outputs"].values()
+    assert card["status"] == "completed"
+    (file,) = card["files"].values()
+    assert file["file"]["text"] == "a: 1\nb: 2\n"
+    assert [c["kind"] for c in view["chunks"]] == ["tool_call", "tool_result"]
+
+
+def test_text_that_is_no_json_is_said_once_and_goes_on_as_text() -> None:
+    events = fold([[entry] for entry in entries(steps_of('{"files": oops, "more": 1}'))])
+    assert of_type(events, "processor.failed") == [{"processor": "json", "code": "invalid_json"}]
+    assert view_of(events).messages[0]["chunks"][0]["text"] == '{"files": oops, "more": 1}'
+    assert events[-1].type == "message.completed"
+
+
+def test_plain_text_costs_no_parser() -> None:
+    folder = ChatFold(new_state(), ProcessorRegistry())
+    folder.apply(entries([start("text"), chunk("hello")]), NOW_MS)
+    (open_chunk,) = folder.state.messages["m"].open_chunks.values()
+    assert open_chunk.parser is None
+
+
+class Broken:
+    """A processor with a bug."""
+
+    def can_process(self, tool_name: str | None, value: Any) -> bool:
+        return True
+
+    def process(self, chunk: ChunkText) -> dict[str, Any] | None:
+        raise ZeroDivisionError
+
+
+def test_a_processor_that_raises_is_disabled_for_its_chunk_and_said_once() -> None:
+    registry = ProcessorRegistry()
+    registry.register("broken", Broken, ["create_metrics"])
+    folder = ChatFold(new_state(), registry)
+    events = [Event(raw) for raw in folder.apply(entries(steps_of(ARGUMENTS)), NOW_MS).events]
+    assert of_type(events, "processor.failed") == [{"processor": "broken", "code": "exception"}]
+    assert view_of(events).messages[0]["chunks"][0]["text"] == ARGUMENTS
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"files": 3}', '{"files": [{}]}'])
+def test_wrong_shapes_give_no_card_and_no_error(text: str) -> None:
+    events = fold([[entry] for entry in entries(steps_of(text))])
+    assert of_type(events, "chunk.output") == []
+    assert events[-1].type == "message.completed"
+
+
+def test_a_reset_starts_json_and_card_over() -> None:
+    snapshot = {
+        "chunk": "t",
+        "kind": "tool_call",
+        "tool_name": "create_metrics",
+        "mode": "snapshot",
+    }
+    texts = [ARGUMENTS[:40], ARGUMENTS]
+    other = json.dumps({"files": [{"name": "other", "yml_content": "c: 3\n"}]})
+    steps = [
+        start("chunks", on_mismatch="reset"),
+        *(chunk(snapshot | {"text": text, "tool_call_id": "call-1"}) for text in [*texts, other]),
+        control("end"),
+    ]
+    events = fold([[entry] for entry in entries(steps)])
+    assert "chunk.reset" in [event.type for event in events]
+    (view,) = view_of(events).messages
+    (card,) = view["chunks"][0]["outputs"].values()
+    assert [file["file_name"] for file in card["files"].values()] == ["other"]
