@@ -183,14 +183,18 @@ class _Link:
         self._pack = self._wire.pack
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
-        """Queue one command; the future is its reply."""
+        """Send one command, or queue it behind those under way; the future is its reply."""
+        if self.failed:
+            raise self._endpoint.unavailable("connection lost")
         future: asyncio.Future[Any] = self._loop.create_future()
         packed = self._pack(args)
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(packed)
         if not self._waiting:
             self._progress_at = self._loop.time()
+            self._wire.write(packed)  # nobody to wait for: a lone command saves a loop turn
+        else:
+            if not self._out:
+                self._loop.call_soon(self._flush)
+            self._out.append(packed)
         self._waiting.append(future)
         if self._watchdog is None:
             self._watch()
@@ -202,9 +206,6 @@ class _Link:
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self.failed:
-            self._fail("connection lost")
-            return
         self._wire.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _answer(self, reply: Any) -> None:  # a reply is what the command gives
