@@ -14,7 +14,7 @@ from riverdelta import Settings
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.keys import ChatKeys
-from riverdelta.broker.state import describe
+from riverdelta.broker.fields import describe
 from riverdelta.core.ids import check_id
 from riverdelta_cli.errors import DONE, NOT_DONE, say
 from riverdelta_cli.session import Interrupt

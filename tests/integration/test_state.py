@@ -7,14 +7,14 @@ import pytest
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.loading import load
 from riverdelta.broker.scripts import NewEntry, PushLimits
+from riverdelta.broker.snapshots import read_snapshot
 from riverdelta.broker.state import (
     SEGMENT_LENGTH,
     HotChat,
     LogLimits,
     _message_fields,
-    load,
-    read_snapshot,
 )
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import Event

@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.loading import Head, load
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.queue import request_owner
-from riverdelta.broker.state import Head, HotChat, LogLimits, load
+from riverdelta.broker.state import HotChat, LogLimits
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
 from riverdelta.core.fold import Changes
 from riverdelta.core.processors import builtin_processors

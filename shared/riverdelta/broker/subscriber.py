@@ -12,9 +12,10 @@ from typing import Any, Final, Self
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.loading import read_head
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.state import read_head, read_snapshot
+from riverdelta.broker.snapshots import read_snapshot
 from riverdelta.core.cursor import ReaderCursor, Verdict
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta.core.events import Event

@@ -1,0 +1,207 @@
+"""Loads a chat from its hashes, for its owner: what `broker.state` wrote, read back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from riverdelta.broker import scripts
+from riverdelta.broker.connection import Executor
+from riverdelta.broker.fields import (
+    card_of,
+    check_format,
+    int_of,
+    output_segments,
+    text_of,
+    text_segments,
+)
+from riverdelta.broker.keys import ChatKeys
+from riverdelta.broker.state import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
+from riverdelta.core.cards import make_parser
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.processors import ProcessorRegistry
+from riverdelta.core.state import (
+    CardState,
+    ChatState,
+    ChunkState,
+    LogWindow,
+    MessageState,
+    Recent,
+    ToolCall,
+)
+from riverdelta.core.tracker import TextTrack
+
+
+class Head(NamedTuple):
+    """The head hash, read."""
+
+    epoch: str
+    seq: int
+    version: int
+    processed: int
+    processed_bytes: int
+    pushed: int
+    term: int
+    owner: str
+    claims: int
+    open: list[str]
+    recent: dict[str, Recent]
+    log: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, fields: dict[str, bytes]) -> Head:
+        """
+        Read HGETALL's fields.
+
+        Raises:
+            FormatTooNew: A newer riverdelta wrote them.
+        """
+        check_format(fields, "chat")
+        messages = orjson.loads(fields.get("messages", b"[]"))
+        return cls(
+            epoch=text_of(fields, "epoch"),
+            seq=int_of(fields, "seq"),
+            version=int_of(fields, "version"),
+            processed=int_of(fields, "processed"),
+            processed_bytes=int_of(fields, "processed_bytes"),
+            pushed=int_of(fields, "pushed"),
+            term=int_of(fields, "term"),
+            owner=text_of(fields, "owner"),
+            claims=int_of(fields, "claims"),
+            open=text_of(fields, "open").split(),
+            recent={mid: Recent(count, producer) for mid, count, producer in messages},
+            log=(
+                int_of(fields, "log_first", 1),
+                int_of(fields, "log_half", 1),
+                int_of(fields, "log_half_bytes"),
+            ),
+        )
+
+
+async def read_head(executor: Executor, keys: ChatKeys) -> Head | None:
+    """Read a chat's head; None: there is no such chat."""
+    fields = scripts.as_hash(await executor.execute("HGETALL", keys.head))
+    return Head.of(fields) if fields else None
+
+
+async def load(
+    executor: Executor,
+    keys: ChatKeys,
+    chat_id: str,
+    *,
+    log_max_bytes: int,
+    registry: ProcessorRegistry,
+) -> tuple[Head, HotChat] | None:
+    """
+    Load a chat for its owner: each open chunk's stored text is taken up once, silently.
+
+    Only the owner writes what is read here, so several reads see one state; None: no such chat.
+    """
+    head = await read_head(executor, keys)
+    if head is None:
+        return None
+    state = ChatState(
+        chat=chat_id,
+        epoch=head.epoch,
+        log=LogWindow(log_max_bytes, *head.log),
+        seq=head.seq,
+        version=head.version,
+        processed=head.processed,
+        processed_bytes=head.processed_bytes,
+        recent=dict(head.recent),
+    )
+    hot = HotChat(state, head.term, keys, registry)
+    for message_id in head.open:
+        message = await _load_message(executor, keys, message_id, registry)
+        if message is not None:
+            hot.adopt(message)
+    return head, hot
+
+
+async def _load_message(
+    executor: Executor, keys: ChatKeys, message_id: str, registry: ProcessorRegistry
+) -> MessageState | None:
+    fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
+    if "source" not in fields:
+        return None
+    check_format(fields, "message")
+    codec = make_codec(text_of(fields, "source"))
+    codec.load(orjson.loads(fields["codec"]))
+    message = MessageState(
+        id=message_id,
+        source=text_of(fields, "source"),
+        codec=codec,
+        producer=text_of(fields, "producer"),
+        role=text_of(fields, "role"),
+        mode=text_of(fields, "mode"),  # type: ignore[arg-type]  # written by _message_fields
+        on_mismatch=text_of(fields, "on_mismatch"),  # type: ignore[arg-type]  # as above
+        metadata=orjson.loads(fields["metadata"]),
+        step=int_of(fields, "step"),
+        step_open=bool(int_of(fields, "step_open")),
+        chunk_count=int_of(fields, "chunks"),
+        tool_calls={
+            call_id: ToolCall(*call) for call_id, call in orjson.loads(fields["tool_calls"]).items()
+        },
+        finish_reason=text_of(fields, "finish_reason") or None,  # type: ignore[arg-type]  # as above
+        usage=orjson.loads(fields["usage"]),
+        failure=orjson.loads(fields["failure"]),
+        annotations=orjson.loads(fields["annotations"]),
+        raw_chunks=int_of(fields, "raw_chunks"),
+        raw_bytes=int_of(fields, "raw_bytes"),
+        rejected=int_of(fields, "rejected"),
+        ttft_ms=int(fields["ttft_ms"]) if fields["ttft_ms"] else None,
+        last_at_ms=int_of(fields, "last_at_ms"),
+    )
+    for key, index in orjson.loads(fields["open_chunks"]).items():
+        stored = scripts.as_hash(await executor.execute("HGETALL", keys.chunk(message_id, index)))
+        chunk = message.open_chunks[key] = _chunk_state(message, index, stored)
+        chunk.parser = make_parser(chunk, registry)
+    await _load_cards(executor, keys, message)
+    return message
+
+
+async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState) -> None:
+    """Take up the cards of calls whose result may still come."""
+    still_open = {chunk.index for chunk in message.open_chunks.values()}
+    for call_id, call in message.tool_calls.items():
+        if call.chunk_index not in still_open:
+            flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
+            fields = scripts.as_hash(flat)
+            card = card_of(fields)
+            if card is not None and "output.result" not in fields:
+                message.cards[call_id] = card
+
+
+def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) -> ChunkState:
+    check_format(fields, "chunk")
+    track = TextTrack(text_of(fields, "mode"), message.on_mismatch)  # type: ignore[arg-type]  # as above
+    segments = text_segments(fields)
+    text = "".join(segments)
+    track.restore(text, int_of(fields, "last_length"), text_of(fields, "last") or None)
+    full = bool(segments) and len(segments[-1]) >= SEGMENT_LENGTH
+    return ChunkState(
+        id=f"{message.id}.{index}",
+        index=index,
+        kind=text_of(fields, "kind"),  # type: ignore[arg-type]  # as above
+        format=text_of(fields, "format"),  # type: ignore[arg-type]  # as above
+        tool_name=text_of(fields, "tool_name") or None,
+        tool_call_id=text_of(fields, "tool_call_id") or None,
+        processor=text_of(fields, "processor") or None,
+        track=track,
+        card=_card_state(fields),
+        processor_failed=bool(int_of(fields, "processor_failed")),
+        segment=max(0, len(segments) - (0 if full else 1)),
+        segment_length=0 if full or not segments else len(segments[-1]),
+    )
+
+
+def _card_state(fields: dict[str, bytes]) -> CardState | None:
+    card = card_of(fields)
+    if card is None:
+        return None
+    last = len(output_segments(fields)) - 1
+    spelled = fields[f"output.{last}"]
+    if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+        return CardState(text_of(fields, "card"), card, last + 1)
+    return CardState(text_of(fields, "card"), card, last, orjson.loads(spelled))

@@ -1,0 +1,81 @@
+"""Makes the snapshot of a chat, for one reader, out of its hashes as of one seq."""
+
+from __future__ import annotations
+
+import orjson
+
+from riverdelta.broker import scripts
+from riverdelta.broker.connection import Executor
+from riverdelta.broker.fields import card_of, check_format, int_of, keys_of, text_of, text_segments
+from riverdelta.broker.keys import ChatKeys
+from riverdelta.core.events import (
+    Event,
+    SnapshotChunk,
+    SnapshotMessage,
+    empty_snapshot,
+    encode_event,
+)
+from riverdelta.core.state import Recent
+
+
+async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
+    """Make the snapshot event of a chat, as of one seq; an empty one where there is no log yet."""
+    names = await executor.execute("HGET", keys.head, "messages")
+    while True:
+        listed = {mid: Recent(n, producer) for mid, n, producer in orjson.loads(names or b"[]")}
+        head, *rest = await scripts.snapshot(executor, keys, keys_of(keys, listed))
+        if head.get("messages") == names:
+            break
+        names = head.get("messages")  # a message or chunk began in between: ask for it, too
+    if "epoch" not in head:
+        return empty_snapshot(chat_id, now_ms)
+    check_format(head, "chat")
+    messages = []
+    for message_id, (count, _) in listed.items():
+        message, chunks, rest = rest[0], rest[1 : 1 + count], rest[1 + count :]
+        if message:
+            messages.append(_snapshot_message(message_id, message, chunks))
+    return Event(
+        encode_event(
+            seq=int_of(head, "seq"),
+            epoch=text_of(head, "epoch"),
+            chat=chat_id,
+            message=None,
+            chunk=None,
+            type_="snapshot",
+            ts_ms=now_ms,
+            data={"messages": messages},
+        )
+    )
+
+
+def _snapshot_message(
+    message_id: str, fields: dict[str, bytes], chunks: list[dict[str, bytes]]
+) -> SnapshotMessage:
+    status = text_of(fields, "status")
+    return SnapshotMessage(
+        message=message_id,
+        role=text_of(fields, "role"),
+        status=status,  # type: ignore[typeddict-item]  # written by _message_fields
+        finish_reason=text_of(fields, "finish_reason") or None if status == "completed" else None,  # type: ignore[typeddict-item]  # as above
+        usage=orjson.loads(fields["usage"]) if status == "completed" else None,
+        error=orjson.loads(fields["failure"]) if status == "failed" else None,
+        stop_reason=text_of(fields, "stop_reason") if status == "stopped" else None,
+        annotations=orjson.loads(fields["annotations"]),
+        chunks=[
+            _snapshot_chunk(f"{message_id}.{index}", chunk) for index, chunk in enumerate(chunks)
+        ],
+    )
+
+
+def _snapshot_chunk(chunk_id: str, fields: dict[str, bytes]) -> SnapshotChunk:
+    return SnapshotChunk(
+        chunk=chunk_id,
+        kind=text_of(fields, "kind"),  # type: ignore[typeddict-item]  # written by _chunk_write
+        format=text_of(fields, "format"),  # type: ignore[typeddict-item]  # as above
+        status=text_of(fields, "status"),  # type: ignore[typeddict-item]  # as above
+        text="".join(text_segments(fields)),
+        tool_name=text_of(fields, "tool_name") or None,
+        tool_call_id=text_of(fields, "tool_call_id") or None,
+        outputs={} if (card := card_of(fields)) is None else {text_of(fields, "card"): card},
+    )
