@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from riverdelta.core.fold import Changes, ChatFold
+from riverdelta.core.changes import Changes
+from riverdelta.core.fold import ChatFold
 from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry, MessageState
 from riverdelta.core.tracker import MISMATCH_RULES, MODES

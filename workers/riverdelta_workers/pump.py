@@ -24,8 +24,8 @@ from riverdelta.broker.loading import Head, load
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.queue import request_owner
 from riverdelta.broker.state import HotChat, LogLimits
+from riverdelta.core.changes import Changes
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
-from riverdelta.core.fold import Changes
 from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry
 from riverdelta.core.wake import parse_wake

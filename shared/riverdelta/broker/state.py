@@ -15,10 +15,11 @@ import orjson
 from riverdelta.broker.connection import Arg
 from riverdelta.broker.fields import keys_of
 from riverdelta.broker.keys import ChatKeys
+from riverdelta.core.changes import Changes, ChunkChange
 from riverdelta.core.events import (
     FORMAT,
 )
-from riverdelta.core.fold import Changes, ChatFold, ChunkChange
+from riverdelta.core.fold import ChatFold
 from riverdelta.core.outputs import merge_outputs
 from riverdelta.core.processors import ProcessorRegistry
 from riverdelta.core.state import (

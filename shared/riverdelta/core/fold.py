@@ -12,12 +12,12 @@ After an exception the state is half moved: throw it away and load it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from riverdelta.core.cards import make_parser, wire
+from riverdelta.core.changes import CardEnd, Changes, ChunkChange, DeadLetter
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -64,47 +64,6 @@ from riverdelta.core.usage import add_usage, usage_data
 
 RECENT_MESSAGES: Final = 50
 """Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
-
-
-class DeadLetter(NamedTuple):
-    """An entry that could not be used, and why."""
-
-    entry: Entry
-    code: str
-    detail: str
-
-
-@dataclass(slots=True)
-class ChunkChange:
-    """What happened to a chunk in a batch: *text* is what was added (after the reset, if any)."""
-
-    chunk: ChunkState
-    fresh: bool = False
-    reset: bool = False
-    texts: list[str] = field(default_factory=list)
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-
-
-class CardEnd(NamedTuple):
-    """The card of a chunk that is closed, as a tool's result completed it."""
-
-    message_id: str
-    chunk_index: int
-    processor: str
-    output: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Changes:
-    """What a batch asks to be written, in one atomic step."""
-
-    first_seq: int
-    events: list[bytes] = field(default_factory=list)
-    messages: dict[str, MessageState] = field(default_factory=dict)
-    chunks: dict[str, ChunkChange] = field(default_factory=dict)
-    card_ends: list[CardEnd] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
-    dropped: dict[str, Recent] = field(default_factory=dict)
 
 
 class ChatFold:
