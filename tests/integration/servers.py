@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -96,8 +97,8 @@ class Workers:
     async def start(self, count: int = 1) -> None:
         """Start *count* more, and wait until each is listed."""
         environment = os.environ | {
-            f"RIVERDELTA_{name.upper()}": str(value)
-            for name, value in self._settings.model_dump(exclude_none=True).items()
+            f"RIVERDELTA_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in self._settings.model_dump(mode="json", exclude_defaults=True).items()
         }
         code = (
             "import asyncio, logging; from riverdelta import Settings; "

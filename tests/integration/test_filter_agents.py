@@ -10,9 +10,11 @@ from typing import NamedTuple, Self
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from riverdelta.broker.filter_agents import HttpAgent
 from riverdelta.core.state import Entry
-from riverdelta_workers.filters.agents import FilterChain, Verdict
-from riverdelta_workers.filters.http import HttpAgent, http_agent
+from riverdelta.core.verdicts import Verdict
+from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.filters.http import http_agent
 from tests.integration.servers import free_port, until
 
 LIMIT = 1024 * 1024

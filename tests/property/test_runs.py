@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from riverdelta.core.fold import ChatFold
 from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry, MessageState
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
+from riverdelta.core.verdicts import Verdict
 from tests.property.test_codecs import DOCUMENTS, streams
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import NOW_MS, control, entries, new_state, start
@@ -88,21 +89,27 @@ def _asked(folder: ChatFold, changes: Changes) -> list[Any]:
 class _SlowFold(ChatFold):
     """Takes each entry by itself."""
 
-    def apply(self, entries: Iterable[Entry], now_ms: int) -> Changes:
-        self._begin(now_ms)
+    def apply(
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        verdicts: Mapping[int, Verdict] | None = None,
+    ) -> Changes:
+        assert verdicts is None
+        self._draft.begin(now_ms)
         for entry in entries:
             self._take(entry)
             message = self.state.messages.get(entry.message)
             if entry.type != "chunk" or message is None:
                 self._control(message, entry)
                 continue
-            self._changes.messages[message.id] = message
+            self._draft.changes.messages[message.id] = message
             message.raw_chunks += 1
             message.raw_bytes += len(entry.data)
             message.last_at_ms = entry.at_ms
             for piece in message.codec.decode(entry.data):
                 self._piece(message, piece, entry)
-        return self._end()
+        return self._draft.end()
 
 
 def _check(messages: list[Steps], chance: random.Random) -> None:

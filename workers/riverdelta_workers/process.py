@@ -10,6 +10,8 @@ from redis.exceptions import RedisError
 from riverdelta.broker.client import Client
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import RiverdeltaError
+from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.filters.http import http_agent
 from riverdelta_workers.heartbeat import Heartbeat
 from riverdelta_workers.janitor import Janitor
 from riverdelta_workers.pump import Pump
@@ -27,7 +29,16 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings) -> None:
         self.client = Client(settings)
-        self.pump = Pump(self.client)
+        self._filters = FilterChain(
+            [
+                http_agent(agent, max_chunk_bytes=settings.max_chunk_bytes)
+                for agent in settings.filter_agents
+            ],
+            max_chunk_bytes=settings.max_chunk_bytes,
+            calls_per_chat=settings.filter_calls_per_chat,
+            spare_calls=settings.filter_spare_calls,
+        )
+        self.pump = Pump(self.client, self._filters)
         self._heartbeat = Heartbeat(self.pump)
         self._reaper = Reaper(self.client)
         self._janitor = Janitor(self.pump)
@@ -57,4 +68,5 @@ class WorkerProcess:
         except (RiverdeltaError, RedisError) as error:
             _log.warning("worker %s could not sign off: %s", self.pump.worker_id, error)
         finally:
+            await self._filters.aclose()
             await self.client.aclose()

@@ -28,8 +28,10 @@ from riverdelta.core.changes import Changes
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
 from riverdelta.core.processors import builtin_processors
 from riverdelta.core.state import Entry
+from riverdelta.core.verdicts import Verdict
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
+from riverdelta_workers.filters.agents import FilterChain
 
 CLAIMS_BEFORE_DEAD_LETTER: Final = 3
 """Claims without a commit after which the next entry counts as the one that kills its workers."""
@@ -54,9 +56,10 @@ class Pump:
         refused_commits: Commits this process had refused, ever.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, filters: FilterChain | None = None) -> None:
         settings = client.settings
         self.client = client
+        self._filters = filters
         self.worker_id = _new_worker_id()
         self.attached = 0
         self.refused_commits = 0
@@ -235,6 +238,8 @@ class Pump:
 
     async def _hand_over(self, attachment: Attachment) -> None:
         attachment.closing = True
+        if self._filters:
+            self._filters.abandon(attachment.chat_id)
         if attachment.task is not None:
             await attachment.task
         if attachment.hot is not None and not attachment.has_work:
@@ -336,7 +341,11 @@ class Pump:
         entries = await self._next_entries(attachment, hot)
         if not entries:
             return
-        changes = self._fold(attachment, hot, entries)
+        verdicts = await self._filter(attachment, hot, entries)
+        if verdicts is None:
+            attachment.drop()
+            return
+        changes = self._fold(attachment, hot, entries, verdicts)
         if changes is None:
             return
         keys, args = hot.encode(changes, log=self._log_limits, now_ms=_now_ms(), trim=self._trim)
@@ -430,7 +439,24 @@ class Pump:
             attachment.entry_bytes = sum(len(entry.data) for entry in entries) // len(entries)
         return entries
 
-    def _fold(self, attachment: Attachment, hot: HotChat, entries: list[Entry]) -> Changes | None:
+    async def _filter(
+        self, attachment: Attachment, hot: HotChat, entries: list[Entry]
+    ) -> dict[int, Verdict] | None:
+        """Ask the filter agents; None: the chat is being handed over, its next owner asks."""
+        if not self._filters:
+            return {}
+        if attachment.closing:
+            return None
+        sources = {message.id: message.source for message in hot.state.messages.values()}
+        return await self._filters.filter_entries(attachment.chat_id, entries, sources)
+
+    def _fold(
+        self,
+        attachment: Attachment,
+        hot: HotChat,
+        entries: list[Entry],
+        verdicts: dict[int, Verdict],
+    ) -> Changes | None:
         """Fold a batch; None: an entry broke the fold, start over to find it."""
         poison = attachment.poison
         killer = attachment.claims > CLAIMS_BEFORE_DEAD_LETTER and entries[0].type in _MAY_KILL
@@ -441,7 +467,7 @@ class Pump:
             attachment.poison = None
             return hot.fold.reject(entries[0], poison[1], poison[2], _now_ms())
         try:
-            return hot.fold.apply(entries, _now_ms())
+            return hot.fold.apply(entries, _now_ms(), verdicts)
         except Exception as error:  # noqa: BLE001  # guarantee 7: whatever breaks, the stream goes on
             if len(entries) == 1:
                 detail = f"{type(error).__name__}: {error}"

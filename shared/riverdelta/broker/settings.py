@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from riverdelta.broker.filter_agents import HttpAgent
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -85,6 +87,20 @@ class Settings(BaseSettings):
         default=10.0,
         ge=0,
         description="A worker gives a chat up when nothing was open for this long.",
+    )
+
+    filter_agents: tuple[HttpAgent, ...] = Field(
+        default=(), description="Asked about every raw chunk, in this order. A JSON list."
+    )
+    filter_calls_per_chat: int = Field(
+        default=8,
+        gt=0,
+        description="Chunks of one chat that agents are asked about together. 1: one after the other.",
+    )
+    filter_spare_calls: int = Field(
+        default=256,
+        ge=0,
+        description="Agent calls a worker process has under way beyond one for each chat.",
     )
 
     @property

@@ -64,6 +64,7 @@ class HotChat:
         self.keys = keys
         self.fold = ChatFold(state, registry)
         self._stored: dict[str, Fields] = {}
+        self._halves: tuple[int, int] | None = None
         self._trimmed_bytes = 0
 
     def adopt(self, message: MessageState) -> None:
@@ -76,7 +77,7 @@ class HotChat:
     ) -> tuple[list[str], list[Arg]]:
         """Keys and arguments of the commit that writes *changes*; see ``commit.lua``."""
         state, keys = self.state, self.keys
-        head = self._head_fields(now_ms)
+        head = self._head_fields(changes, now_ms)
         script_keys = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
         args: list[Arg] = [
             self.term,
@@ -131,32 +132,42 @@ class HotChat:
         """Keys of every message the head remembers."""
         return keys_of(self.keys, self.state.recent)
 
-    def _head_fields(self, now_ms: int) -> list[Arg]:
+    def _head_fields(self, changes: Changes, now_ms: int) -> list[Arg]:
         state = self.state
-        return [
+        fields: list[Arg] = [
             "seq",
             state.seq,
             "processed",
             state.processed,
             "processed_bytes",
             state.processed_bytes,
-            "open",
-            " ".join(state.messages),
-            "messages",
-            orjson.dumps([[mid, *recent] for mid, recent in state.recent.items()]),
-            "log_first",
-            state.log.first_seq,
-            "log_half",
-            state.log.half_seq,
             "log_half_bytes",
             state.log.half_bytes,
             "updated_ms",
             now_ms,
         ]
+        if self._halves != (state.log.first_seq, state.log.half_seq):
+            self._halves = state.log.first_seq, state.log.half_seq
+            fields += ("log_first", state.log.first_seq, "log_half", state.log.half_seq)
+        if self._lists_changed(changes):
+            messages = [[mid, *recent] for mid, recent in state.recent.items()]
+            fields += ("open", " ".join(state.messages), "messages", orjson.dumps(messages))
+        return fields
+
+    def _lists_changed(self, changes: Changes) -> bool:
+        """Whether a message or a chunk began, or a message ended or was dropped."""
+        return bool(
+            changes.dropped
+            or any(change.fresh for change in changes.chunks.values())
+            or any(
+                message.status != "open" or message.id not in self._stored
+                for message in changes.messages.values()
+            )
+        )
 
     def _news(self, message: MessageState) -> Fields:
-        fields = _message_fields(message)
         before = self._stored.get(message.id)
+        fields = _message_fields(message) if before is None else _changing_fields(message)
         if message.status == "open":
             self._stored[message.id] = fields
         else:
@@ -178,16 +189,22 @@ def _write(fields: Fields) -> list[Arg]:
 
 
 def _message_fields(message: MessageState) -> Fields:
-    open_chunks = {key: chunk.index for key, chunk in message.open_chunks.items()}
     return {
         "v": FORMAT,
-        "status": message.status,
         "source": message.source,
         "role": message.role,
         "producer": message.producer,
         "mode": message.mode,
         "on_mismatch": message.on_mismatch,
         "metadata": orjson.dumps(message.metadata),
+        **_changing_fields(message),
+    }
+
+
+def _changing_fields(message: MessageState) -> Fields:
+    open_chunks = {key: chunk.index for key, chunk in message.open_chunks.items()}
+    return {
+        "status": message.status,
         "step": message.step,
         "step_open": int(message.step_open),
         "chunks": message.chunk_count,

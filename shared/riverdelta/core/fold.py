@@ -11,13 +11,13 @@ After an exception the state is half moved: throw it away and load it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from riverdelta.core.cards import make_parser, wire
-from riverdelta.core.changes import CardEnd, Changes, ChunkChange, DeadLetter
+from riverdelta.core.changes import CardEnd, Changes, DeadLetter
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -29,29 +29,24 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
+from riverdelta.core.draft import Draft
 from riverdelta.core.events import (
     Annotated,
     ChunkCompleted,
-    ChunkDelta,
     ChunkOutput,
-    ChunkPatch,
-    ChunkReset,
     ChunkStarted,
     EventType,
     Failure,
     MessageCompleted,
     MessageStarted,
     MessageStopped,
-    ProcessorFailed,
     StepCompleted,
     StepFailed,
     StepStarted,
-    encode_event,
 )
 from riverdelta.core.parser import complete_card
 from riverdelta.core.processors import ProcessorRegistry, ToolResult
 from riverdelta.core.state import (
-    CardState,
     ChatState,
     ChunkState,
     Entry,
@@ -61,6 +56,7 @@ from riverdelta.core.state import (
 )
 from riverdelta.core.tracker import TextTrack
 from riverdelta.core.usage import add_usage, usage_data
+from riverdelta.core.verdicts import Call, Verdict
 
 RECENT_MESSAGES: Final = 50
 """Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
@@ -78,22 +74,61 @@ class ChatFold:
     def __init__(self, state: ChatState, registry: ProcessorRegistry) -> None:
         self.state = state
         self._registry = registry
-        self._changes = Changes(first_seq=state.seq + 1)
-        self._now_ms = 0
-        self._delta_message = ""
-        self._delta_chunk: ChunkState | None = None
-        self._delta_offset = 0
-        self._delta_texts: list[str] = []
+        self._draft = Draft(state)
 
-    def apply(self, entries: Iterable[Entry], now_ms: int) -> Changes:
+    def apply(
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        verdicts: Mapping[int, Verdict] | None = None,
+    ) -> Changes:
         """
         Fold *entries*, in stream order, into the state.
 
         Args:
             entries: They follow ``state.processed`` without a hole.
             now_ms: Unix time in milliseconds for the events' ``ts``.
+            verdicts: By entry number, what filter agents said of raw chunks.
         """
-        self._begin(now_ms)
+        self._draft.begin(now_ms)
+        if verdicts:
+            self._fold_filtered(entries, verdicts)
+        else:
+            self._fold(entries)
+        return self._draft.end()
+
+    def _fold_filtered(self, entries: Sequence[Entry], verdicts: Mapping[int, Verdict]) -> None:
+        # Producers wait for what they pushed to be taken, however little of it went on.
+        taken = self.state.processed_bytes + sum(len(entry.data) for entry in entries)
+        run: list[Entry] = []
+        told: set[tuple[str, Call]] = set()
+        for entry in entries:
+            verdict = verdicts.get(entry.number)
+            if verdict is None:
+                run.append(entry)
+                continue
+            if verdict.failures:
+                self._fold(run)
+                run = []
+                self._filter_failed(entry, verdict, told)
+            if verdict.data is not None:
+                run.append(entry._replace(data=verdict.data))
+        self._fold(run)
+        self.state.processed = entries[-1].number
+        self.state.processed_bytes = taken
+
+    def _filter_failed(self, entry: Entry, verdict: Verdict, told: set[tuple[str, Call]]) -> None:
+        message = self.state.messages.get(entry.message)
+        for call in verdict.failures:
+            detail = f"filter agent {call.agent} {call.detail}"
+            if call.outcome == "failed_blocked":
+                self._reject(message, entry, "filter_blocked", detail)
+            elif (entry.message, call) not in told:
+                told.add((entry.message, call))
+                failure = Failure(code="filter_failed", detail=detail)
+                self._draft.emit("input.rejected", entry.message, None, failure)
+
+    def _fold(self, entries: Iterable[Entry]) -> None:
         messages = self.state.messages
         for group in _groups(entries):
             first = group[0]
@@ -104,26 +139,17 @@ class ChatFold:
             for entry in group:
                 self._take(entry)
                 self._control(message, entry)
-        return self._end()
 
     def reject(self, entry: Entry, code: str, detail: str, now_ms: int) -> Changes:
         """Pass over *entry* without folding it: it broke the fold, or killed its workers."""
-        self._begin(now_ms)
+        self._draft.begin(now_ms)
         self._take(entry)
         if entry.type == "start" and entry.message not in self.state.recent:
             # Nobody can read how the message is meant: it fails, so that it does not stay open.
             message = self._open(MessageState(entry.message, "text", make_codec("text"), ""))
             self._fail_with(message, Failure(code=code, detail=detail))
         self._reject(self.state.messages.get(entry.message), entry, code, detail)
-        return self._end()
-
-    def _begin(self, now_ms: int) -> None:
-        self._changes = Changes(first_seq=self.state.seq + 1)
-        self._now_ms = now_ms
-
-    def _end(self) -> Changes:
-        self._flush_delta()
-        return self._changes
+        return self._draft.end()
 
     def _take(self, entry: Entry) -> None:
         self.state.processed = entry.number
@@ -134,7 +160,7 @@ class ChatFold:
     def _raw_chunks(self, message: MessageState, entries: Sequence[Entry]) -> None:
         raws = [entry.data for entry in entries]
         size = sum(map(len, raws))
-        self._changes.messages[message.id] = message
+        self._draft.changes.messages[message.id] = message
         message.raw_chunks += len(raws)
         message.raw_bytes += size
         self.state.processed = entries[-1].number
@@ -171,7 +197,7 @@ class ChatFold:
         if handler is None:
             self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
             return
-        self._changes.messages[message.id] = message
+        self._draft.changes.messages[message.id] = message
         message.last_at_ms = entry.at_ms
         handler(self, message, entry)
 
@@ -191,12 +217,12 @@ class ChatFold:
     def _open(self, message: MessageState) -> MessageState:
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
-        self._changes.messages[message.id] = message
+        self._draft.changes.messages[message.id] = message
         self._drop_old()
         started = MessageStarted(
             role=message.role, source=message.source, metadata=message.metadata
         )
-        self._emit("message.started", message.id, None, started)
+        self._draft.emit("message.started", message.id, None, started)
         return message
 
     def _drop_old(self) -> None:
@@ -205,7 +231,7 @@ class ChatFold:
             return
         ended = [mid for mid in self.state.recent if mid not in self.state.messages]
         for mid in ended[:surplus]:
-            self._changes.dropped[mid] = self.state.recent.pop(mid)
+            self._draft.changes.dropped[mid] = self.state.recent.pop(mid)
 
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
         result = orjson.loads(entry.data)
@@ -236,17 +262,19 @@ class ChatFold:
         chunk_id = f"{message.id}.{call.chunk_index}"
         if processor is not None and card is not None:
             output = wire(card)
-            self._changes.card_ends.append(CardEnd(message.id, call.chunk_index, processor, output))
+            self._draft.changes.card_ends.append(
+                CardEnd(message.id, call.chunk_index, processor, output)
+            )
             event = ChunkOutput(processor=processor, output=output)
-            self._emit("chunk.output", message.id, chunk_id, event)
+            self._draft.emit("chunk.output", message.id, chunk_id, event)
         if failure is not None:
-            self._processor_failed(message.id, chunk_id, failure.processor, "exception")
+            self._draft.processor_failed(message.id, chunk_id, failure.processor, "exception")
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
         annotation = Annotated(name=note["name"], data=note["data"])
         message.annotations.append(annotation)
-        self._emit("message.annotated", message.id, None, annotation)
+        self._draft.emit("message.annotated", message.id, None, annotation)
 
     # -- pieces ----------------------------------------------------------------------------------
 
@@ -264,27 +292,8 @@ class ChatFold:
     def _text(self, message: MessageState, piece: Text) -> None:
         chunk = message.open_chunks[piece.key]
         text, reset = chunk.track.add(piece.text)
-        if not text:
-            return
-        if reset or chunk is not self._delta_chunk:
-            self._begin_delta(message, chunk, reset=reset)
-            self._delta_offset = len(chunk.track.complete) - len(text)
-        self._delta_texts.append(text)
-
-    def _begin_delta(self, message: MessageState, chunk: ChunkState, *, reset: bool) -> None:
-        self._flush_delta()
-        if reset:
-            change = self._change(chunk)
-            change.reset = True
-            change.texts.clear()
-            change.outputs.clear()
-            chunk.card = None
-            if chunk.parser is not None:
-                chunk.parser.add("", reset=True)
-            self._emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
-        if message.ttft_ms is None:
-            message.ttft_ms = message.last_at_ms
-        self._delta_message, self._delta_chunk = message.id, chunk
+        if text:
+            self._draft.add_text(message, chunk, text, reset=reset)
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
@@ -309,7 +318,9 @@ class ChatFold:
         message.step += 1
         message.step_open = True
         message.failure = None
-        self._emit("step.started", message.id, None, StepStarted(step=message.step, model=model))
+        self._draft.emit(
+            "step.started", message.id, None, StepStarted(step=message.step, model=model)
+        )
 
     def _step_end(self, message: MessageState, end: StepEnd) -> None:
         for key in list(message.open_chunks):
@@ -324,7 +335,7 @@ class ChatFold:
             raw_finish_reason=end.raw_finish_reason,
             usage=usage,
         )
-        self._emit("step.completed", message.id, None, completed)
+        self._draft.emit("step.completed", message.id, None, completed)
 
     def _step_fail(self, message: MessageState, failure: Failure) -> None:
         self._fail_chunks(message, failure)
@@ -333,7 +344,7 @@ class ChatFold:
         message.step_open = False
         message.failure = failure
         failed = StepFailed(step=message.step, **failure)
-        self._emit("step.failed", message.id, None, failed)
+        self._draft.emit("step.failed", message.id, None, failed)
 
     def _chunk_start(self, message: MessageState, start: ChunkStart) -> None:
         index = message.chunk_count
@@ -354,7 +365,7 @@ class ChatFold:
             call = ToolCall(start.tool_name, index, start.processor)
             message.tool_calls[start.tool_call_id] = call
         self.state.recent[message.id] = Recent(message.chunk_count, message.producer)
-        self._change(chunk).fresh = True
+        self._draft.change(chunk).fresh = True
         started = ChunkStarted(
             kind=chunk.kind,
             format=chunk.format,
@@ -362,24 +373,23 @@ class ChatFold:
             tool_name=chunk.tool_name,
             tool_call_id=chunk.tool_call_id,
         )
-        self._emit("chunk.started", message.id, chunk.id, started)
+        self._draft.emit("chunk.started", message.id, chunk.id, started)
 
     def _chunk_end(self, message: MessageState, key: str) -> None:
-        self._flush_delta()
         chunk = message.open_chunks.pop(key)
-        self._parse(message.id, chunk, "", done=True)
+        self._draft.finish_text(message.id, chunk)
         if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
             message.cards[chunk.tool_call_id] = chunk.card.latest
         chunk.status = "completed"
-        self._change(chunk)
+        self._draft.change(chunk)
         completed = ChunkCompleted(length=len(chunk.track.complete))
-        self._emit("chunk.completed", message.id, chunk.id, completed)
+        self._draft.emit("chunk.completed", message.id, chunk.id, completed)
 
     def _fail_chunks(self, message: MessageState, failure: Failure) -> None:
         for chunk in message.open_chunks.values():
             chunk.status = "failed"
-            self._change(chunk)
-            self._emit("chunk.failed", message.id, chunk.id, failure)
+            self._draft.change(chunk)
+            self._draft.emit("chunk.failed", message.id, chunk.id, failure)
         message.open_chunks.clear()
 
     # -- the three ends of a message -------------------------------------------------------------
@@ -393,7 +403,6 @@ class ChatFold:
             detail = f"{message.failure['code']}: {message.failure['detail']}"
             self._fail_with(message, Failure(code="source_error", detail=detail))
             return
-        self._flush_delta()
         completed = MessageCompleted(
             finish_reason=message.finish_reason,
             usage=message.usage,
@@ -427,85 +436,17 @@ class ChatFold:
     def _close(
         self, message: MessageState, type_: EventType, data: Any
     ) -> None:  # as in encode_event
-        self._emit(type_, message.id, None, data)
+        self._draft.emit(type_, message.id, None, data)
         del self.state.messages[message.id]
 
     # -- writing down ----------------------------------------------------------------------------
 
-    def _change(self, chunk: ChunkState) -> ChunkChange:
-        change = self._changes.chunks.get(chunk.id)
-        if change is None:
-            change = self._changes.chunks[chunk.id] = ChunkChange(chunk)
-        return change
-
     def _reject(self, message: MessageState | None, entry: Entry, code: str, detail: str) -> None:
         if message is not None:
             message.rejected += 1
-            self._changes.messages[message.id] = message
-        self._changes.dead.append(DeadLetter(entry, code, detail))
-        self._emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
-
-    def _flush_delta(self) -> None:
-        if self._delta_chunk is None:
-            return
-        chunk, texts = self._delta_chunk, self._delta_texts
-        self._delta_chunk, self._delta_texts = None, []
-        text = "".join(texts)
-        self._change(chunk).texts.append(text)
-        delta = ChunkDelta(offset=self._delta_offset, text=text)
-        self._emit("chunk.delta", self._delta_message, chunk.id, delta)
-        self._parse(self._delta_message, chunk, text)
-
-    def _parse(self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False) -> None:
-        """Tell readers what *text* means as JSON, and as a card."""
-        if chunk.parser is None:
-            return
-        parsed = chunk.parser.add(text, done=done)
-        if parsed.patches:
-            patches = ChunkPatch(patches=[(p.path, p.op, p.value) for p in parsed.patches])
-            self._emit("chunk.patch", message_id, chunk.id, patches)
-        if parsed.output is not None:
-            output, processor = wire(parsed.output), chunk.parser.processor_type or ""
-            if chunk.card is None:
-                chunk.card = CardState(processor, output)
-            chunk.card.latest = output
-            self._change(chunk).outputs.append(output)
-            event = ChunkOutput(processor=processor, output=output)
-            self._emit("chunk.output", message_id, chunk.id, event)
-        if parsed.failure is not None:
-            chunk.processor_failed = True
-            self._change(chunk)
-            self._processor_failed(message_id, chunk.id, parsed.failure.processor, "exception")
-        if parsed.json_error is not None:
-            self._processor_failed(message_id, chunk.id, "json", "invalid_json")
-
-    def _processor_failed(self, message_id: str, chunk_id: str, processor: str, code: str) -> None:
-        event = ProcessorFailed(processor=processor, code=code)
-        self._emit("processor.failed", message_id, chunk_id, event)
-
-    def _emit(
-        self,
-        type_: EventType,
-        message_id: str,
-        chunk_id: str | None,
-        data: Any,  # one of the TypedDicts of events.py
-    ) -> None:
-        if self._delta_chunk is not None:
-            self._flush_delta()
-        state = self.state
-        state.seq += 1
-        event = encode_event(
-            seq=state.seq,
-            epoch=state.epoch,
-            chat=state.chat,
-            message=message_id,
-            chunk=chunk_id,
-            type_=type_,
-            ts_ms=self._now_ms,
-            data=data,
-        )
-        state.log.add(state.seq, len(event))
-        self._changes.events.append(event)
+            self._draft.changes.messages[message.id] = message
+        self._draft.changes.dead.append(DeadLetter(entry, code, detail))
+        self._draft.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
 
 def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

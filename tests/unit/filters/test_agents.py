@@ -9,14 +9,13 @@ import orjson
 import pytest
 
 from riverdelta.core.state import Entry
+from riverdelta.core.verdicts import Call, Verdict
 from riverdelta_workers.filters.agents import (
     Agent,
     AgentError,
-    Call,
     FilterChain,
     OnFailure,
     RawChunk,
-    Verdict,
 )
 
 SOURCES = {"m": "text"}

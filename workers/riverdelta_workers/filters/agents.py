@@ -29,21 +29,10 @@ import orjson
 
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.state import Entry
+from riverdelta.core.verdicts import Call, Outcome, Verdict
 
 OnFailure = Literal["pass", "block"]
 """``pass``: what the agent was given goes on without it. ``block``: the chunk goes no further."""
-
-Outcome = Literal["passed", "changed", "dropped", "failed_passed", "failed_blocked"]
-"""What became of a chunk at one agent: it or its answer went on, or nothing did."""
-
-_RANK: Final[Sequence[Outcome]] = (
-    "passed",
-    "changed",
-    "failed_passed",
-    "dropped",
-    "failed_blocked",
-)
-"""The outcome of a chunk is the last of these among its calls: what a person has to know first."""
 
 _HUNG_AFTER: Final = 2
 """Chunks that waited in vain: one may be bad luck, and asking on costs a timeout for every chunk."""
@@ -102,38 +91,6 @@ class Agent:
     on_failure: OnFailure = "pass"
     sources: tuple[str, ...] | None = None
     close: Callable[[], Awaitable[None]] | None = None
-
-
-class Call(NamedTuple):
-    """What one agent did with a chunk; *code* and *detail* where it failed."""
-
-    agent: str
-    outcome: Outcome
-    code: str | None = None
-    detail: str | None = None
-
-
-class Verdict(NamedTuple):
-    """
-    What the chain says of one chunk.
-
-    Attributes:
-        data: What goes on to the codec. None: nothing, the entry only moves the cursor.
-        calls: Of every agent that was asked, in the order of the chain.
-    """
-
-    data: bytes | None
-    calls: tuple[Call, ...]
-
-    @property
-    def outcome(self) -> Outcome:
-        """The gravest of its calls."""
-        return max((call.outcome for call in self.calls), key=_RANK.index)
-
-    @property
-    def failures(self) -> list[Call]:
-        """The calls that failed, whatever the policy made of it."""
-        return [call for call in self.calls if call.code is not None]
 
 
 @dataclass(slots=True)

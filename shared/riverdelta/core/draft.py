@@ -1,0 +1,149 @@
+"""
+What a batch will write, while it is being folded.
+
+Events get their numbers here; neighbouring deltas of one chunk merge here into one event, and the merged
+text is parsed for patches and cards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from riverdelta.core.cards import wire
+from riverdelta.core.changes import Changes, ChunkChange
+from riverdelta.core.events import (
+    ChunkDelta,
+    ChunkOutput,
+    ChunkPatch,
+    ChunkReset,
+    EventType,
+    ProcessorFailed,
+    encode_event,
+)
+from riverdelta.core.state import CardState, ChatState, ChunkState, MessageState
+
+
+class Draft:
+    """
+    Collects the changes of one batch at a time.
+
+    Args:
+        state: The chat whose log the events go on; its ``seq`` moves with them.
+    """
+
+    def __init__(self, state: ChatState) -> None:
+        self._state = state
+        self.changes = Changes(first_seq=state.seq + 1)
+        self._now_ms = 0
+        self._message_id = ""
+        self._chunk: ChunkState | None = None
+        self._offset = 0
+        self._texts: list[str] = []
+
+    def begin(self, now_ms: int) -> None:
+        """Start a batch; *now_ms* is the ``ts`` of its events."""
+        self.changes = Changes(first_seq=self._state.seq + 1)
+        self._now_ms = now_ms
+
+    def end(self) -> Changes:
+        """Give what the batch came to."""
+        self._flush()
+        return self.changes
+
+    def add_text(self, message: MessageState, chunk: ChunkState, text: str, *, reset: bool) -> None:
+        """Add new text of a chunk; *reset*: all before it is void. *text* is in the track already."""
+        if reset or chunk is not self._chunk:
+            self._begin_delta(message, chunk, reset=reset)
+            self._offset = len(chunk.track.complete) - len(text)
+        self._texts.append(text)
+
+    def finish_text(self, message_id: str, chunk: ChunkState) -> None:
+        """Nothing more comes for *chunk*: have its parser say the rest."""
+        self._flush()
+        self._parse(message_id, chunk, "", done=True)
+
+    def change(self, chunk: ChunkState) -> ChunkChange:
+        """Note that *chunk* has to be written, and return what is known of that so far."""
+        change = self.changes.chunks.get(chunk.id)
+        if change is None:
+            change = self.changes.chunks[chunk.id] = ChunkChange(chunk)
+        return change
+
+    def processor_failed(self, message_id: str, chunk_id: str, processor: str, code: str) -> None:
+        """Say that a processor gave up on a chunk."""
+        event = ProcessorFailed(processor=processor, code=code)
+        self.emit("processor.failed", message_id, chunk_id, event)
+
+    def emit(
+        self,
+        type_: EventType,
+        message_id: str,
+        chunk_id: str | None,
+        data: Any,  # one of the TypedDicts of events.py
+    ) -> None:
+        """Put the next event on the log, behind the delta that is being merged."""
+        if self._chunk is not None:
+            self._flush()
+        state = self._state
+        state.seq += 1
+        event = encode_event(
+            seq=state.seq,
+            epoch=state.epoch,
+            chat=state.chat,
+            message=message_id,
+            chunk=chunk_id,
+            type_=type_,
+            ts_ms=self._now_ms,
+            data=data,
+        )
+        state.log.add(state.seq, len(event))
+        self.changes.events.append(event)
+
+    def _begin_delta(self, message: MessageState, chunk: ChunkState, *, reset: bool) -> None:
+        self._flush()
+        if reset:
+            change = self.change(chunk)
+            change.reset = True
+            change.texts.clear()
+            change.outputs.clear()
+            chunk.card = None
+            if chunk.parser is not None:
+                chunk.parser.add("", reset=True)
+            self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
+        if message.ttft_ms is None:
+            message.ttft_ms = message.last_at_ms
+        self._message_id, self._chunk = message.id, chunk
+
+    def _flush(self) -> None:
+        if self._chunk is None:
+            return
+        chunk, texts = self._chunk, self._texts
+        self._chunk, self._texts = None, []
+        text = "".join(texts)
+        self.change(chunk).texts.append(text)
+        delta = ChunkDelta(offset=self._offset, text=text)
+        self.emit("chunk.delta", self._message_id, chunk.id, delta)
+        self._parse(self._message_id, chunk, text)
+
+    def _parse(self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False) -> None:
+        """Tell readers what *text* means as JSON, and as a card."""
+        if chunk.parser is None:
+            return
+        parsed = chunk.parser.add(text, done=done)
+        if parsed.patches:
+            patches = ChunkPatch(patches=[(p.path, p.op, p.value) for p in parsed.patches])
+            self.emit("chunk.patch", message_id, chunk.id, patches)
+        if parsed.output is not None:
+            output, processor = wire(parsed.output), chunk.parser.processor_type or ""
+            if chunk.card is None:
+                chunk.card = CardState(processor, output)
+            chunk.card.latest = output
+            self.change(chunk).outputs.append(output)
+            event = ChunkOutput(processor=processor, output=output)
+            self.emit("chunk.output", message_id, chunk.id, event)
+        if parsed.failure is not None:
+            chunk.processor_failed = True
+            self.change(chunk)
+            self.processor_failed(message_id, chunk.id, parsed.failure.processor, "exception")
+        if parsed.json_error is not None:
+            self.processor_failed(message_id, chunk.id, "json", "invalid_json")
