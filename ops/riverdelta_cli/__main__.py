@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,9 +16,21 @@ def main() -> None:
         line = 'riverdelta: the command needs the extra "cli": pip install "riverdelta[cli]"'
         print(line, file=sys.stderr)
         sys.exit(2)
+    from riverdelta_cli.session import exit_code_of  # noqa: PLC0415  # needs the extra
+
+    # `riverdelta --help | head` ends as other programs do; commands change this (`session.end_with`).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(exit_code_of(_run_app))
+
+
+def _run_app() -> int:
     from riverdelta_cli.app import app  # noqa: PLC0415  # needs the extra
 
-    app(prog_name="riverdelta")
+    try:
+        app(prog_name="riverdelta")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return 0
 
 
 def _open_what_is_closed() -> None:

@@ -14,7 +14,7 @@ from riverdelta_cli.pipe import pipe as run_pipe
 from riverdelta_cli.push import push as run_push
 from riverdelta_cli.pushing import Input
 from riverdelta_cli.servers import settings_for
-from riverdelta_cli.session import Interrupt, exit_code_of, run
+from riverdelta_cli.session import Interrupt, end_with, run
 from riverdelta_cli.stop import stop as run_stop
 from riverdelta_cli.tail import tail as run_tail
 from riverdelta_cli.up import up as run_up
@@ -126,7 +126,7 @@ def worker(redis_url: o.RedisUrl = None, data_dir: o.DataDir = o.FOLDER) -> None
         0    ended by a signal
         2    the server is down, wrong, or older than Redis 7.0
     """
-    raise typer.Exit(exit_code_of(lambda: run_worker(settings_for(redis_url, data_dir))))
+    end_with(lambda: run_worker(settings_for(redis_url, data_dir)))
 
 
 @app.command()

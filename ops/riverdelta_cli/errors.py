@@ -62,7 +62,8 @@ def explain(error: BaseException) -> CliError | None:
         case ValidationError():
             text = _settings_line(error)
         case OSError():
-            text = f"{error.filename}: {error.strerror}" if error.filename else text
+            # Inputs and sockets have errors of their own: without a file's name, it is stdout.
+            text = f"{error.filename or 'cannot write the output'}: {error.strerror or error}"
         case RiverdeltaError():
             pass
         case _:

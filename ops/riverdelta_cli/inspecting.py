@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
 from riverdelta import Settings
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.keys import ChatKeys
 from riverdelta.broker.fields import describe
+from riverdelta.broker.keys import ChatKeys
 from riverdelta.core.ids import check_id
+from riverdelta_cli.console import Console
 from riverdelta_cli.errors import DONE, NOT_DONE, say
 from riverdelta_cli.session import Interrupt
 from riverdelta_cli.show import print_json

@@ -76,7 +76,19 @@ def run(command: Command) -> NoReturn:
         typer.Exit: Always; with the command's exit code, or that of the error it met.
     """
     log_to_stderr("riverdelta: %(message)s", logging.WARNING)
-    raise typer.Exit(exit_code_of(lambda: asyncio.run(_run(command))))
+    end_with(lambda: asyncio.run(_run(command)))
+
+
+def end_with(work: Callable[[], int]) -> NoReturn:
+    """
+    Do the work of a command, and end.
+
+    Raises:
+        typer.Exit: Always; with what `exit_code_of` says.
+    """
+    # A command has sockets: a broken pipe is an error to handle, not the end of the process.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    raise typer.Exit(exit_code_of(work))
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
@@ -92,8 +104,17 @@ def exit_code_of(work: Callable[[], int]) -> int:
         if known is None:
             raise
         say(str(known))
+        _drop_what_cannot_be_written()
         return known.exit_code
     return code
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Keep Python from saying at exit, in its own words, that stdout takes nothing."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout.fileno())
 
 
 async def _run(command: Command) -> int:

@@ -6,11 +6,11 @@ import sys
 from typing import Any, Final, Protocol
 
 import orjson
-from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
 from riverdelta.core.events import END_TYPES, Event
+from riverdelta_cli.console import Console
 from riverdelta_cli.errors import say
 from riverdelta_cli.wrap import Wrapper, printable
 

@@ -205,19 +205,37 @@ def test_a_server_that_dies_is_said_at_once(shell: Shell) -> None:
         assert "Traceback" not in running.errors
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
+@pytest.mark.parametrize("as_json", [("--json",), ()])
+def test_a_reader_that_goes_away_ends_it_quietly(as_json: tuple[str, ...], shell: Shell) -> None:
     with subprocess.Popen(
-        shell.command(*OPENAI, "--json", "--pace-ms", "5", DEMO),
+        shell.command(*OPENAI, *as_json, "--pace-ms", "5", DEMO),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=shell.environment,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert types(process.stdout.readline()) == ["message.started"]
+        assert process.stdout.read(8) in {b'{"v":1,"', b"thinking"}
         process.stdout.close()
         assert process.wait(10) == 128 + signal.SIGPIPE
         assert not process.stderr.read()
+
+
+@pytest.mark.parametrize("arguments", [(*OPENAI, DEMO), ("--help",)])
+def test_output_that_cannot_be_written_is_one_line(
+    arguments: tuple[str, ...], shell: Shell
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            shell.command(*arguments),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=shell.environment,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("cannot write the output: No space left on device\n")
 
 
 def screen(written: str) -> Iterator[str]:
