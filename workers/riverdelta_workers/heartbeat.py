@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from riverdelta.broker import scripts
-from riverdelta.core.errors import RiverdeltaError
+from riverdelta_workers.loop import Loop
 from riverdelta_workers.pump import Pump
 
 _BEATS_PER_LEASE: Final = 4
 
-_log = logging.getLogger("riverdelta.worker")
 
-
-class Heartbeat:
+class Heartbeat(Loop):
     """Raises this worker's counter, a quarter of a lease apart; others read it (`Reaper`)."""
 
     def __init__(self, pump: Pump) -> None:
+        super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE)
         self._pump = pump
         self._client = pump.client
-        self._period_s = pump.client.settings.lease_s / _BEATS_PER_LEASE
         self._counter = 0
         self._surplus: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """List this worker, and begin to beat."""
-        await self.exec(first=True)
-        self._task = asyncio.create_task(self._run(), name="riverdelta-heartbeat")
+        await self._beat(first=True)
+        await super().start()
 
     async def shutdown(self) -> None:
         """Stop beating, and strike this worker off; what it still has goes on the waiting list."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await super().shutdown()
         await scripts.bury(
             self._client.queue,
             self._client.keys,
@@ -47,24 +36,19 @@ class Heartbeat:
             counter=self._counter,
         )
 
-    async def exec(self, *, first: bool = False) -> None:
+    async def exec(self) -> None:
         """One beat."""
+        await self._beat(first=False)
+        await self._pump.find_owners()
+        await self._reconcile()
+
+    async def _beat(self, *, first: bool) -> None:
         keys, queue = self._client.keys, self._client.queue
         counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=first)
         if counter is None:
             await self._pump.start_anew()
             counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
         self._counter = counter or 0
-        await self._pump.find_owners()
-        await self._reconcile()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            try:
-                await self.exec()
-            except (RiverdeltaError, RedisError) as error:
-                _log.warning("heartbeat missed: %s", error)
 
     async def _reconcile(self) -> None:
         """Make the list of chats in Redis what memory says; they differ only after a fault."""

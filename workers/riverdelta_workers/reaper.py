@@ -8,22 +8,20 @@ get their end. Every worker process reaps, a full one too; what two of them do a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
 import orjson
-from redis.exceptions import RedisError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.queue import is_queued, request_owner
 from riverdelta.broker.scripts import NewEntry, PushLimits
 from riverdelta.broker.state import REAPER
-from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.lease import LeaseWatch
+from riverdelta_workers.loop import Loop
 
 _READS_PER_LEASE: Final = 8
 _GAP_LEASES: Final = 1
@@ -32,13 +30,13 @@ _GAP_LEASES: Final = 1
 _log = logging.getLogger("riverdelta.worker")
 
 
-class Reaper:
+class Reaper(Loop):
     """Reads the counters of workers, producers and waiting chats, an eighth of a lease apart."""
 
     def __init__(self, client: Client) -> None:
         settings = client.settings
+        super().__init__(settings.lease_s / _READS_PER_LEASE)
         self._client = client
-        self._period_s = settings.lease_s / _READS_PER_LEASE
         lease_ms, producer_lease_ms = (
             int(settings.lease_s * 1000),
             int(settings.producer_lease_s * 1000),
@@ -46,18 +44,6 @@ class Reaper:
         self._workers = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._waiting = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._producers = LeaseWatch(producer_lease_ms, _GAP_LEASES * lease_ms)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to reap."""
-        self._task = asyncio.create_task(self._run(), name="riverdelta-reaper")
-
-    async def shutdown(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def exec(self) -> None:
         """One look at everything."""
@@ -82,14 +68,6 @@ class Reaper:
         ]
         for error in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(error, BaseException):
-                _log.warning("reaper: %s", error)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            try:
-                await self.exec()
-            except (RiverdeltaError, RedisError) as error:
                 _log.warning("reaper: %s", error)
 
     async def _bury(self, worker_id: str, counter: int) -> None:
