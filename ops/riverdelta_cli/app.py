@@ -155,7 +155,7 @@ def pipe(
     [bold]Exit codes[/bold]
 
         0    the message completed
-        1    it failed or was stopped
+        1    it failed or was stopped, or nothing in the input was understood as --source
         2    bad usage, or input that cannot be read
         130  Ctrl-C
     """
@@ -193,7 +193,7 @@ def push(
 
     [bold]Exit codes[/bold]
 
-        0    stored and ended
+        0    stored and ended (an input that is not understood as --source is a warning)
         1    a reader stopped it, the id exists, or no worker made room
         2    bad usage, or no server there
         130  Ctrl-C (the message fails)

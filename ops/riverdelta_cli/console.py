@@ -9,7 +9,7 @@ from rich.console import Console as RichConsole
 
 
 class Console(RichConsole):
-    """Raises BrokenPipeError as any file does; rich's own raises SystemExit, inside whatever task writes."""
+    """Raises BrokenPipeError as any file does; rich's own raises SystemExit inside the task that writes."""
 
     def on_broken_pipe(self) -> None:
         """Whoever read our output went away; see `session.exit_code_of`."""

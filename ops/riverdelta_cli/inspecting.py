@@ -19,6 +19,7 @@ from riverdelta_cli.console import Console
 from riverdelta_cli.errors import DONE, NOT_DONE, say
 from riverdelta_cli.session import Interrupt
 from riverdelta_cli.show import print_json
+from riverdelta_cli.words import count
 
 _BEAT_S: Final = 1.2
 """Longer than the pause between two heartbeats: whose counter stands still in it is not well."""
@@ -198,7 +199,7 @@ def _about(message: dict[str, Any]) -> str:
         parts.append(f"{message['failure']['code']}: {message['failure']['detail']}")
     if message["stop_asked"]:
         parts.append(f"stop asked: {message['stop_asked']}")
-    parts.append(f"{message['raw_chunks']} raw chunks")
+    parts.append(count(message["raw_chunks"], "raw chunk"))
     parts += [f"{message[name]} {name}" for name in ("rejected", "skipped") if message[name]]
     return ", ".join(parts)
 

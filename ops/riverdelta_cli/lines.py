@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -42,6 +43,8 @@ class LineCutter:
         self._parts: list[bytes] = []
         self._size = 0
         self._number = 1
+        self.numbers: deque[int] = deque()
+        """Line numbers of the chunks that were given, from 1; whoever uses them takes them out."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
@@ -73,6 +76,7 @@ class LineCutter:
             self._refuse()
         self._number += 1
         if line.strip() or not self._skip_blank:
+            self.numbers.append(self._number - 1)
             yield line
 
     def _refuse(self) -> None:

@@ -45,8 +45,11 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
                     f"Valkey on 127.0.0.1:{server.port} · worker {pool.pids[0]} · "
                     f"{what.source} chunks in, deltas out\n"
                 )
+            printer = make_printer(
+                as_json=as_json, name_rejected=feeder.understanding.next_rejected
+            )
             message = what.message(producer, _CHAT, _MESSAGE)
-            reply = _Reply(message, subscriber, make_printer(as_json=as_json))
+            reply = _Reply(message, subscriber, printer)
             feed = feeder.feed(message, settings.max_chunk_bytes)
             watching = asyncio.create_task(_watch(server, pool.failed))
             try:
@@ -55,7 +58,11 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
                 await cancel(watching)
     if interrupt.asked.is_set():
         return interrupt.exit_code
-    return DONE if status == "completed" else NOT_DONE
+    if status != "completed":
+        return NOT_DONE
+    if complaint := feeder.understanding.complaint():
+        say(complaint)
+    return NOT_DONE if feeder.understanding.nothing else DONE
 
 
 async def _ready(producer: Producer, pool: WorkerPool) -> bool:
@@ -131,7 +138,7 @@ class _Reply:
             feeding = asyncio.create_task(feed, name="riverdelta-feed")
             try:
                 await asyncio.wait((feeding, asked), return_when=asyncio.FIRST_COMPLETED)
-                if feeding.done():
+                if feeding.done() and not asked.done():
                     return feeding.result()
             finally:
                 await cancel(feeding)

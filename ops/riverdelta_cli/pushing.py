@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from dataclasses import dataclass
+from typing import Final
 
-from riverdelta import Message, Producer
+from riverdelta import ChunkTooLarge, Message, MessageEnded, Producer, RiverdeltaError
 from riverdelta.core.tracker import Mode, OnMismatch
 from riverdelta_cli.errors import say
-from riverdelta_cli.lines import batches, cutter_for, open_input
+from riverdelta_cli.lines import LineCutter, batches, cutter_for, open_input
+from riverdelta_cli.session import cancel
+from riverdelta_cli.understanding import Understanding
+
+_LOOK_S: Final = 0.1
+_UPSTREAM_S: Final = 0.1
+"""
+Ctrl-C ends ``my-llm`` and us at once, and its end is the end of our input: the signal is on its way
+when a pipe ends, and comes first if we wait a moment.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Feeder:
 
     Attributes:
         chunks, bytes: What was stored so far.
+        understanding: What a worker makes of it.
     """
 
     def __init__(self, what: Input) -> None:
@@ -59,21 +71,64 @@ class Feeder:
             say("reading from this terminal; Ctrl-D ends the input")
         self.chunks = 0
         self.bytes = 0
+        self.understanding = Understanding(what.source)
 
     async def feed(self, message: Message, max_chunk_bytes: int) -> None:
-        """Push everything. Raises as `Message.push`, and as `lines.batches`."""
+        """
+        Push everything. Raises as `Message.push`, and as `lines.batches`.
+
+        A stop is noticed while the input is silent, too. A chunk that is too large fails the message.
+        """
+        feeding = asyncio.create_task(self._feed(message, max_chunk_bytes), name="riverdelta-input")
+        try:
+            while not feeding.done() and not message.is_ended:
+                await asyncio.wait((feeding,), timeout=_LOOK_S)
+            if feeding.done():
+                feeding.result()
+            else:
+                await message.push(b"")  # refused, and the refusal says who ended it
+        except ChunkTooLarge as error:
+            await message.fail("chunk_too_large", str(error))
+            raise
+        finally:
+            await cancel(feeding)
+
+    async def _feed(self, message: Message, max_chunk_bytes: int) -> None:
         what = self._what
         cutter = cutter_for(what.source, what.mode, max_chunk_bytes)
         async with contextlib.aclosing(batches(self._descriptor, cutter)) as found:
             async for batch in found:
+                self._read(batch, cutter)
                 if what.pace_ms:
                     for chunk in batch:
                         await self._push(message, [chunk])
                         await asyncio.sleep(what.pace_ms / 1000)
                 else:
                     await self._push(message, batch)
+        if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            await asyncio.sleep(_UPSTREAM_S)
+
+    def _read(self, batch: list[bytes], cutter: LineCutter | None) -> None:
+        for chunk in batch:
+            self.understanding.read(chunk, cutter.numbers.popleft() if cutter else None)
 
     async def _push(self, message: Message, batch: list[bytes]) -> None:
         await message.push_many(batch)
         self.chunks += len(batch)
         self.bytes += sum(map(len, batch))
+
+
+async def end(message: Message) -> None:
+    """
+    End a message that was fed.
+
+    Raises:
+        Stopped, MessageEnded, MessageLost: Somebody else ended it before.
+    """
+    with contextlib.suppress(RiverdeltaError):  # Redis is away: the end is stored when it is back
+        await message.check()  # obey a stop that nobody has seen yet
+    if message.is_ended:
+        await message.push(b"")  # refused, and the refusal says who ended it
+    await message.end()
+    with contextlib.suppress(MessageEnded):  # by us; anything else came in between
+        await message.push(b"")

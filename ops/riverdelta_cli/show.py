@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import orjson
@@ -29,6 +32,12 @@ _ENDS: Final = {
     "message.failed": Style(color="red", bold=True),
     "message.stopped": Style(color="yellow"),
 }
+_WARNINGS_OF_A_KIND: Final = 5
+"""Rejected chunks of one code that are named; the others are counted."""
+_PLACE_IN_CHUNK: Final = re.compile(r": line 1 column (\d+) \(char \d+\)$")
+
+NameRejected = Callable[[], str]
+"""Names the chunk that the next ``input.rejected`` is about."""
 
 
 class Printer(Protocol):
@@ -44,12 +53,15 @@ class Printer(Protocol):
 class JsonPrinter:
     """One event a line on stdout, exactly as stored, and nothing else there."""
 
+    def __init__(self, name_rejected: NameRejected) -> None:
+        self._rejections = _Rejections(name_rejected)
+
     def show(self, event: Event) -> None:
         """Print one event."""
         sys.stdout.buffer.write(event.raw + b"\n")
         sys.stdout.buffer.flush()
-        if event.type == "input.rejected":
-            self.notice(_rejected(event.data))
+        for line in self._rejections.lines(event):
+            self.notice(line)
 
     def notice(self, text: str) -> None:
         """Print a line of our own on stderr."""
@@ -64,10 +76,12 @@ class TextPrinter:
     written. Control characters of the reply itself are never passed on.
 
     Args:
+        name_rejected: See `NameRejected`.
         name_messages: Say where a message begins, and whose it is (a chat has many).
     """
 
-    def __init__(self, *, name_messages: bool = False) -> None:
+    def __init__(self, name_rejected: NameRejected, *, name_messages: bool = False) -> None:
+        self._rejections = _Rejections(name_rejected)
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._wrapper = Wrapper(self._console.width if live else None)
@@ -86,14 +100,14 @@ class TextPrinter:
     def show(self, event: Event) -> None:
         """Show one event; those with nothing for people in them are passed over."""
         data = event.data
+        for line in self._rejections.lines(event):
+            self.notice(line)
         if event.type == "snapshot":
             self._snapshot(event)
         elif event.type == "message.started":
             self._begin(event.message or "", data["role"])
         elif event.type in END_TYPES and event.message:
             self._end(event.message, event.type, data)
-        elif event.type == "input.rejected":
-            self.notice(_rejected(data))
         elif event.type == "step.failed":
             self._line(f"step {data['step']} failed: {data['code']}: {data['detail']}", _QUIET)
         elif event.chunk is not None:
@@ -217,8 +231,30 @@ def closing_line(type_: str, data: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _rejected(data: dict[str, Any]) -> str:
-    return f"warning: a chunk was rejected ({data['code']}): {data['detail']}"
+class _Rejections:
+    """Words for rejected chunks: of each kind the first few, and how many more when the message ends."""
+
+    def __init__(self, name: NameRejected) -> None:
+        self._name = name
+        self._counts: dict[str | None, Counter[str]] = {}
+
+    def lines(self, event: Event) -> list[str]:
+        """What there is to say of rejected chunks at *event*."""
+        if event.type == "input.rejected":
+            counts = self._counts.setdefault(event.message, Counter())
+            code, name = event.data["code"], self._name()
+            counts[code] += 1
+            if counts[code] > _WARNINGS_OF_A_KIND:
+                return []
+            detail = _PLACE_IN_CHUNK.sub(r" at column \1", event.data["detail"])
+            return [f"warning: {name} was rejected ({code}): {detail}"]
+        if event.type not in END_TYPES:
+            return []
+        return [
+            f"warning: {number - _WARNINGS_OF_A_KIND} more rejected ({code})"
+            for code, number in self._counts.pop(event.message, Counter()).items()
+            if number > _WARNINGS_OF_A_KIND
+        ]
 
 
 def say_dimmed(text: str) -> None:
@@ -232,6 +268,10 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.flush()
 
 
-def make_printer(*, as_json: bool, name_messages: bool = False) -> Printer:
+def make_printer(
+    *, as_json: bool, name_messages: bool = False, name_rejected: NameRejected = lambda: "a chunk"
+) -> Printer:
     """Choose how events are shown."""
-    return JsonPrinter() if as_json else TextPrinter(name_messages=name_messages)
+    if as_json:
+        return JsonPrinter(name_rejected)
+    return TextPrinter(name_rejected, name_messages=name_messages)

@@ -44,7 +44,11 @@ RUNS = {
     "error": ((*OPENAI, str(RECORDINGS / "openai-chat" / "error.jsonl")), b""),
     "rejected": (
         (*OPENAI, "--json", "-"),
-        b"\n".join([*LINES[:5], b"this is not JSON", *LINES[5:]]),
+        b"\n".join([*LINES[:5], b"", *[b"this is not JSON"] * 9, *LINES[5:]]),
+    ),
+    "wrong source": (
+        ("pipe", "--source", "anthropic", str(RECORDINGS / "openai-chat" / "text.jsonl")),
+        b"",
     ),
     "large": ((*TEXT, "--json", "-"), b"good\n" + b"x" * 2_000_000),
     "absent": ((*TEXT, "absent.jsonl"), b""),
@@ -109,6 +113,14 @@ def test_sse_bytes_go_in_as_they_are(runs: dict[str, Done]) -> None:
 def test_an_empty_file_is_a_reply_without_text(runs: dict[str, Done]) -> None:
     assert runs["empty"].returncode == 0
     assert types(runs["empty"].stdout) == ["message.started", "message.completed"]
+    assert one_line(runs["empty"].stderr) == "riverdelta: warning: the input was empty\n"
+
+
+def test_a_wrong_source_is_no_success(runs: dict[str, Done]) -> None:
+    done = runs["wrong source"]
+    assert done.returncode == 1
+    line = "warning: none of 14 chunks was understood as anthropic; is --source right?"
+    assert one_line(done.stderr) == f"riverdelta: {line}\n"
 
 
 def test_a_provider_error_exits_1(runs: dict[str, Done]) -> None:
@@ -116,10 +128,14 @@ def test_a_provider_error_exits_1(runs: dict[str, Done]) -> None:
     assert "failed · source_error: " in runs["error"].stdout.decode().splitlines()[-1]
 
 
-def test_a_rejected_chunk_is_a_warning_and_the_reply_goes_on(runs: dict[str, Done]) -> None:
+def test_rejected_chunks_are_a_few_warnings_and_the_reply_goes_on(runs: dict[str, Done]) -> None:
     done = runs["rejected"]
     assert done.returncode == 0
-    assert "rejected (invalid_json)" in one_line(done.stderr)
+    *named, more = done.stderr.decode().splitlines()
+    assert [line.partition(" was rejected (invalid_json): ")[0] for line in named] == [
+        f"riverdelta: warning: line {number}" for number in range(7, 12)
+    ]
+    assert more == "riverdelta: warning: 4 more rejected (invalid_json)"
     assert told(events_of(done)) == demo_text()
 
 
@@ -129,7 +145,8 @@ def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
     done = runs["large"]
     assert done.returncode == 2
     assert "line 2 is longer than max_chunk_bytes (1048576)" in one_line(done.stderr)
-    assert types(done.stdout)[-1] == "message.failed"
+    end = events_of(done)[-1]
+    assert (end["type"], end["data"]["code"]) == ("message.failed", "chunk_too_large")
     assert told(events_of(done)) == {"text": "good\n"}
 
 
