@@ -6,9 +6,10 @@ from typing import Any
 
 from riverdelta import Message, Producer, Settings
 from riverdelta_cli.errors import DONE, say
-from riverdelta_cli.pushing import Feeder, Input
+from riverdelta_cli.pushing import Feeder, Input, end
 from riverdelta_cli.session import Interrupt
 from riverdelta_cli.show import print_json
+from riverdelta_cli.words import count
 
 
 async def push(  # the options of the command
@@ -26,11 +27,15 @@ async def push(  # the options of the command
     message = what.message(producer, chat_id, message_id)  # refuses a wrong id before we connect
     async with producer, message:
         fed = await interrupt.unless(_feed(feeder, message, settings.max_chunk_bytes))
-        if not fed:
+        if fed:
+            await end(message)
+        else:
             await message.fail("producer_interrupted", "riverdelta push was interrupted")
     if not fed:
         return interrupt.exit_code
     _report(feeder, message, as_json=as_json)
+    if complaint := feeder.understanding.complaint():
+        say(complaint)
     return DONE
 
 
@@ -46,5 +51,5 @@ def _report(feeder: Feeder, message: Message, *, as_json: bool) -> None:
     else:
         say(
             f"chat {message.chat_id}: message {message.id} stored and ended, "
-            f"raw chunks {feeder.chunks}, bytes {feeder.bytes}"
+            f"{count(feeder.chunks, 'raw chunk')}, {count(feeder.bytes, 'byte')}"
         )

@@ -51,7 +51,8 @@ class Interrupt:
         asking = asyncio.ensure_future(self.asked.wait())
         try:
             await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
+            # Both at once: an upstream that the same Ctrl-C ended has ended our input.
+            return None if asking.done() else working.result()
         finally:
             await cancel(asking, working)
 
