@@ -1,0 +1,378 @@
+"""Holes that a hostile review found, on the producer's side: each stays closed."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from riverdelta import (
+    BrokerUnavailable,
+    Event,
+    Message,
+    MessageEnded,
+    MessageExists,
+    MessageLost,
+    Producer,
+    Settings,
+    Subscriber,
+)
+from riverdelta.broker import message as message_module
+from riverdelta.broker import producer as producer_module
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+from tests.integration.local_workers import local_workers
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
+from tests.integration.servers import Server, binaries, until
+
+LEASE_S = 0.5
+"""Of producers and workers: what takes a lease takes a test half a second."""
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Producers beat and look after their messages twenty times a second."""
+    monkeypatch.setattr(producer_module, "_CARE_S", 0.05)
+
+
+@pytest.fixture
+def settings(server: Server) -> Settings:
+    return Settings(
+        redis_url=server.url,
+        key_prefix=f"t{secrets.token_hex(4)}",
+        lease_s=LEASE_S,
+        producer_lease_s=LEASE_S,
+        push_wait_s=0.3,
+    )
+
+
+@pytest.fixture
+async def workers(settings: Settings) -> AsyncIterator[None]:
+    async with local_workers(settings):
+        yield
+
+
+def wrap(monkeypatch: pytest.MonkeyPatch, name: str, before: Callable[[], Awaitable[Any]]) -> None:
+    """Have *before* run, and perhaps raise, before each call of a script."""
+    script = getattr(scripts, name)
+
+    async def call(*args: Any, **options: Any) -> Any:
+        await before()
+        return await script(*args, **options)
+
+    monkeypatch.setattr(scripts, name, call)
+
+
+async def die(producer: Producer) -> None:
+    """End as by kill -9."""
+    for loop in producer._loops:
+        loop.cancel()
+    await asyncio.gather(*producer._loops, return_exceptions=True)
+    await producer.client.aclose()
+
+
+async def listed(client: Client, producer: Producer) -> set[bytes]:
+    return set(await client.queue.execute("SMEMBERS", client.keys.producer_messages(producer.id)))
+
+
+def outcome(events: list[Event]) -> tuple[str, str | None]:
+    (message,) = view_of(events).messages
+    error = message["error"]
+    return message["status"], None if error is None else error["code"]
+
+
+# -- opening -------------------------------------------------------------------------------------
+
+
+async def test_a_duplicate_open_leaves_the_original_alone(
+    settings: Settings, workers: None, client: Client, subscriber: Subscriber
+) -> None:
+    async with Producer(settings) as another:
+        producer = await Producer(settings).__aenter__()
+        message = await producer.message("c", source="text", message_id="m").__aenter__()
+        for who in (producer, another):
+            with pytest.raises(MessageExists):
+                await who.message("c", source="text", message_id="m").__aenter__()
+        await message.push("goes on")
+        assert await listed(client, producer) == {b"c m"}
+        assert await listed(client, another) == set()
+        await die(producer)
+        events = await read_until_ends(subscriber, "c")
+    assert view_of(events).text("m") == "goes on"
+    assert outcome(events) == ("failed", "producer_lost")
+
+
+async def test_a_dead_duplicate_does_not_end_the_original(
+    settings: Settings, workers: None, client: Client, subscriber: Subscriber
+) -> None:
+    """It died between listing the message as its own and opening it."""
+    async with Producer(settings) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await client.queue.execute("SADD", client.keys.producer_messages("dead"), "c m")
+            await client.queue.execute("HSET", client.keys.producers, "dead", 1)
+
+            async def struck() -> bool:
+                return not await client.queue.execute("HEXISTS", client.keys.producers, "dead")
+
+            await until(struck)
+            await message.push("goes on")
+        events = await read_until_ends(subscriber, "c")
+    assert outcome(events) == ("completed", None)
+
+
+async def test_a_retry_of_a_cancelled_opening_learns_that_it_exists_and_it_ends(
+    settings: Settings,
+    workers: None,
+    client: Client,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script, stored = scripts.open_message, asyncio.Event()
+
+    async def unanswered(*args: Any, **options: Any) -> Any:
+        await script(*args, **options)
+        stored.set()
+        await asyncio.Event().wait()
+
+    async with Producer(settings) as producer:
+        monkeypatch.setattr(scripts, "open_message", unanswered)
+        opening = asyncio.create_task(
+            producer.message("c", source="text", message_id="m").__aenter__()
+        )
+        await stored.wait()
+        opening.cancel()
+        await asyncio.wait((opening,))
+        monkeypatch.setattr(scripts, "open_message", script)
+        for _ in range(2):  # while it is this producer's, and when it is over
+            with pytest.raises(MessageExists):
+                await producer.message("c", source="text", message_id="m").__aenter__()
+            events = await read_until_ends(subscriber, "c")
+        assert outcome(events) == ("failed", "producer_error")
+
+        async def forgotten() -> bool:
+            return not producer._live and not await listed(client, producer)
+
+        await until(forgotten)
+
+
+async def test_a_check_does_not_forget_what_is_still_being_opened(
+    settings: Settings,
+    workers: None,
+    client: Client,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checks = 0
+
+    async def count() -> None:
+        nonlocal checks
+        checks += 1
+
+    async def checked() -> bool:
+        return checks > 3
+
+    wrap(monkeypatch, "check", count)
+    wrap(monkeypatch, "open_message", lambda: until(checked))
+    producer = await Producer(settings).__aenter__()
+    message = await producer.message("c", source="text", message_id="m").__aenter__()
+    await message.push("x")
+    assert await listed(client, producer) == {b"c m"}
+    await die(producer)
+    assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "producer_lost")
+
+
+async def test_opening_waits_for_a_queue_that_is_away(
+    settings: Settings, workers: None, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_, tries = Producer._list, 0
+
+    async def away(producer: Producer, *messages: Message) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise BrokerUnavailable("away")
+        await list_(producer, *messages)
+
+    monkeypatch.setattr(Producer, "_list", away)
+    async with Producer(settings) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push("x")
+        assert outcome(await read_until_ends(subscriber, "c")) == ("completed", None)
+    assert tries == 4
+
+
+async def test_a_start_that_nobody_can_read_fails_its_message_and_leaves_nothing(
+    settings: Settings, client: Client, subscriber: Subscriber
+) -> None:
+    """As a newer producer may send it, with a source that these workers do not know."""
+    brief = settings.model_copy(update={"retention_s": 1.0, "idle_release_s": 0.0})
+    async with local_workers(brief), Producer(settings) as producer:
+        message = producer.message("c", source="text", message_id="m")
+        message._start = message._start.replace(b'"text"', b'"telepathy"')
+        await message.__aenter__()
+        assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "fold_error")
+        with pytest.raises(MessageEnded):
+            await message.push("x")
+
+        async def gone() -> bool:
+            keys = await client.chats.execute("KEYS", f"{client.keys.prefix}:{{c}}*")
+            return not keys and not producer._live
+
+        await until(gone)
+
+
+# -- ending --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["by an exception", "by end", "by a cancelled end"])
+async def test_an_end_that_could_not_be_stored_is_stored_later(
+    how: str,
+    settings: Settings,
+    workers: None,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_module, "_FAIL_WAIT_S", 0.1)
+    script, away = scripts.push, asyncio.Event()
+
+    async def lost(*args: Any, **options: Any) -> Any:
+        away.set()
+        if how == "by a cancelled end":
+            await asyncio.Event().wait()
+        raise BrokerUnavailable("away")
+
+    async def talk() -> None:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push("x")
+            monkeypatch.setattr(scripts, "push", lost)
+            if how == "by an exception":
+                raise ZeroDivisionError
+
+    async with Producer(settings) as producer:
+        talking = asyncio.create_task(talk())
+        await away.wait()
+        if how == "by a cancelled end":
+            talking.cancel()
+        await asyncio.wait((talking,))
+        monkeypatch.setattr(scripts, "push", script)
+        events = await read_until_ends(subscriber, "c")
+    failed = how == "by an exception"
+    assert outcome(events) == (("failed", "producer_error") if failed else ("completed", None))
+    assert view_of(events).text("m") == "x"
+
+
+async def test_half_a_surrogate_pair_anywhere_does_not_cost_the_entry(
+    settings: Settings, workers: None, subscriber: Subscriber
+) -> None:
+    """A cut emoji in what is not text of the reply: it becomes U+FFFD, and everything is readable."""
+    cut = "cut \ud83d"
+    async with Producer(settings) as producer:
+        async with producer.message("c", source="text", metadata={cut: cut}) as message:
+            await message.push_tool_result("t1", cut)
+            await message.annotate(cut, {cut: [cut]})
+            await message.fail("tool_error", cut)
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+    assert [event.type for event in events if event.type == "input.rejected"] == []
+    (seen,) = view_of(events).messages
+    assert events[0].data["metadata"] == {"cut �": "cut �"}
+    assert seen["chunks"][0]["text"] == "cut �"
+    assert seen["annotations"] == [{"name": "cut �", "data": {"cut �": ["cut �"]}}]
+    assert seen["error"] == {"code": "tool_error", "detail": "cut �"}
+
+
+# -- the loops that look after messages ----------------------------------------------------------
+
+
+async def test_a_server_without_memory_does_not_end_the_producers_loops(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(redis_url=own_server.url, producer_lease_s=LEASE_S)
+    checks: list[object] = []
+    script = scripts.check
+
+    async def check(*args: Any, **options: Any) -> Any:
+        checks.append(args)
+        if len(checks) % 2:  # whatever else a server may refuse
+            raise ResponseError("MISCONF Errors writing to the AOF file")
+        return await script(*args, **options)
+
+    monkeypatch.setattr(scripts, "check", check)
+    async with (
+        local_workers(settings),
+        Client(settings) as client,
+        Producer(settings) as producer,
+        Subscriber(settings) as subscriber,
+    ):
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push("x")
+            await client.chats.execute("CONFIG", "SET", "maxmemory", "1mb")
+            seen, counter = len(checks), await beat_of(client, producer)
+
+            async def more_than_a_lease() -> bool:
+                beats = await beat_of(client, producer) - counter
+                return beats > 2 * LEASE_S / 0.05 and len(checks) > seen + 4
+
+            await until(more_than_a_lease)
+            await client.chats.execute("CONFIG", "SET", "maxmemory", "0")
+            await message.push("y")
+        assert view_of(await read_until_ends(subscriber, "c")).text("m") == "xy"
+
+
+async def beat_of(client: Client, producer: Producer) -> int:
+    return int(await client.queue.execute("HGET", client.keys.producers, producer.id))
+
+
+async def test_a_producer_that_was_struck_off_lists_its_messages_again(
+    settings: Settings, workers: None, client: Client, subscriber: Subscriber
+) -> None:
+    """It came to itself between the reaper's reading of its messages and its strike."""
+    producer = await Producer(settings).__aenter__()
+    message = await producer.message("c", source="text", message_id="m").__aenter__()
+    await message.push("x")
+
+    async def struck() -> bool:
+        counter = await beat_of(client, producer)
+        return await scripts.strike(
+            client.queue, client.keys, producer_id=producer.id, counter=counter
+        )
+
+    async def back() -> bool:
+        alive = await client.queue.execute("HEXISTS", client.keys.producers, producer.id)
+        return bool(alive) and await listed(client, producer) == {b"c m"}
+
+    await until(struck)
+    await until(back)
+    await die(producer)
+    assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "producer_lost")
+
+
+# -- servers that come back with less ------------------------------------------------------------
+
+
+async def test_a_message_whose_chunks_the_server_lost_fails_with_data_lost(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("forgetful")
+    with Server(str(binaries()["valkey"]), folder) as server:
+        settings = Settings(redis_url=server.url, lease_s=LEASE_S)
+        async with (
+            Client(settings) as client,
+            Producer(settings) as producer,
+            Subscriber(settings) as subscriber,
+        ):
+            message = await producer.message("c", source="text", message_id="m").__aenter__()
+            await message.push("kept")
+            await client.chats.execute("SAVE")
+            await message.push("lost")
+            server.kill()
+            server.start()
+            with pytest.raises(MessageLost):
+                await message.push("refused")
+            with pytest.raises(MessageLost):
+                await message.push("refused as well")
+            async with local_workers(settings):
+                events = await read_until_ends(subscriber, "c")
+    assert view_of(events).text("m") == "kept"
+    assert outcome(events) == ("failed", "data_lost")
