@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
 
+from riverdelta_cli.extras import lacking, needed_by
+
 
 def main() -> None:
     """Run the command; never returns."""
     _open_what_is_closed()
-    if any(importlib.util.find_spec(name) is None for name in ("typer", "rich")):
-        line = 'riverdelta: the command needs the extra "cli": pip install "riverdelta[cli]"'
-        print(line, file=sys.stderr)
+    if lacking("the command", ["cli"]):
+        needed = needed_by(sys.argv[1:])
+        print(f"riverdelta: {lacking('the command', needed)}", file=sys.stderr)
         sys.exit(2)
     from riverdelta_cli.session import exit_code_of  # noqa: PLC0415  # needs the extra
 

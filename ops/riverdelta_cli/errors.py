@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from riverdelta import (
     RiverdeltaError,
     Stopped,
 )
+from riverdelta_cli.extras import lacking
 
 DONE: Final = 0
 NOT_DONE: Final = 1
@@ -79,20 +79,15 @@ def _settings_line(error: ValidationError) -> str:
     return "cannot use " + "; ".join(f"{name}: {why}" for name, why in names)
 
 
-def lacks_extra(name: str, what: str) -> CliError:
-    """Say which extra to install; *what* cannot run without it."""
-    return CliError(f'{what} needs the extra "{name}": pip install "riverdelta[{name}]"')
-
-
-def require_extra(name: str, what: str, module: str) -> None:
+def require_extras(what: str, *needed: str) -> None:
     """
-    See that an extra is installed, before anything starts.
+    See that extras are installed, before anything starts.
 
     Raises:
-        CliError: *module* is not there.
+        CliError: One or more are not there.
     """
-    if importlib.util.find_spec(module) is None:
-        raise lacks_extra(name, what)
+    if line := lacking(what, needed):
+        raise CliError(line)
 
 
 def silence(descriptor: int) -> None:

