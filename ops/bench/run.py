@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import cost, drain, latency, push
+from bench import cost, drain, json_stream, latency, parser, push
 from bench.result import Row, table
 from bench.server import BenchServer
 from riverdelta_workers.garbage import collect_less
@@ -27,6 +27,8 @@ MEASURES: dict[str, Measure] = {
     "latency": latency.measure,
     "push": push.measure,
     "cost": cost.measure,
+    "json": json_stream.measure,
+    "parser": parser.measure,
 }
 
 
