@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from riverdelta import Settings
 from riverdelta_cli import options as o
+from riverdelta_cli.grammar import Command, Group
 from riverdelta_cli.inspecting import inspect_all, inspect_chat
 from riverdelta_cli.pipe import pipe as run_pipe
 from riverdelta_cli.push import push as run_push
 from riverdelta_cli.pushing import Input
-from riverdelta_cli.servers import settings_for
+from riverdelta_cli.servers import hint_at_up, settings_for
 from riverdelta_cli.session import Interrupt, end_with, run
 from riverdelta_cli.stop import stop as run_stop
 from riverdelta_cli.tail import tail as run_tail
@@ -21,6 +24,7 @@ from riverdelta_cli.up import up as run_up
 from riverdelta_cli.worker import worker as run_worker
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -41,7 +45,11 @@ def about(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:
@@ -69,13 +77,13 @@ def about(
     """
 
 
-@app.command()
+@app.command(cls=Command)
 def up(
     data_dir: Annotated[
         Path,
         typer.Option("--data-dir", metavar="DIR", help="Where the server keeps its data and log."),
     ] = o.FOLDER,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Worker processes.")] = 2,
     redis_url: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +115,7 @@ def up(
     run(lambda interrupt: run_up(data_dir, workers, redis_url, interrupt))
 
 
-@app.command()
+@app.command(cls=Command)
 def worker(redis_url: o.RedisUrl = None, data_dir: o.DataDir = o.FOLDER) -> None:
     """
     Run one worker process until Ctrl-C or SIGTERM.
@@ -126,10 +134,15 @@ def worker(redis_url: o.RedisUrl = None, data_dir: o.DataDir = o.FOLDER) -> None
         0    ended by a signal
         2    the server is down, wrong, or older than Redis 7.0
     """
-    end_with(lambda: run_worker(settings_for(redis_url, data_dir)))
+
+    def work() -> int:
+        with hint_at_up(redis_url):
+            return run_worker(settings_for(redis_url, data_dir))
+
+    end_with(work)
 
 
-@app.command()
+@app.command(cls=Command)
 def pipe(
     file: o.FileArgument,
     *,
@@ -163,7 +176,7 @@ def pipe(
     run(lambda interrupt: run_pipe(what, as_json=as_json, interrupt=interrupt))
 
 
-@app.command()
+@app.command(cls=Command)
 def push(
     chat: o.ChatArgument,
     file: o.FileArgument = "-",
@@ -199,19 +212,21 @@ def push(
         130  Ctrl-C (the message fails)
     """
     what = _input(file, source, pace_ms, mode, on_mismatch)
-    run(
-        lambda interrupt: run_push(
+    _run_on(
+        redis_url,
+        data_dir,
+        lambda settings, interrupt: run_push(
             chat,
             what,
-            settings=settings_for(redis_url, data_dir),
+            settings=settings,
             message_id=message_id,
             as_json=as_json,
             interrupt=interrupt,
-        )
+        ),
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def tail(
     chat: o.ChatArgument,
     *,
@@ -224,7 +239,7 @@ def tail(
     ] = None,
     as_json: o.Json = False,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="End when the chat's reply has ended.")
+        bool, typer.Option("--until-end", metavar="", help="End when the chat's reply has ended.")
     ] = False,
     redis_url: o.RedisUrl = None,
     data_dir: o.DataDir = o.FOLDER,
@@ -247,19 +262,21 @@ def tail(
         2    bad usage, or no server there
         130  Ctrl-C
     """
-    run(
-        lambda interrupt: run_tail(
+    _run_on(
+        redis_url,
+        data_dir,
+        lambda settings, interrupt: run_tail(
             chat,
             after,
-            settings=settings_for(redis_url, data_dir),
+            settings=settings,
             as_json=as_json,
             until_end=until_end,
             interrupt=interrupt,
-        )
+        ),
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
     chat: Annotated[
         str | None, typer.Argument(metavar="CHAT", help="Unset: workers, producers, what waits.")
@@ -287,16 +304,15 @@ def inspect(
         2    bad usage, or no server there
     """
 
-    async def show(interrupt: Interrupt) -> int:
-        settings = settings_for(redis_url, data_dir)
+    async def show(settings: Settings, interrupt: Interrupt) -> int:
         if chat is None:
             return await inspect_all(settings=settings, as_json=as_json, interrupt=interrupt)
         return await inspect_chat(chat, settings=settings, as_json=as_json, interrupt=interrupt)
 
-    run(show)
+    _run_on(redis_url, data_dir, show)
 
 
-@app.command()
+@app.command(cls=Command)
 def stop(
     chat: o.ChatArgument,
     message: Annotated[
@@ -323,15 +339,31 @@ def stop(
         1    nothing was open
         2    bad usage, or no server there
     """
-    run(
-        lambda interrupt: run_stop(
+    _run_on(
+        redis_url,
+        data_dir,
+        lambda settings, interrupt: run_stop(
             chat,
             message,
-            settings=settings_for(redis_url, data_dir),
+            settings=settings,
             reason=reason,
             interrupt=interrupt,
-        )
+        ),
     )
+
+
+def _run_on(
+    url: str | None,
+    folder: Path,
+    command: Callable[[Settings, Interrupt], Coroutine[Any, Any, int]],
+) -> NoReturn:
+    """Run a command against the server that is meant; see `settings_for`."""
+
+    async def work(interrupt: Interrupt) -> int:
+        with hint_at_up(url):
+            return await command(settings_for(url, folder), interrupt)
+
+    run(work)
 
 
 def _input(

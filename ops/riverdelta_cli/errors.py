@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from typing import Final
 
 from pydantic import ValidationError
 
 from riverdelta import (
     BackpressureError,
-    BrokerUnavailable,
     MessageEnded,
     MessageExists,
     MessageLost,
@@ -19,6 +20,7 @@ from riverdelta import (
     Stopped,
 )
 from riverdelta_cli.extras import lacking
+from riverdelta_cli.words import friendly
 
 DONE: Final = 0
 NOT_DONE: Final = 1
@@ -40,9 +42,20 @@ class CliError(Exception):
 
 
 def say(text: str) -> None:
-    """Print one line of our own on stderr; a stderr that is gone is no reason to stop."""
+    """
+    Print one line of our own on stderr; a stderr that is gone is no reason to stop.
+
+    On a terminal it breaks between words. Elsewhere it stays one line, for whoever searches.
+    """
+    lines = f"riverdelta: {text}".split("\n")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        lines = [
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            for line in lines
+        ]
     try:
-        print(f"riverdelta: {text}", file=sys.stderr, flush=True)
+        print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr.fileno())
 
@@ -57,8 +70,6 @@ def explain(error: BaseException) -> CliError | None:
     match error:
         case Stopped():
             text = f"the message was stopped: {text}"
-        case BrokerUnavailable():
-            text = f"{text.rstrip('.')}; start it (riverdelta up), or name another (--redis-url)"
         case ValidationError():
             text = _settings_line(error)
         case OSError():
@@ -73,7 +84,10 @@ def explain(error: BaseException) -> CliError | None:
 
 def _settings_line(error: ValidationError) -> str:
     names = (
-        ("RIVERDELTA_" + ".".join(str(part) for part in entry["loc"]).upper(), entry["msg"])
+        (
+            "RIVERDELTA_" + ".".join(str(part) for part in entry["loc"]).upper(),
+            friendly(entry["msg"]),
+        )
         for entry in error.errors(include_url=False)
     )
     return "cannot use " + "; ".join(f"{name}: {why}" for name, why in names)

@@ -93,5 +93,8 @@ FileArgument = Annotated[
 ]
 ChatArgument = Annotated[str, typer.Argument(metavar="CHAT", help="Id of the chat.")]
 Json = Annotated[
-    bool, typer.Option("--json", help="For programs: JSON on stdout, and nothing else there.")
+    bool,
+    typer.Option(
+        "--json", metavar="", help="For programs: JSON on stdout, and nothing else there."
+    ),
 ]

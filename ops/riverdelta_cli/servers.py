@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from riverdelta import Settings
+from riverdelta import BrokerUnavailable, Settings, SettingsError
 from riverdelta.broker.connection import Endpoint
+from riverdelta_cli.errors import CliError
 from riverdelta_cli.folder import running_url
+from riverdelta_cli.words import redacted
 
 
 def settings_for(url: str | None, folder: Path | None, **changes: Any) -> Settings:
@@ -22,16 +28,56 @@ def settings_for(url: str | None, folder: Path | None, **changes: Any) -> Settin
 
     Raises:
         ValidationError: A RIVERDELTA_* variable cannot be used.
-        SettingsError: The URL cannot be used.
+        CliError: The URL cannot be used; the text says where it is from.
     """
     if url is None and folder is not None:
         url = running_url(folder)
     if url is not None:
         changes["redis_url"] = url
     settings = Settings(**changes)
-    for checked in {settings.redis_url, settings.effective_queue_url}:
-        Endpoint(checked, settings.command_timeout_s)
+    given = (
+        "RIVERDELTA_REDIS_URL" if url == os.environ.get("RIVERDELTA_REDIS_URL") else "--redis-url"
+    )
+    _check(settings.redis_url, given)
+    _check(settings.effective_queue_url, "RIVERDELTA_QUEUE_URL")
     return settings
+
+
+def _check(url: str, given: str) -> None:
+    try:
+        Endpoint(url, 1)
+    except (SettingsError, ValueError) as error:
+        why = "use redis://, rediss:// or unix://"
+        if url.startswith(("redis://", "rediss://", "unix://")):
+            # The reason may quote the URL, and that its password.
+            why = "it must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]"
+        raise CliError(f"cannot use {given} {redacted(url)!r}: {why}") from error
+
+
+@contextlib.contextmanager
+def hint_at_up(url: str | None) -> Iterator[None]:
+    """
+    Tell somebody who named no server, and whom none answers, how to get one.
+
+    Args:
+        url: The server that was named, if one was.
+    """
+    try:
+        yield
+    except BrokerUnavailable as error:
+        if url is not None or not _is_nobody_there(error):
+            raise
+        text = f"{str(error).rstrip('.')}; start it (riverdelta up), or name another (--redis-url)"
+        raise CliError(text) from error
+
+
+def _is_nobody_there(error: BaseException | None) -> bool:
+    """Whether a connection was refused, or its socket does not exist: nobody's password is wrong."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError | socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def embedded_settings(url: str, **changes: Any) -> Settings:

@@ -64,10 +64,15 @@ class _Follower:
             # Deltas alone do not say whether they are text or reasoning; the snapshot does.
             self._printer.learn(await self._subscriber.snapshot(self._chat_id))
         events = self._subscriber.events(self._chat_id, after=self._position)
+        first = True
         async with _closing(events):
             async for event in events:
+                if event.type == "snapshot" and first and self._position is not None:
+                    self._printer.notice("that position is void; here is a snapshot")
+                first = False
                 self._printer.show(event)
-                self._position = event.position
+                if event.seq:  # else: the empty snapshot before the first push
+                    self._position = event.position
                 ended = _end_status(event)
                 if until_end and ended is not None:
                     return ended
@@ -77,7 +82,7 @@ class _Follower:
         """Say how to go on from here."""
         if self._position is None:
             return "interrupted before the first event"
-        return f"interrupted; go on with: riverdelta tail {self._chat_id} --after {self._position}"
+        return f"interrupted; go on with:\nriverdelta tail {self._chat_id} --after {self._position}"
 
 
 def _end_status(event: Event) -> str | None:

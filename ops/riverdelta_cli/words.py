@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_NOISE: Final = re.compile(r"\bValue error, ")
+_WORDS: Final = (
+    (re.compile(r"Input should be a valid integer.*"), "it must be a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "it must be a number"),
+    (re.compile(r"Input should be "), "it must be "),
+)
+"""What pydantic says, and what we say; typer passes it on, and so do our settings."""
+
+_NO_PORT: Final = re.compile(r":(?!\d+(?:/|$)).*", re.DOTALL)
+
 
 def count(number: int, noun: str) -> str:
     """Say how many: ``1 raw chunk``, ``2 raw chunks``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def friendly(complaint: str) -> str:
+    """Say what is wrong with a value, without the words of the library that found out."""
+    complaint = _NOISE.sub("", complaint)
+    for theirs, ours in _WORDS:
+        complaint = theirs.sub(ours, complaint)
+    return complaint
+
+
+def redacted(url: str) -> str:
+    """Show a URL without what may be a password: user info, query, and a port that is no number."""
+    scheme, found, rest = url.partition("://")
+    if not found:
+        scheme, rest = "", url
+    user, at, rest = rest.rpartition("@")
+    if "?" in user:
+        return f"{scheme}{found}***"
+    rest = _NO_PORT.sub(":***", rest.partition("?")[0])
+    return f"{scheme}{found}{'***@' if at else ''}{rest}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from riverdelta import Settings
 from riverdelta_cli.errors import DONE, require_extras
-from riverdelta_cli.session import exit_code_of, log_to_stderr
+from riverdelta_cli.session import log_to_stderr
 
 
 def worker(settings: Settings) -> int:
@@ -27,9 +27,6 @@ def worker(settings: Settings) -> int:
         new_loop = uv_loop
     collect_less()
 
-    def work() -> int:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run_worker(settings))
-        return DONE
-
-    return exit_code_of(work)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run_worker(settings))
+    return DONE

@@ -102,9 +102,13 @@ def _inspect_shows(shell: Shell, message_id: str) -> None:
 def _tail_resumes(shell: Shell, live: list[dict[str, object]]) -> None:
     middle = live[len(live) // 2]
     position = f"{middle['epoch']}:{middle['seq']}"
-    rest, all_of_it = shell.run_all(
-        ["tail", "c1", "--after", position, "--until-end", "--json"], ["tail", "c1", "--until-end"]
+    rest, all_of_it, void = shell.run_all(
+        ["tail", "c1", "--after", position, "--until-end", "--json"],
+        ["tail", "c1", "--until-end"],
+        ["tail", "c1", "--after", "00000001:5", "--until-end"],
     )
+    assert one_line(void.stderr) == "riverdelta: that position is void; here is a snapshot\n"
+    assert void.stdout == all_of_it.stdout
     assert rest.returncode == 0
     events = [orjson.loads(line) for line in rest.stdout.splitlines()]
     assert events == live[len(live) // 2 + 1 :]
@@ -149,6 +153,15 @@ def test_an_interrupted_push_fails_its_message(shared: tuple[Shell, Running]) ->
         assert push.exit_code() == 130
         tail.says("failed · producer_interrupted")
         assert tail.exit_code() == 1
+
+
+def test_an_interrupted_tail_of_nothing_gives_no_position(shared: tuple[Shell, Running]) -> None:
+    shell, _ = shared
+    with shell.start("tail", "nobody", "--json") as tail:
+        tail.says('"snapshot"')
+        tail.send(signal.SIGINT)
+        assert tail.exit_code() == 130
+    assert tail.errors == "riverdelta: interrupted before the first event\n"
 
 
 def test_a_second_up_on_the_folder_says_so(shared: tuple[Shell, Running]) -> None:
@@ -274,7 +287,7 @@ def test_what_cannot_be_is_one_line(shell: Shell) -> None:
         ["push", "no {braces}", "--source", "text", "/dev/null"],
     )
     assert [done.returncode for done in (wrong_url, position, name)] == [2, 2, 2]
-    assert "redis://" in one_line(wrong_url.stderr)
+    assert "cannot use --redis-url 'nonsense': use redis://" in one_line(wrong_url.stderr)
     assert "is not a position" in one_line(position.stderr)
     assert "not a valid id" in one_line(name.stderr)
 

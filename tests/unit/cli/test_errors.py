@@ -1,11 +1,12 @@
 """Errors that are to be expected are one line, and an exit code; bugs are not."""
 
 import importlib.util
+import sys
 
 import pytest
 
 from riverdelta import BackpressureError, BrokerUnavailable, ChunkTooLarge, MessageEnded, Stopped
-from riverdelta_cli.errors import CliError, explain, require_extras
+from riverdelta_cli.errors import CliError, explain, require_extras, say
 from riverdelta_cli.extras import needed_by
 
 
@@ -30,6 +31,19 @@ def test_what_is_expected_is_one_line(error: Exception, exit_code: int) -> None:
 def test_a_bug_is_none_of_them() -> None:
     assert explain(KeyError("x")) is None
     assert explain(ExceptionGroup("two", [Stopped("a"), Stopped("b")])) is None
+
+
+def test_on_a_terminal_our_lines_break_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say("elsewhere a line stays one line")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    say("on a terminal it does not")
+    expected = (
+        "riverdelta: elsewhere a line stays one line\nriverdelta: on a\nterminal it does\nnot\n"
+    )
+    assert capsys.readouterr().err == expected
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import pytest
 
 from riverdelta_cli.understanding import Understanding
-from riverdelta_cli.words import count
 
 
 def read(source: str, *chunks: bytes) -> Understanding:
@@ -37,11 +36,3 @@ def test_an_input_that_says_nothing_is_complained_about(
 def test_rejected_lines_are_named_in_order() -> None:
     made = read("openai-chat", b"no", b"{}", b"[]", b"neither")
     assert [made.next_rejected() for _ in range(4)] == ["line 1", "line 3", "line 4", "a chunk"]
-
-
-def test_one_is_no_plural() -> None:
-    assert [count(number, "raw chunk") for number in (0, 1, 2)] == [
-        "0 raw chunks",
-        "1 raw chunk",
-        "2 raw chunks",
-    ]
