@@ -55,11 +55,12 @@ def start(
         pass_fds=keep_open,
         umask=0o077 if private else -1,
         process_group=0,
-        preexec_fn=_bind_to(parent, if_we_die),  # noqa: PLW1509  # one system call, no lock
+        preexec_fn=bind_to(parent, if_we_die),  # noqa: PLW1509  # one system call, no lock
     )
 
 
-def _bind_to(parent: int, number: signal.Signals) -> Callable[[], None] | None:
+def bind_to(parent: int, number: signal.Signals) -> Callable[[], None] | None:
+    """Make what a child runs first, so that it gets *number* when *parent* is gone; see `start`."""
     if _LIBC is None:
         return None
     prctl = _LIBC.prctl

@@ -18,6 +18,7 @@ from tests.integration.test_cli_support import (
     demo_text,
     one_line,
     told,
+    with_us,
 )
 from tests.integration.test_cli_support import shell as shell  # noqa: PLC0414  # a fixture
 
@@ -229,6 +230,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(as_json: tuple[str, ...], shell
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=shell.environment,
+        preexec_fn=with_us(),  # noqa: PLW1509  # see children.start
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -248,6 +250,7 @@ def test_output_that_cannot_be_written_is_one_line(
             stdout=full,
             stderr=subprocess.PIPE,
             env=shell.environment,
+            preexec_fn=with_us(),  # see children.start
             timeout=20,
             check=False,
         )

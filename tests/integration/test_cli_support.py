@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from riverdelta import SOURCES
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
 from riverdelta_cli.app import app
+from riverdelta_cli.children import bind_to
 from riverdelta_cli.options import ModeName, OnMismatchName, Source
 
 DEADLINE_S = 20.0
@@ -36,6 +37,11 @@ def eventually(condition: Callable[[], object], what: str, deadline_s: float = D
     while not condition():
         assert time.monotonic() < deadline, f"not within {deadline_s} s: {what}"
         time.sleep(0.02)
+
+
+def with_us() -> Callable[[], None] | None:
+    """Make what a command runs first, so that none outlives a pytest that is killed."""
+    return bind_to(os.getpid(), signal.SIGKILL)
 
 
 class Running:
@@ -119,6 +125,7 @@ class Shell:
             env=self.environment | environment,
             timeout=DEADLINE_S,
             check=False,
+            preexec_fn=with_us(),  # see children.start
         )
 
     def run_all(
@@ -144,6 +151,7 @@ class Shell:
             cwd=self.folder,
             env=self.environment | environment,
             start_new_session=True,
+            preexec_fn=with_us(),  # noqa: PLW1509  # see children.start
         ) as process:
             running = Running(process)
             try:
@@ -234,16 +242,26 @@ def test_help_teaches(command: str) -> None:
     assert "Example" in done.stdout
     assert "Prints" in done.stdout
     assert "Exit codes" in done.stdout
+    assert "<bool>" not in done.stdout
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["pipe"], ["push", "c1"], ["tail"], ["pipe", "--source", "morse", "-"]],
+    [
+        ["nonsense"],
+        ["pipe"],
+        ["push", "c1"],
+        ["tail"],
+        ["pipe", "--source", "morse", "-"],
+        ["up", "--workers", "x"],
+    ],
 )
 def test_bad_usage_exits_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert not done.stdout
+    assert "Value error" not in done.stderr
+    assert "{" not in done.stderr
 
 
 def test_version(shell: Shell) -> None:
