@@ -50,3 +50,12 @@ def test_the_log_window_keeps_between_half_and_all_of_its_bound() -> None:
         assert kept <= 100 + 11
         if seq > 30:
             assert kept >= 50
+
+
+def test_one_that_is_being_seen_to_gets_another_lease() -> None:
+    watch = LeaseWatch(LEASE_MS, max_gap_ms=LEASE_MS)
+    watch.observe({"c": 0}, 0)
+    overdue = watch.observe({"c": 0}, 2_000)
+    watch.renew(overdue, 2_000)
+    assert watch.observe({"c": 0}, 3_900) == {}
+    assert watch.observe({"c": 0}, 4_000) == {"c": 0}

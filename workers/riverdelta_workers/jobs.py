@@ -136,5 +136,7 @@ async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
         stopping.cancel()
         with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
             await worker.close()
+        # close() stops waiting at the first job that was cancelled; each puts itself back with our pool.
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
         with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
             await running

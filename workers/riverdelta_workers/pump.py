@@ -159,6 +159,7 @@ class Pump:
         if worker_id != self.worker_id:
             # Declared dead meanwhile: this claim is in a name that nobody listens to any more.
             self._orphans[chat_id] = claimed.term
+            await self._pubsub.unsubscribe(keys.wake)
             return None
         self.attached += 1
         attachment = Attachment(
@@ -332,6 +333,8 @@ class Pump:
             attachment.idle_since = asyncio.get_running_loop().time()
 
     async def _round(self, attachment: Attachment) -> None:
+        if attachment.run_id != self.client.chats.run_id:
+            attachment.drop()  # another server, perhaps one with less: see what it has
         if attachment.hot is None and not await self._load(attachment):
             await self._forget(attachment)
             return

@@ -59,6 +59,7 @@ class Reaper(Loop):
         for worker_id in dead:
             living.pop(worker_id, None)
         overdue = self._waiting.observe(_counters(waiting), now_ms)
+        self._waiting.renew(overdue, now_ms)
         lost = self._producers.observe(_counters(producers), now_ms)
         # One by one, and each for itself: what cannot be read must not keep the others waiting.
         work: list[Coroutine[Any, Any, None]] = [
@@ -116,15 +117,22 @@ class Reaper(Loop):
         members = await self._client.queue.execute(
             "SMEMBERS", self._client.keys.producer_messages(producer_id)
         )
-        for member in members:
-            chat_id, _, message_id = member.decode().partition(" ")
-            await self._fail(chat_id, message_id, producer_id)
+        results = await asyncio.gather(
+            *(self._fail(member.decode(), producer_id) for member in members),
+            return_exceptions=True,
+        )
+        failures = [error for error in results if isinstance(error, BaseException)]
+        for error in failures:
+            _log.warning("reaper: a message of producer %s is open still: %s", producer_id, error)
+        if failures:
+            return
         if await scripts.strike(
             self._client.queue, self._client.keys, producer_id=producer_id, counter=counter
         ):
             _log.warning("producer %s is dead; messages it had open: %d", producer_id, len(members))
 
-    async def _fail(self, chat_id: str, message_id: str, producer_id: str) -> None:
+    async def _fail(self, member: str, producer_id: str) -> None:
+        chat_id, _, message_id = member.partition(" ")
         keys = self._client.keys.chat(chat_id)
         # Listed before it was opened: the id may be another producer's message.
         opened_by = await self._client.chats.execute("HGET", keys.message(message_id), "producer")

@@ -207,10 +207,16 @@ class Message:
             await self._put([*self._in_doubt, *entries])
 
     async def _finish(self, type_: str, data: bytes, ended: RiverdeltaError) -> None:
-        async with self._order:
+        try:
+            async with self._order:
+                if self._ended is None:
+                    self._want_end(type_, data, ended)
+                    await self._store_end()
+        except BaseException:
+            # Cut off, perhaps while another task was pushing: the producer stores it later.
             if self._ended is None:
                 self._want_end(type_, data, ended)
-                await self._store_end()
+            raise
 
     def _want_end(self, type_: str, data: bytes, ended: RiverdeltaError) -> None:
         """From here on nothing can be pushed but this end; the first one stays."""
@@ -261,8 +267,8 @@ class Message:
     async def _try_register(self) -> RiverdeltaError | None:
         try:
             await self._producer.register(self)
-        except BrokerUnavailable as error:
-            return error
+        except (BrokerUnavailable, ResponseError) as error:
+            return self._passing(error)
         return None
 
     async def _try_open(self) -> RiverdeltaError | None:

@@ -172,7 +172,11 @@ class Producer:
                 f"message {message.id} exists in chat {message.chat_id}: this producer has it open"
             )
             raise MessageExists(text)
-        await self._list(message)
+        try:
+            await self._list(message)
+        except BaseException:
+            del self._live[key]  # it will not be opened, or is registered again
+            raise
 
     async def forget(self, message: Message) -> None:
         """Strike a message off: it was not opened, or is done."""

@@ -175,8 +175,12 @@ class Subscriber:
                     await asyncio.sleep(_RETRY_S)
                     feed.doubt()
                     continue
-                event = Event(payload)
-                verdict = cursor.judge(event)
+                try:
+                    event = Event(payload)
+                    verdict = cursor.judge(event)
+                except (ValueError, LookupError, TypeError):
+                    feed.doubt()  # published by nobody we know; the log tells
+                    continue
                 if verdict is Verdict.DELIVER:
                     yield event
         finally:

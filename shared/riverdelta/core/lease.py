@@ -49,3 +49,7 @@ class LeaseWatch:
             for member, (counter, since) in seen.items()
             if now_ms - since >= self._lease_ms
         }
+
+    def renew(self, members: Mapping[str, int], now_ms: int) -> None:
+        """Give *members*, found dead, another lease: what their death asks for was begun."""
+        self._seen.update((member, (counter, now_ms)) for member, counter in members.items())

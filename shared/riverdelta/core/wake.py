@@ -20,6 +20,8 @@ def parse_wake(payload: bytes) -> list[Entry]:
         end = payload.index(b"\n", at)
         message, kind, at_ms, size = payload[at:end].split(b" ")
         at = end + 1 + int(size)
+        if not end < at <= len(payload):
+            raise ValueError("an entry of a wake is longer or shorter than it says")
         data = payload[end + 1 : at]
         entries.append(Entry(number, message.decode(), kind.decode(), int(at_ms), data))
         number += 1
