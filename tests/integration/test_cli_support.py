@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from riverdelta import SOURCES
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
+from riverdelta_cli import session
 from riverdelta_cli.app import app
 from riverdelta_cli.children import bind_to
 from riverdelta_cli.options import ModeName, OnMismatchName, Source
@@ -127,6 +128,27 @@ class Shell:
             check=False,
             preexec_fn=with_us(),  # see children.start
         )
+
+    def call(
+        self, *arguments: str | Path, **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a short command to its end in this process: most of its time would be its imports."""
+        unset = {key: None for key in os.environ if key.startswith("RIVERDELTA_")}
+        words = [str(word) for word in arguments]
+        with chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "log_to_stderr", lambda *_: None)  # pytest's logging is ours
+            done = CliRunner().invoke(app, words, env={**unset, **environment})
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(
+            words, done.exit_code, done.stdout_bytes, done.stderr_bytes
+        )
+
+    def file(self, text: bytes) -> Path:
+        """Make a file to push."""
+        path = self.folder / "input.txt"
+        path.write_bytes(text)
+        return path
 
     def run_all(
         self, *commands: list[str], stdin: Sequence[bytes] = (), **environment: str

@@ -80,9 +80,8 @@ def test_a_reply_goes_from_one_terminal_to_another(shared: tuple[Shell, Running]
 
 
 def _inspect_shows(shell: Shell, message_id: str) -> None:
-    one, all_, for_people, absent = shell.run_all(
-        ["inspect", "c1", "--json"], ["inspect", "--json"], ["inspect", "c1"], ["inspect", "c2"]
-    )
+    one, all_ = shell.call("inspect", "c1", "--json"), shell.call("inspect", "--json")
+    for_people, absent = shell.call("inspect", "c1"), shell.call("inspect", "c2")
     chat, everything = orjson.loads(one.stdout), orjson.loads(all_.stdout)
     (message,) = chat["messages"]
     assert (message["message"], message["status"]) == (message_id, "completed")
@@ -102,11 +101,9 @@ def _inspect_shows(shell: Shell, message_id: str) -> None:
 def _tail_resumes(shell: Shell, live: list[dict[str, object]]) -> None:
     middle = live[len(live) // 2]
     position = f"{middle['epoch']}:{middle['seq']}"
-    rest, all_of_it, void = shell.run_all(
-        ["tail", "c1", "--after", position, "--until-end", "--json"],
-        ["tail", "c1", "--until-end"],
-        ["tail", "c1", "--after", "00000001:5", "--until-end"],
-    )
+    rest = shell.call("tail", "c1", "--after", position, "--until-end", "--json")
+    all_of_it = shell.call("tail", "c1", "--until-end")
+    void = shell.call("tail", "c1", "--after", "00000001:5", "--until-end")
     assert one_line(void.stderr) == "riverdelta: that position is void; here is a snapshot\n"
     assert void.stdout == all_of_it.stdout
     assert rest.returncode == 0
@@ -124,19 +121,31 @@ def test_a_reader_stops_a_reply(shared: tuple[Shell, Running]) -> None:
     ):
         push.write(b"so far\n")
         tail.says("so far")
-        again = shell.run("push", "stopped", "--source", "text", "--message-id", "m1", "/dev/null")
+        again = shell.call("push", "stopped", "--source", "text", "--message-id", "m1", "/dev/null")
         assert again.returncode == 1
         assert "message m1 exists" in one_line(again.stderr)
-        stopped = shell.run("stop", "stopped", "--reason", "enough")
+        stopped = shell.call("stop", "stopped", "--reason", "enough")
         assert stopped.returncode == 0
         assert stopped.stdout == b"m1\n"
         tail.says("stopped · enough")
         assert tail.exit_code() == 1
         assert push.exit_code() == 1  # its input is silent, and open
         assert "stopped: enough" in one_line(bytes(push.err))
-    nothing = shell.run("stop", "stopped")
+    nothing = shell.call("stop", "stopped")
     assert nothing.returncode == 1
     assert "nothing is open" in one_line(nothing.stderr)
+
+
+def test_an_empty_input_is_a_reply_without_text(shared: tuple[Shell, Running]) -> None:
+    shell, _ = shared
+    pushed = shell.call("push", "empty", "--source", "text", "/dev/null")
+    assert pushed.returncode == 0
+    stored, warning = pushed.stderr.decode().splitlines()
+    assert stored.endswith("stored and ended, 0 raw chunks, 0 bytes")
+    assert warning == "riverdelta: warning: the input was empty"
+    shown = shell.call("tail", "empty", "--until-end")
+    assert shown.returncode == 0
+    assert len(shown.stdout.splitlines()) == 2
 
 
 def test_an_interrupted_push_fails_its_message(shared: tuple[Shell, Running]) -> None:
@@ -166,7 +175,7 @@ def test_an_interrupted_tail_of_nothing_gives_no_position(shared: tuple[Shell, R
 
 def test_a_second_up_on_the_folder_says_so(shared: tuple[Shell, Running]) -> None:
     shell, up = shared
-    second = shell.run("up")
+    second = shell.call("up")
     assert second.returncode == 2
     line = one_line(second.stderr)
     assert f"pid {up.process.pid}" in line
@@ -174,7 +183,8 @@ def test_a_second_up_on_the_folder_says_so(shared: tuple[Shell, Running]) -> Non
     assert (shell.folder / ".riverdelta").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_dies_is_replaced(shell: Shell) -> None:
+def test_what_dies_is_replaced_and_data_outlive_all_of_it(shell: Shell) -> None:
+    hello = shell.file(b"hello")
     with running_up(shell, "--workers", "1") as up:
         (worker,) = pids(shell, "riverdelta_cli worker")
         (server,) = pids(shell, "valkey-server")
@@ -183,25 +193,22 @@ def test_what_dies_is_replaced(shell: Shell) -> None:
         os.kill(server, signal.SIGKILL)
         up.warns("the server died; starting it again")
         up.warns("the server is back")
-        eventually(lambda: pids(shell, "valkey-server") - {server}, "another server")
         eventually(lambda: pids(shell, "riverdelta_cli worker") - {worker}, "another worker")
-        done = shell.run("push", "c1", "--source", "text", "-", stdin=b"hello")
+        done = shell.call("push", "c1", "--source", "text", hello)
         assert done.returncode == 0, done.stderr
-        assert shell.run("tail", "c1", "--until-end").stdout.splitlines()[1] == b"hello"
-        up.send(signal.SIGTERM)
-        assert up.exit_code() == 0
-
-
-def test_a_killed_up_leaves_no_process_and_its_data(shell: Shell) -> None:
-    with running_up(shell, "--workers", "1") as up:
-        assert not shell.run("push", "c1", "--source", "text", "-", stdin=b"kept").returncode
+        assert shell.call("tail", "c1", "--until-end").stdout.splitlines()[1] == b"hello"
         up.send(signal.SIGKILL)
         up.exit_code()
         shell.nothing_left()
     first = url_of(up)
     with running_up(shell, "--workers", "1") as up:
         assert url_of(up) == first  # whoever followed a chat there goes on
-        assert b"kept" in shell.run("tail", "c1", "--until-end").stdout
+        assert b"hello" in shell.call("tail", "c1", "--until-end").stdout
+        (stuck,) = pids(shell, "riverdelta_cli worker")
+        os.kill(stuck, signal.SIGSTOP)
+        up.send(signal.SIGTERM)
+        assert up.exit_code() == 0
+    assert not shell.processes()
 
 
 async def test_a_last_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
@@ -209,15 +216,6 @@ async def test_a_last_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
         taken = listener.getsockname()[1]
         async with EmbeddedServer(tmp_path, last_port=taken) as server:
             assert server.port != taken
-
-
-def test_a_stuck_worker_is_killed(shell: Shell) -> None:
-    with running_up(shell, "--workers", "1") as up:
-        (stuck,) = pids(shell, "riverdelta_cli worker")
-        os.kill(stuck, signal.SIGSTOP)
-        up.send(signal.SIGINT)
-        assert up.exit_code() == 0
-    assert not shell.processes()
 
 
 async def test_tail_and_workers_survive_a_server_that_was_away(
@@ -269,23 +267,20 @@ def _push(shell: Shell, message_id: str, url: tuple[str, str]) -> None:
 
 
 def test_a_server_that_is_down_is_one_line(shell: Shell) -> None:
-    for done in shell.run_all(
-        ["worker"],
-        ["up"],
-        ["push", "c1", "--source", "text", "/dev/null"],
-        ["tail", "c1"],
-        RIVERDELTA_REDIS_URL=NOBODY,
+    for done in (
+        shell.run("worker", RIVERDELTA_REDIS_URL=NOBODY),
+        shell.call("up", RIVERDELTA_REDIS_URL=NOBODY),
+        shell.call("push", "c1", "--source", "text", "/dev/null", RIVERDELTA_REDIS_URL=NOBODY),
+        shell.call("tail", "c1", RIVERDELTA_REDIS_URL=NOBODY),
     ):
         assert done.returncode == 2, done.args
         assert "127.0.0.1:1" in one_line(done.stderr)
 
 
 def test_what_cannot_be_is_one_line(shell: Shell) -> None:
-    wrong_url, position, name = shell.run_all(
-        ["tail", "c1", "--redis-url", "nonsense"],
-        ["tail", "c1", "--after", "yesterday"],
-        ["push", "no {braces}", "--source", "text", "/dev/null"],
-    )
+    wrong_url = shell.call("tail", "c1", "--redis-url", "nonsense")
+    position = shell.call("tail", "c1", "--after", "yesterday")
+    name = shell.call("push", "no {braces}", "--source", "text", "/dev/null")
     assert [done.returncode for done in (wrong_url, position, name)] == [2, 2, 2]
     assert "cannot use --redis-url 'nonsense': use redis://" in one_line(wrong_url.stderr)
     assert "is not a position" in one_line(position.stderr)
@@ -294,7 +289,7 @@ def test_what_cannot_be_is_one_line(shell: Shell) -> None:
 
 def test_an_old_server_is_named_at_the_start(shell: Shell) -> None:
     with old_server() as url:
-        done = shell.run("worker", "--redis-url", url)
+        done = shell.call("inspect", "--redis-url", url)
     assert done.returncode == 2
     assert "version 6.2.14: use Redis >= 7.0" in one_line(done.stderr)
 
