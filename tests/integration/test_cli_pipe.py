@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.integration.test_cli_support import (
     DEMO,
+    Running,
     Shell,
     demo_text,
     one_line,
@@ -156,18 +158,50 @@ def test_a_setting_that_cannot_be_used_is_one_line(shell: Shell) -> None:
     assert "RIVERDELTA_MAX_CHATS" in one_line(done.stderr)
 
 
-def test_ctrl_c_stops_the_reply_and_leaves_nothing(shell: Shell) -> None:
-    with shell.start(*TEXT, "--json", "-") as running:
-        for word in ("first\n", "second\n", "so far\n"):  # shown as it comes
-            running.write(word.encode())
-            running.says(word.strip())
-        assert len(shell.processes()) == 3
-        running.send(signal.SIGINT)
-        assert running.exit_code() == 130
-        assert running.events[-1]["type"] == "message.stopped"
-        assert not running.err
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Shell, Running]]]:
+    """Pipes that wait for more input, started side by side; each test ends one."""
+    with ExitStack() as stack:
+        found = {}
+        for end in ("ctrl-c", "kill -9", "dead server"):
+            shell = Shell(tmp_path_factory.mktemp("waiting"))
+            found[end] = shell, stack.enter_context(shell.start(*TEXT, "--json", "-"))
+        for word in ("first", "second", "so far"):  # shown as it comes
+            for _, running in found.values():
+                running.write(f"{word}\n".encode())
+            for _, running in found.values():
+                running.says(word)
+        yield found
+
+
+def test_ctrl_c_stops_the_reply_and_leaves_nothing(
+    waiting: dict[str, tuple[Shell, Running]],
+) -> None:
+    shell, running = waiting["ctrl-c"]
+    assert len(shell.processes()) == 3
+    running.send(signal.SIGINT)
+    assert running.exit_code() == 130
+    assert running.events[-1]["type"] == "message.stopped"
+    assert not running.err
     assert not shell.processes()
     assert not list(shell.temporary.iterdir())
+
+
+def test_kill_9_leaves_no_process(waiting: dict[str, tuple[Shell, Running]]) -> None:
+    shell, running = waiting["kill -9"]
+    running.send(signal.SIGKILL)
+    running.exit_code()
+    shell.nothing_left()
+
+
+def test_a_server_that_dies_is_said_at_once(waiting: dict[str, tuple[Shell, Running]]) -> None:
+    shell, running = waiting["dead server"]
+    (server,) = (pid for pid, line in shell.processes().items() if "valkey-server" in line)
+    os.kill(server, signal.SIGKILL)
+    assert running.exit_code() == 2
+    assert "the embedded server died" in running.errors.splitlines()[-1]
+    assert "Traceback" not in running.errors
+    shell.nothing_left()
 
 
 def test_ctrl_c_twice_ends_at_once(shell: Shell) -> None:
@@ -180,41 +214,28 @@ def test_ctrl_c_twice_ends_at_once(shell: Shell) -> None:
     assert not shell.processes()
 
 
-def test_kill_9_leaves_no_process(shell: Shell) -> None:
-    with shell.start(*TEXT, "-") as running:
-        running.write(b"so far\n")
-        running.says("so far")
-        running.send(signal.SIGKILL)
-        running.exit_code()
-        shell.nothing_left()
-
-
-def test_a_server_that_dies_is_said_at_once(shell: Shell) -> None:
-    with shell.start(*TEXT, "-") as running:
-        running.write(b"so far\n")
-        running.says("so far")
-        (server,) = (pid for pid, line in shell.processes().items() if "valkey-server" in line)
-        os.kill(server, signal.SIGKILL)
-        assert running.exit_code() == 2
-        assert "the embedded server died" in running.errors.splitlines()[-1]
-        assert "Traceback" not in running.errors
-
-
-@pytest.mark.parametrize("as_json", [("--json",), ()])
-def test_a_reader_that_goes_away_ends_it_quietly(as_json: tuple[str, ...], shell: Shell) -> None:
-    with subprocess.Popen(
-        shell.command(*OPENAI, *as_json, "--pace-ms", "5", DEMO),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=shell.environment,
-        preexec_fn=with_us(),  # noqa: PLW1509  # see children.start
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read(8) in {b'{"v":1,"', b"thinking"}
-        process.stdout.close()
-        assert process.wait(10) == 128 + signal.SIGPIPE
-        assert not process.stderr.read()
+def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
+    command = (*OPENAI, "--pace-ms", "5", DEMO)
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    shell.command(*command, *as_json),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=shell.environment,
+                    preexec_fn=with_us(),  # noqa: PLW1509  # see children.start
+                )
+            )
+            for as_json in ([], ["--json"])
+        ]
+        for process, start in zip(processes, (b"thinking", b'{"v":1,"'), strict=True):
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(8) == start
+            process.stdout.close()
+            assert process.wait(10) == 128 + signal.SIGPIPE
+            assert not process.stderr.read()
 
 
 @pytest.mark.parametrize("arguments", [(*OPENAI, DEMO), ("--help",)])
