@@ -163,7 +163,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
     """Pipes that wait for more input, started side by side; each test ends one."""
     with ExitStack() as stack:
         found = {}
-        for end in ("ctrl-c", "kill -9", "dead server"):
+        for end in ("ctrl-c", "ctrl-c twice", "kill -9", "dead server"):
             shell = Shell(tmp_path_factory.mktemp("waiting"))
             found[end] = shell, stack.enter_context(shell.start(*TEXT, "--json", "-"))
         for word in ("first", "second", "so far"):  # shown as it comes
@@ -204,13 +204,12 @@ def test_a_server_that_dies_is_said_at_once(waiting: dict[str, tuple[Shell, Runn
     shell.nothing_left()
 
 
-def test_ctrl_c_twice_ends_at_once(shell: Shell) -> None:
-    with shell.start(*OPENAI, "--pace-ms", "50", DEMO) as running:
-        running.says("thinking")
-        running.send(signal.SIGINT)
-        running.send(signal.SIGINT)
-        assert running.exit_code() == 130
-        assert b"Traceback" not in running.err
+def test_ctrl_c_twice_ends_at_once(waiting: dict[str, tuple[Shell, Running]]) -> None:
+    shell, running = waiting["ctrl-c twice"]
+    running.send(signal.SIGINT)
+    running.send(signal.SIGINT)
+    assert running.exit_code() == 130
+    assert b"Traceback" not in running.err
     assert not shell.processes()
 
 

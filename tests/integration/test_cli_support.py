@@ -287,7 +287,7 @@ def test_bad_usage_exits_2(arguments: list[str]) -> None:
 
 
 def test_version(shell: Shell) -> None:
-    assert re.fullmatch(rb"riverdelta \d+\.\d+\.\d+\n", shell.run("--version").stdout)
+    assert re.fullmatch(rb"riverdelta \d+\.\d+\.\d+\n", shell.call("--version").stdout)
 
 
 def test_every_source_can_be_named() -> None:
