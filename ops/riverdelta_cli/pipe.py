@@ -25,6 +25,8 @@ _LOOK_S: Final = 0.1
 _READY_S: Final = 30.0
 _LAST_WORDS_S: Final = 5.0
 """How long the reader may take to show the end of a message that we failed or stopped."""
+_INTERRUPTED_S: Final = 1.0
+"""The same after Ctrl-C, where somebody waits for the prompt."""
 
 
 async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
@@ -114,14 +116,19 @@ class _Reply:
             if showing.done():
                 return showing.result()
             if feeding.exception() is None:
-                await asyncio.wait((showing, failed), return_when=asyncio.FIRST_COMPLETED)
+                ends = (showing, failed)
+                await asyncio.wait((*ends, asked), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done():  # a worker that cannot show the end must not keep us
+                    await asyncio.wait(
+                        ends, timeout=_INTERRUPTED_S, return_when=asyncio.FIRST_COMPLETED
+                    )
             else:
                 # Show how the message ended before we say why.
                 await asyncio.wait((showing,), timeout=_LAST_WORDS_S)
                 feeding.result()
             if failed.done():
                 raise failed.result()
-            return showing.result()
+            return showing.result() if showing.done() else "interrupted"
         finally:
             await cancel(feeding, showing, listening, asked)
 

@@ -163,7 +163,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
     """Pipes that wait for more input, started side by side; each test ends one."""
     with ExitStack() as stack:
         found = {}
-        for end in ("ctrl-c", "ctrl-c twice", "kill -9", "dead server"):
+        for end in ("ctrl-c", "ctrl-c twice", "stuck worker", "kill -9", "dead server"):
             shell = Shell(tmp_path_factory.mktemp("waiting"))
             found[end] = shell, stack.enter_context(shell.start(*TEXT, "--json", "-"))
         for word in ("first", "second", "so far"):  # shown as it comes
@@ -185,6 +185,17 @@ def test_ctrl_c_stops_the_reply_and_leaves_nothing(
     assert not running.err
     assert not shell.processes()
     assert not list(shell.temporary.iterdir())
+
+
+def test_a_stuck_worker_does_not_keep_us_and_is_killed(
+    waiting: dict[str, tuple[Shell, Running]],
+) -> None:
+    shell, running = waiting["stuck worker"]
+    (worker,) = (pid for pid, line in shell.processes().items() if line.endswith("worker\0"))
+    os.kill(worker, signal.SIGSTOP)
+    running.send(signal.SIGTERM)
+    assert running.exit_code() == 128 + signal.SIGTERM
+    shell.nothing_left()
 
 
 def test_kill_9_leaves_no_process(waiting: dict[str, tuple[Shell, Running]]) -> None:
