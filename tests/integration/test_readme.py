@@ -1,0 +1,64 @@
+"""What README shows, run as it stands there."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from riverdelta import Settings, Subscriber
+from tests.integration.local_workers import local_workers
+from tests.integration.reading import read_until_ends, view_of
+from tests.integration.servers import until
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+async def fake_stream() -> AsyncIterator[dict[str, Any]]:
+    for text in ("Hello", " world"):
+        delta = {"role": "assistant", "content": text}
+        yield {"id": "1", "model": "m", "choices": [{"index": 0, "delta": delta}]}
+    yield {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+async def test_the_python_of_the_readme(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RIVERDELTA_KEY_PREFIX", settings.key_prefix)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102  # that is the test
+    async with local_workers(settings), Subscriber(settings) as subscriber, asyncio.timeout(20):
+        following = asyncio.create_task(names["follow"](settings.redis_url))
+
+        async def followed() -> bool:
+            return "snapshot" in capsys.readouterr().out
+
+        await until(followed)
+        await names["reply"](settings.redis_url, fake_stream())
+        await following
+        view = view_of(await read_until_ends(subscriber, "chat-1"))
+    assert "message.completed" in capsys.readouterr().out
+    assert view.text(view.messages[0]["message"]) == "Hello world"
+
+
+def test_every_file_that_the_documents_link_to_is_there() -> None:
+    root = Path(__file__).parents[2]
+    for document in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (root / document).read_text()):
+            assert (root / target).exists(), f"{document} links to {target}"
+
+
+def test_every_test_that_the_architecture_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    tests: dict[str, str] = {}
+    for path in (root / "tests").rglob("test_*.py"):
+        tests[path.name] = tests.get(path.name, "") + path.read_text()
+    text = (root / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+)(…?))?`", text)
+    assert len(named) > 10
+    for file, test, _ in named:
+        assert file in tests, file
+        assert f"def {test}" in tests[file], f"{file}::{test}"
