@@ -292,11 +292,10 @@ class Pump:
         # What came over a connection to another server than the one commits go to may not be in it.
         same_server = self._pubsub.run_id == self.client.chats.run_id
         try:
-            attachment.offer(parse_wake(payload) if same_server else [])
+            entries = parse_wake(payload) if same_server else []
         except ValueError:
-            attachment.offer(
-                []
-            )  # spelled by nobody we know, e.g. a newer producer: read the stream
+            entries = []  # spelled by nobody we know, a newer producer perhaps: read the stream
+        attachment.offer(entries)
         self._schedule(attachment)
 
     def _doubt_all(self) -> None:
