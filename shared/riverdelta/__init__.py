@@ -25,6 +25,7 @@ from riverdelta.core.json_stream import JsonStream, JsonStreamError, Patch, appl
 from riverdelta.core.outputs import reduce_output
 from riverdelta.core.parser import StreamingParser
 from riverdelta.core.processors import Processor, ProcessorRegistry, builtin_processors
+from riverdelta.core.text import truncate_message
 from riverdelta.core.tracker import ChunkTracker
 from riverdelta.core.view import ChatView
 
@@ -59,4 +60,5 @@ __all__ = [
     "apply_patches",
     "builtin_processors",
     "reduce_output",
+    "truncate_message",
 ]

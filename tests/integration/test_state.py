@@ -18,7 +18,7 @@ from riverdelta.broker.state import (
 )
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import Event
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
 from tests.integration.reading import view_of
 from tests.unit.codecs.folding import lines_of, recordings
@@ -32,8 +32,9 @@ NOW_MS = 1_763_600_000_123
 class Owner:
     """A worker's ownership of one chat, one step at a time."""
 
-    def __init__(self, client: Client, chat_id: str) -> None:
+    def __init__(self, client: Client, chat_id: str, pipeline: Pipeline | None = None) -> None:
         self.client, self.chat_id = client, chat_id
+        self.pipeline = pipeline or Pipeline()
         self.keys = client.keys.chat(chat_id)
         self.number = 0
 
@@ -75,7 +76,7 @@ class Owner:
             self.keys,
             self.chat_id,
             log_max_bytes=LOG.bytes,
-            registry=builtin_processors(),
+            pipeline=self.pipeline,
         )
         assert loaded is not None
         return loaded[1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riverdelta.core.changes import Changes
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry, MessageState
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
 from riverdelta.core.verdicts import Verdict
@@ -114,8 +114,8 @@ class _SlowFold(ChatFold):
 
 def _check(messages: list[Steps], chance: random.Random) -> None:
     by_runs, one_by_one = (
-        ChatFold(new_state(), builtin_processors()),
-        _SlowFold(new_state(), builtin_processors()),
+        ChatFold(new_state(), Pipeline()),
+        _SlowFold(new_state(), Pipeline()),
     )
     for batch in _batches(_braided(messages, chance), chance):
         changes = by_runs.apply(batch, NOW_MS)
@@ -148,7 +148,7 @@ def test_bytes(source: str, raws: list[bytes], seed: int) -> None:
 
 def test_the_first_text_of_a_message_may_stand_in_a_run() -> None:
     """As with a codec that opens a chunk before its first text."""
-    folder = ChatFold(new_state(), builtin_processors())
+    folder = ChatFold(new_state(), Pipeline())
     opening = [start("chunks"), ("chunk", b'{"chunk": "a", "kind": "text"}')]
     first, second = entries(opening)
     folder.apply([first, second], NOW_MS)

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from riverdelta.core import events as events_module
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState, Entry, LogWindow
 from riverdelta.core.view import ChatView
 
@@ -51,7 +51,7 @@ def entries(steps: Sequence[tuple[str, bytes]], message: str = "m", first: int =
 
 def fold(batches: Sequence[Sequence[Entry]], state: ChatState | None = None) -> list[Event]:
     """Fold each batch; every event is checked against the published schema."""
-    folder = ChatFold(state or new_state(), builtin_processors())
+    folder = ChatFold(state or new_state(), Pipeline())
     result = []
     for batch in batches:
         for raw in folder.apply(batch, NOW_MS).events:

@@ -5,7 +5,7 @@ import pytest
 
 from riverdelta.core.events import Event, json_schema
 from riverdelta.core.fold import RECENT_MESSAGES, ChatFold
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
 from tests.unit.fold_tools import (
     NOW_MS,
@@ -191,7 +191,7 @@ def test_bad_chunks_are_dead_letters_and_the_stream_goes_on() -> None:
         chunk("not json"),
         chunk(delta({"content": "b"})),
     ]
-    folder = ChatFold(new_state(), builtin_processors())
+    folder = ChatFold(new_state(), Pipeline())
     changes = folder.apply(entries(steps), NOW_MS)
     assert [(letter.code, letter.entry.data) for letter in changes.dead] == [
         ("invalid_json", b"not json")
@@ -203,7 +203,7 @@ def test_bad_chunks_are_dead_letters_and_the_stream_goes_on() -> None:
 
 def test_entries_for_nobody_and_of_unknown_type_are_dead_letters() -> None:
     stray = Entry(1, "nobody", "chunk", 0, b"x")
-    folder = ChatFold(new_state(), builtin_processors())
+    folder = ChatFold(new_state(), Pipeline())
     assert [letter.code for letter in folder.apply([stray], NOW_MS).dead] == ["unknown_message"]
     odd = [start("text"), ("telepathy", b"{}")]
     changes = folder.apply(entries(odd, first=2), NOW_MS)
@@ -211,7 +211,7 @@ def test_entries_for_nobody_and_of_unknown_type_are_dead_letters() -> None:
 
 
 def test_a_rejected_entry_moves_the_cursor_and_leaves_the_rest_alone() -> None:
-    folder = ChatFold(new_state(), builtin_processors())
+    folder = ChatFold(new_state(), Pipeline())
     before = entries([start("text"), chunk("a")])
     folder.apply(before, NOW_MS)
     poison = Entry(3, "m", "chunk", 0, b"boom")
@@ -244,7 +244,7 @@ def test_snapshot_sources_reset_where_the_rule_says_so() -> None:
 
 
 def test_a_chat_remembers_fifty_messages_and_never_drops_an_open_one() -> None:
-    folder = ChatFold(new_state(), builtin_processors())
+    folder = ChatFold(new_state(), Pipeline())
     folder.apply(entries([start("text")], "open", 1), NOW_MS)
     dropped: list[str] = []
     number = 2

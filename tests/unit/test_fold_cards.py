@@ -8,6 +8,7 @@ import pytest
 from riverdelta import apply_patches
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ProcessorRegistry
 from riverdelta.core.processors.base import ChunkText
 from tests.unit.fold_tools import NOW_MS, chunk, control, entries, fold, new_state, start, view_of
@@ -78,7 +79,7 @@ def test_text_that_is_no_json_is_said_once_and_goes_on_as_text() -> None:
 
 
 def test_plain_text_costs_no_parser() -> None:
-    folder = ChatFold(new_state(), ProcessorRegistry())
+    folder = ChatFold(new_state(), Pipeline(ProcessorRegistry()))
     folder.apply(entries([start("text"), chunk("hello")]), NOW_MS)
     (open_chunk,) = folder.state.messages["m"].open_chunks.values()
     assert open_chunk.parser is None
@@ -97,7 +98,7 @@ class Broken:
 def test_a_processor_that_raises_is_disabled_for_its_chunk_and_said_once() -> None:
     registry = ProcessorRegistry()
     registry.register("broken", Broken, ["create_metrics"])
-    folder = ChatFold(new_state(), registry)
+    folder = ChatFold(new_state(), Pipeline(registry))
     events = [Event(raw) for raw in folder.apply(entries(steps_of(ARGUMENTS)), NOW_MS).events]
     assert of_type(events, "processor.failed") == [{"processor": "broken", "code": "exception"}]
     assert view_of(events).messages[0]["chunks"][0]["text"] == ARGUMENTS

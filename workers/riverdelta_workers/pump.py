@@ -26,7 +26,7 @@ from riverdelta.broker.queue import request_owner
 from riverdelta.broker.state import HotChat, LogLimits
 from riverdelta.core.changes import Changes
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
 from riverdelta.core.verdicts import Verdict
 from riverdelta.core.wake import parse_wake
@@ -56,7 +56,12 @@ class Pump:
         refused_commits: Commits this process had refused, ever.
     """
 
-    def __init__(self, client: Client, filters: FilterChain | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        filters: FilterChain | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
         settings = client.settings
         self.client = client
         self._filters = filters
@@ -65,7 +70,7 @@ class Pump:
         self.refused_commits = 0
         self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
         self._trim = not settings.retain_raw
-        self._registry = builtin_processors()
+        self._pipeline = pipeline or Pipeline()
         self._chats: dict[str, Attachment] = {}
         self._attaching: set[str] = set()
         self._orphans: dict[str, int] = {}
@@ -376,7 +381,7 @@ class Pump:
             attachment.keys,
             attachment.chat_id,
             log_max_bytes=self._log_limits.bytes,
-            registry=self._registry,
+            pipeline=self._pipeline,
         )
         if loaded is None:
             return False

@@ -18,9 +18,9 @@ from riverdelta.broker.fields import (
 )
 from riverdelta.broker.keys import ChatKeys
 from riverdelta.broker.state import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
-from riverdelta.core.cards import make_parser
+from riverdelta.core.cards import equip, restart_filter
 from riverdelta.core.codecs import make_codec
-from riverdelta.core.processors import ProcessorRegistry
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import (
     CardState,
     ChatState,
@@ -91,7 +91,7 @@ async def load(
     chat_id: str,
     *,
     log_max_bytes: int,
-    registry: ProcessorRegistry,
+    pipeline: Pipeline,
 ) -> tuple[Head, HotChat] | None:
     """
     Load a chat for its owner: each open chunk's stored text is taken up once, silently.
@@ -111,16 +111,16 @@ async def load(
         processed_bytes=head.processed_bytes,
         recent=dict(head.recent),
     )
-    hot = HotChat(state, head.term, keys, registry)
+    hot = HotChat(state, head.term, keys, pipeline)
     for message_id in head.open:
-        message = await _load_message(executor, keys, message_id, registry)
+        message = await _load_message(executor, keys, message_id, pipeline)
         if message is not None:
             hot.adopt(message)
     return head, hot
 
 
 async def _load_message(
-    executor: Executor, keys: ChatKeys, message_id: str, registry: ProcessorRegistry
+    executor: Executor, keys: ChatKeys, message_id: str, pipeline: Pipeline
 ) -> MessageState | None:
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
     if "source" not in fields:
@@ -156,9 +156,24 @@ async def _load_message(
     for key, index in orjson.loads(fields["open_chunks"]).items():
         stored = scripts.as_hash(await executor.execute("HGETALL", keys.chunk(message_id, index)))
         chunk = message.open_chunks[key] = _chunk_state(message, index, stored)
-        chunk.parser = make_parser(chunk, registry)
+        _take_up_filter(chunk, stored, pipeline)
+        equip(chunk, pipeline)
     await _load_cards(executor, keys, message)
     return message
+
+
+def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
+    """Have a new filter go on where the last owner's was."""
+    if "held_back" not in fields:
+        return
+    text, (last_length, odd_last) = chunk.track.complete, chunk.track.remembered()
+    chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
+    chunk.track.restore(text_of(fields, "unfiltered"), last_length, odd_last)
+    restart_filter(chunk, pipeline)
+    if chunk.filter is not None:  # else it was switched off since: what was held back stays hidden
+        chunk.filter.load(orjson.loads(fields["held_back"]))
+    chunk.shown = TextTrack("append", "emit")
+    chunk.shown.restore(text, len(text), None)
 
 
 async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState) -> None:

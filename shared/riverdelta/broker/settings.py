@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -89,6 +91,14 @@ class Settings(BaseSettings):
         description="A worker gives a chat up when nothing was open for this long.",
     )
 
+    redact: bool = Field(
+        default=False,
+        description="Hide e-mail addresses, card numbers, API keys and private keys from readers.",
+    )
+    redact_rules: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="Own patterns to hide as well, as `riverdelta_workers.filters.RedactRule` has them.",
+    )
     filter_agents: tuple[HttpAgent, ...] = Field(
         default=(), description="Asked about every raw chunk, in this order. A JSON list."
     )

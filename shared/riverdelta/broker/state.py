@@ -21,7 +21,7 @@ from riverdelta.core.events import (
 )
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.outputs import merge_outputs
-from riverdelta.core.processors import ProcessorRegistry
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import (
     CardState,
     ChatState,
@@ -56,13 +56,11 @@ class HotChat:
     `load` another: it may be ahead of Redis.
     """
 
-    def __init__(
-        self, state: ChatState, term: int, keys: ChatKeys, registry: ProcessorRegistry
-    ) -> None:
+    def __init__(self, state: ChatState, term: int, keys: ChatKeys, pipeline: Pipeline) -> None:
         self.state = state
         self.term = term
         self.keys = keys
-        self.fold = ChatFold(state, registry)
+        self.fold = ChatFold(state, pipeline)
         self._stored: dict[str, Fields] = {}
         self._halves: tuple[int, int] | None = None
         self._trimmed_bytes = 0
@@ -231,16 +229,14 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     rewrite = change.fresh or change.reset
     if change.reset:
         chunk.segment = chunk.segment_length = 0
-    last_length, odd_last = chunk.track.remembered()
-    fields: Fields = {"status": chunk.status, "length": len(chunk.track.complete)}
+    fields: Fields = {"status": chunk.status, "length": len(chunk.text)}
     if rewrite:
         fields |= _constant_chunk_fields(chunk)
     if chunk.card is not None:
         fields |= _card_fields(chunk.card, change.outputs)
     if chunk.processor_failed:
         fields["processor_failed"] = 1
-    if chunk.track.mode == "snapshot":
-        fields |= {"last_length": last_length, "last": odd_last or ""}
+    fields |= _memory_fields(chunk)
     args: list[Arg] = ["1" if rewrite else "0"]
     if text:
         args += (f"text.{chunk.segment}", text.encode())
@@ -253,6 +249,21 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     for name, value in fields.items():
         args += (name, value)
     return args
+
+
+def _memory_fields(chunk: ChunkState) -> Fields:
+    """What the next text is compared with, and what a filter holds back: never shown to readers."""
+    open_ = chunk.status == "open"
+    fields: Fields = {}
+    if chunk.track.mode == "snapshot":
+        last_length, odd_last = chunk.track.remembered()
+        fields = {"last_length": last_length, "last": odd_last or ""}
+        if chunk.shown is not None:
+            fields["unfiltered"] = chunk.track.complete if open_ else ""
+    if chunk.shown is not None:
+        state = chunk.filter.dump() if open_ and chunk.filter is not None else {}
+        fields["held_back"] = orjson.dumps(state)
+    return fields
 
 
 def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:

@@ -1,4 +1,4 @@
-"""What the fold needs of parsers and cards."""
+"""What the fold needs of filters, parsers and cards."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ from typing import Any
 
 from riverdelta.core.outputs import Output
 from riverdelta.core.parser import ChunkParser
+from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import Card, ProcessorRegistry
 from riverdelta.core.state import ChunkState
+from riverdelta.core.tracker import TextTrack
 
 
-def make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser | None:
+def equip(chunk: ChunkState, pipeline: Pipeline) -> None:
+    """Give a chunk that begins, or was taken over, its filter and its parser."""
+    if chunk.filter is None:
+        restart_filter(chunk, pipeline)
+    chunk.parser = _make_parser(chunk, pipeline.processors)
+
+
+def restart_filter(chunk: ChunkState, pipeline: Pipeline) -> None:
+    """Give a chunk a filter that has seen nothing."""
+    if pipeline.stream_filter is not None:
+        chunk.filter = pipeline.stream_filter()
+        chunk.shown = TextTrack("append", "emit")
+
+
+def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser | None:
     """
     Make what parses *chunk*; None where nobody would read it: plain text without a processor.
 
@@ -18,19 +34,18 @@ def make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser |
     """
     if chunk.format != "json" and registry.type_for(chunk.processor, chunk.tool_name) is None:
         return None
-    track = chunk.track
     parser = ChunkParser(
         registry,
         chunk.id,
-        read_text=lambda: track.complete,
+        read_text=lambda: chunk.text,
         processor_type=chunk.processor,
         tool_name=chunk.tool_name,
         tool_call_id=chunk.tool_call_id,
         is_json=chunk.format == "json",
         disabled=chunk.processor_failed,
     )
-    if track.complete:
-        parser.add(track.complete)
+    if chunk.text:
+        parser.add(chunk.text)
     return parser
 
 

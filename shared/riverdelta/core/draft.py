@@ -50,12 +50,27 @@ class Draft:
         self._flush()
         return self.changes
 
-    def add_text(self, message: MessageState, chunk: ChunkState, text: str, *, reset: bool) -> None:
-        """Add new text of a chunk; *reset*: all before it is void. *text* is in the track already."""
-        if reset or chunk is not self._chunk:
-            self._begin_delta(message, chunk, reset=reset)
-            self._offset = len(chunk.track.complete) - len(text)
+    def add_text(self, message: MessageState, chunk: ChunkState, text: str) -> None:
+        """Add new text of a chunk, which `ChunkState.text` has already."""
+        if chunk is not self._chunk:
+            self._flush()
+            if message.ttft_ms is None:
+                message.ttft_ms = message.last_at_ms
+            self._message_id, self._chunk = message.id, chunk
+            self._offset = len(chunk.text) - len(text)
         self._texts.append(text)
+
+    def reset(self, message: MessageState, chunk: ChunkState) -> None:
+        """All text of *chunk* so far is void."""
+        self._flush()
+        change = self.change(chunk)
+        change.reset = True
+        change.texts.clear()
+        change.outputs.clear()
+        chunk.card = None
+        if chunk.parser is not None:
+            chunk.parser.add("", reset=True)
+        self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
 
     def finish_text(self, message_id: str, chunk: ChunkState) -> None:
         """Nothing more comes for *chunk*: have its parser say the rest."""
@@ -98,21 +113,6 @@ class Draft:
         )
         state.log.add(state.seq, len(event))
         self.changes.events.append(event)
-
-    def _begin_delta(self, message: MessageState, chunk: ChunkState, *, reset: bool) -> None:
-        self._flush()
-        if reset:
-            change = self.change(chunk)
-            change.reset = True
-            change.texts.clear()
-            change.outputs.clear()
-            chunk.card = None
-            if chunk.parser is not None:
-                chunk.parser.add("", reset=True)
-            self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
-        if message.ttft_ms is None:
-            message.ttft_ms = message.last_at_ms
-        self._message_id, self._chunk = message.id, chunk
 
     def _flush(self) -> None:
         if self._chunk is None:

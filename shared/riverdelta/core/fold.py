@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from riverdelta.core.cards import make_parser, wire
+from riverdelta.core.cards import equip, restart_filter, wire
 from riverdelta.core.changes import CardEnd, Changes, DeadLetter
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
@@ -45,7 +45,8 @@ from riverdelta.core.events import (
     StepStarted,
 )
 from riverdelta.core.parser import complete_card
-from riverdelta.core.processors import ProcessorRegistry, ToolResult
+from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.processors import ToolResult
 from riverdelta.core.state import (
     ChatState,
     ChunkState,
@@ -68,12 +69,12 @@ class ChatFold:
 
     Args:
         state: The chat; owned by the fold from here on.
-        registry: Makes the processors of chunks.
+        pipeline: What the deployment puts between raw chunks and readers.
     """
 
-    def __init__(self, state: ChatState, registry: ProcessorRegistry) -> None:
+    def __init__(self, state: ChatState, pipeline: Pipeline) -> None:
         self.state = state
-        self._registry = registry
+        self._pipeline = pipeline
         self._draft = Draft(state)
 
     def apply(
@@ -258,7 +259,7 @@ class ChatFold:
     ) -> None:
         """Let the result of a tool complete the card of its call."""
         result = ToolResult(call.tool_name, call_id, content, message.cards.pop(call_id, None))
-        processor, card, failure = complete_card(self._registry, result, call.processor)
+        processor, card, failure = complete_card(self._pipeline.processors, result, call.processor)
         chunk_id = f"{message.id}.{call.chunk_index}"
         if processor is not None and card is not None:
             output = wire(card)
@@ -292,8 +293,26 @@ class ChatFold:
     def _text(self, message: MessageState, piece: Text) -> None:
         chunk = message.open_chunks[piece.key]
         text, reset = chunk.track.add(piece.text)
-        if text:
-            self._draft.add_text(message, chunk, text, reset=reset)
+        if reset:
+            restart_filter(chunk, self._pipeline)
+            self._draft.reset(message, chunk)
+        if chunk.filter is not None and text:
+            text = chunk.filter.feed(text)
+            self._draft.change(chunk)  # what it holds back has to be written down
+        self._show(message, chunk, text)
+
+    def _show(self, message: MessageState, chunk: ChunkState, text: str) -> None:
+        if not text:
+            return
+        if chunk.shown is not None:
+            chunk.shown.add(text)
+        self._draft.add_text(message, chunk, text)
+
+    def _show_rest(self, message: MessageState, chunk: ChunkState) -> None:
+        """The chunk ends: what its filter held back is judged, and goes out."""
+        if chunk.filter is not None:
+            self._show(message, chunk, chunk.filter.finish())
+            chunk.filter = None
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
@@ -358,7 +377,7 @@ class ChatFold:
             processor=start.processor,
             track=TextTrack(start.mode or message.mode, message.on_mismatch),
         )
-        chunk.parser = make_parser(chunk, self._registry)
+        equip(chunk, self._pipeline)
         message.chunk_count += 1
         message.open_chunks[start.key] = chunk
         if start.kind == "tool_call" and start.tool_call_id and start.tool_name:
@@ -377,16 +396,18 @@ class ChatFold:
 
     def _chunk_end(self, message: MessageState, key: str) -> None:
         chunk = message.open_chunks.pop(key)
+        self._show_rest(message, chunk)
         self._draft.finish_text(message.id, chunk)
         if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
             message.cards[chunk.tool_call_id] = chunk.card.latest
         chunk.status = "completed"
         self._draft.change(chunk)
-        completed = ChunkCompleted(length=len(chunk.track.complete))
+        completed = ChunkCompleted(length=len(chunk.text))
         self._draft.emit("chunk.completed", message.id, chunk.id, completed)
 
     def _fail_chunks(self, message: MessageState, failure: Failure) -> None:
         for chunk in message.open_chunks.values():
+            self._show_rest(message, chunk)
             chunk.status = "failed"
             self._draft.change(chunk)
             self._draft.emit("chunk.failed", message.id, chunk.id, failure)

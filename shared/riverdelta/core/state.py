@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mode
 from riverdelta.core.events import Annotated, ChunkStatus, Failure, MessageStatus, UsageData
+from riverdelta.core.filters import StreamFilter
 from riverdelta.core.parser import ChunkParser
 from riverdelta.core.tracker import OnMismatch, TextTrack
 
@@ -51,7 +52,8 @@ class ChunkState:
     """
     A chunk that is still open. Its text lives in *track*; *segment* is where Redis appends.
 
-    *parser* makes patches and cards of it; None where nobody asked for either.
+    *parser* makes patches and cards of it; None where nobody asked for either. With a *filter*,
+    *track* has what came in, and *shown* what went out.
     """
 
     id: str
@@ -62,12 +64,19 @@ class ChunkState:
     tool_call_id: str | None
     processor: str | None
     track: TextTrack
+    filter: StreamFilter | None = None
+    shown: TextTrack | None = None
     parser: ChunkParser | None = None
     card: CardState | None = None
     processor_failed: bool = False
     status: ChunkStatus = "open"
     segment: int = 0
     segment_length: int = 0
+
+    @property
+    def text(self) -> str:
+        """All text that readers have of it."""
+        return self.track.complete if self.shown is None else self.shown.complete
 
 
 class ToolCall(NamedTuple):
