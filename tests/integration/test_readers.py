@@ -8,7 +8,7 @@ import pytest
 from riverdelta import ChatView, Event, InvalidPositionError, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import check_contiguous, read_until_ends, view_of
+from tests.integration.reading import BEGINNING, check_contiguous, read_until_ends, view_of
 from tests.integration.servers import until
 
 
@@ -202,3 +202,20 @@ async def test_a_chat_id_used_again_after_expiry_is_a_new_log(
     assert events[-1].epoch != old.epoch
     assert view_of(events).text("new") == "new text"
     assert [message["message"] for message in view_of(events).messages] == ["new"]
+
+
+async def test_rollup_merges_more_and_never_holds_the_first_text_up(
+    settings: Settings, producer: Producer, subscriber: Subscriber
+) -> None:
+    wide = settings.model_copy(update={"rollup_ms": 200})
+    async with local_workers(wide):
+        reading = asyncio.create_task(read_until_ends(subscriber, "c", after=BEGINNING))
+        async with producer.message("c", source="text", message_id="m") as message:
+            for number in range(50):
+                await message.push(f"{number} ")
+                await asyncio.sleep(0.005)
+        events = await reading
+    deltas = [event for event in events if event.type == "chunk.delta"]
+    assert len(deltas) <= 6
+    assert deltas[0].data["text"].startswith("0 ")
+    assert view_of(events).text("m") == "".join(f"{number} " for number in range(50))

@@ -32,6 +32,7 @@ from riverdelta.core.verdicts import Verdict
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.reading import next_entries
 
 CLAIMS_BEFORE_DEAD_LETTER: Final = 3
 """Claims without a commit after which the next entry counts as the one that kills its workers."""
@@ -39,8 +40,6 @@ CLAIMS_BEFORE_DEAD_LETTER: Final = 3
 _MAY_KILL: Final = frozenset({"chunk", "tool_result", "annotate"})
 """Entries that carry a backend's data; without the others, a message could never begin or end."""
 
-_READ_BYTES: Final = 1024 * 1024
-"""A batch of large entries is kept near this size, so that one reply and one commit stay small."""
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 _log = logging.getLogger("riverdelta.worker")
@@ -345,7 +344,7 @@ class Pump:
         hot = attachment.hot
         if hot is None:
             return
-        entries = await self._next_entries(attachment, hot)
+        entries = await next_entries(self.client, attachment, hot.state.processed)
         if not entries:
             return
         verdicts = await self._filter(attachment, hot, entries)
@@ -371,7 +370,8 @@ class Pump:
         attachment.claims = 0
         if attachment.poison is None:
             attachment.single = False
-        if self.client.settings.rollup_ms and attachment.must_read:
+        if self.client.settings.rollup_ms and changes.chunks:
+            # What comes meanwhile is folded at once. The text that begins a message was not held up.
             await asyncio.sleep(self.client.settings.rollup_ms / 1000)
 
     async def _load(self, attachment: Attachment) -> bool:
@@ -427,25 +427,6 @@ class Pump:
         hot.state.seq = max(attachment.seq, hot.state.seq)
         return True
 
-    async def _next_entries(self, attachment: Attachment, hot: HotChat) -> list[Entry]:
-        most = 1 if attachment.single else self.client.settings.batch_chunks
-        if not attachment.must_read:
-            return attachment.take_inbox(most)
-        attachment.must_read = False
-        processed = hot.state.processed
-        count = most if attachment.single else _fitting(most, attachment)
-        reply = await self.client.chats.execute(
-            "XREAD", "COUNT", count, "STREAMS", attachment.keys.chunks, f"{processed}-0"
-        )
-        entries = [_entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
-        # A wake that came while we read may have been judged by the number before: read once more.
-        if len(entries) == count or attachment.has_work:
-            attachment.must_read = True
-        attachment.expect(processed + len(entries) + 1)
-        if entries:
-            attachment.entry_bytes = sum(len(entry.data) for entry in entries) // len(entries)
-        return entries
-
     async def _filter(
         self, attachment: Attachment, hot: HotChat, entries: list[Entry]
     ) -> dict[int, Verdict] | None:
@@ -500,21 +481,6 @@ class Pump:
         chore = asyncio.create_task(work)
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
-
-
-def _fitting(most: int, attachment: Attachment) -> int:
-    """How many entries to read, judged by the size of the last ones."""
-    if not attachment.entry_bytes:
-        return most
-    return max(1, min(most, _READ_BYTES // attachment.entry_bytes))
-
-
-def _entry(entry_id: bytes, fields: list[bytes]) -> Entry:
-    # Field order is fixed by push.lua.
-    _, message, _, kind, _, at_ms, _, data = fields
-    # Once for every chunk: a named tuple's own constructor would take a third longer.
-    values = (int(entry_id[:-2]), message.decode(), kind.decode(), int(at_ms), data)
-    return tuple.__new__(Entry, values)
 
 
 def _new_worker_id() -> str:
