@@ -109,6 +109,25 @@ async def test_settling_is_exempt_from_back_pressure_and_what_follows_is_not(
     assert text == "stored, but nobody said so; taken along by the settling; "
 
 
+async def test_what_is_in_doubt_is_bounded(
+    settings: Settings, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lossy = LostReplies(monkeypatch)
+    tight = settings.model_copy(update={"push_wait_s": 0.05, "max_backlog_bytes": 1_000})
+    async with local_workers(settings), Producer(tight) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            lossy.on = True
+            with pytest.raises(BrokerUnavailable):
+                await message.push("a" * 1_000)
+            for _ in range(3):
+                with pytest.raises(BackpressureError, match="not stored"):
+                    await message.push("b")
+            lossy.on = False
+            await message.push("c")
+        text = view_of(await read_until_ends(subscriber, "c")).text("m")
+    assert text == "a" * 1_000 + "c"
+
+
 async def test_a_message_whose_opening_is_in_doubt_gets_its_end(
     settings: Settings, subscriber: Subscriber, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

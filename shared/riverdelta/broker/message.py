@@ -203,8 +203,21 @@ class Message:
                 raise self._ended
             if self._end is not None:
                 raise self._end[1]
+            await self._bound_doubt()
             entries = [NewEntry(type_, self._at_ms(), item) for item in data]
             await self._put([*self._in_doubt, *entries])
+
+    async def _bound_doubt(self) -> None:
+        """Take nothing more while a backlog's worth of chunks is in doubt: memory is bounded."""
+        if sum(len(entry.data) for entry in self._in_doubt) < self._producer.limits.bytes:
+            return
+        try:
+            await self._put(self._in_doubt)
+        except BrokerUnavailable as error:
+            message = (
+                f"not stored: {len(self._in_doubt)} chunks before it wait for an answer: {error}"
+            )
+            raise BackpressureError(message) from error
 
     async def _finish(self, type_: str, data: bytes, ended: RiverdeltaError) -> None:
         try:
