@@ -176,6 +176,7 @@ async def test_pubsub_notices_a_server_that_stands_still(parser: str, own_server
     async with Client(Settings(redis_url=own_server.url)) as client:
         await client.chats.execute("SPUBLISH", "ch", "again")
         await listener.hears(b"again")
+    assert [payload for _, payload in listener.heard] == [b"again"]
     await listener.pubsub.aclose()
 
 

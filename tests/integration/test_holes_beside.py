@@ -107,7 +107,10 @@ async def test_an_end_is_wanted_also_while_another_task_pushes(
         await asyncio.wait(other)
         monkeypatch.setattr(scripts, "push", script)
         async with asyncio.timeout(5):
-            await read_until_ends(subscriber, "c")
+            (message,) = view_of(await read_until_ends(subscriber, "c")).messages
+    # Whose push was in doubt goes out once, before the end that was wanted.
+    assert "".join(chunk["text"] for chunk in message["chunks"]) == "another task's"
+    assert message["status"] == ("failed" if how == "exception" else "completed")
 
 
 @pytest.mark.parametrize("junk", [rb"7\nm chunk 0 -14\n", rb"7\nm chunk 0 -1\n"])
@@ -161,7 +164,9 @@ async def test_one_message_that_cannot_be_failed_does_not_keep_a_dead_producers_
         for loop in p._loops:
             loop.cancel()
         async with local_workers(s), asyncio.timeout(5):
-            await read_until_ends(subscriber, "c")
+            (message,) = view_of(await read_until_ends(subscriber, "c")).messages
+    assert message["error"] is not None
+    assert message["error"]["code"] == "producer_lost"
 
 
 async def test_an_id_that_could_not_be_listed_can_be_opened_later(
