@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import orjson
 
-from riverdelta.core.cards import equip, restart_filter, wire
+from riverdelta.core.cards import wire
 from riverdelta.core.changes import CardEnd, Changes, DeadLetter
+from riverdelta.core.chunks import Chunks
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -32,9 +33,7 @@ from riverdelta.core.codecs.pieces import (
 from riverdelta.core.draft import Draft
 from riverdelta.core.events import (
     Annotated,
-    ChunkCompleted,
     ChunkOutput,
-    ChunkStarted,
     EventType,
     Failure,
     MessageCompleted,
@@ -49,13 +48,11 @@ from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
 from riverdelta.core.state import (
     ChatState,
-    ChunkState,
     Entry,
     MessageState,
     Recent,
     ToolCall,
 )
-from riverdelta.core.tracker import TextTrack
 from riverdelta.core.usage import add_usage, usage_data
 from riverdelta.core.verdicts import Call, Verdict
 
@@ -76,6 +73,7 @@ class ChatFold:
         self.state = state
         self._pipeline = pipeline
         self._draft = Draft(state)
+        self._chunks = Chunks(state, self._draft, pipeline)
 
     def apply(
         self,
@@ -170,7 +168,7 @@ class ChatFold:
         while at < len(raws):
             key, texts, pieces = message.codec.decode_run(unread)
             if texts:
-                self._texts(message, key, texts, entries[at : at + len(texts)])
+                self._chunks.add_run(message, key, texts, entries[at : at + len(texts)])
                 at += len(texts)
             if pieces is not None:
                 self._pieces(message, pieces, entries[at])
@@ -180,7 +178,7 @@ class ChatFold:
         message.last_at_ms = entry.at_ms
         for piece in pieces:
             if type(piece) is Text:
-                self._text(message, piece)
+                self._chunks.add(message, piece.key, piece.text)
             else:
                 self._piece(message, piece, entry)
 
@@ -248,9 +246,9 @@ class ChatFold:
             tool_call_id=call_id,
             mode="append",
         )
-        self._chunk_start(message, start)
-        self._text(message, Text(start.key, text))
-        self._chunk_end(message, start.key)
+        self._chunks.start(message, start)
+        self._chunks.add(message, start.key, text)
+        self._chunks.end(message, start.key)
         if call is not None:
             self._complete_card(message, call_id, call, content)
 
@@ -279,47 +277,12 @@ class ChatFold:
 
     # -- pieces ----------------------------------------------------------------------------------
 
-    def _texts(
-        self, message: MessageState, key: str, texts: Sequence[str], entries: Sequence[Entry]
-    ) -> None:
-        """Add a run of texts, one of each entry: increments at once, texts so far one by one."""
-        if message.open_chunks[key].track.mode == "append":
-            texts, entries = ["".join(texts)], (entries[0], entries[-1])
-        for text, entry in zip(texts, entries, strict=False):
-            message.last_at_ms = entry.at_ms  # the first text may be the first of all
-            self._text(message, Text(key, text))
-        message.last_at_ms = entries[-1].at_ms
-
-    def _text(self, message: MessageState, piece: Text) -> None:
-        chunk = message.open_chunks[piece.key]
-        text, reset = chunk.track.add(piece.text)
-        if reset:
-            restart_filter(chunk, self._pipeline)
-            self._draft.reset(message, chunk)
-        if chunk.filter is not None and text:
-            text = chunk.filter.feed(text)
-            self._draft.change(chunk)  # what it holds back has to be written down
-        self._show(message, chunk, text)
-
-    def _show(self, message: MessageState, chunk: ChunkState, text: str) -> None:
-        if not text:
-            return
-        if chunk.shown is not None:
-            chunk.shown.add(text)
-        self._draft.add_text(message, chunk, text)
-
-    def _show_rest(self, message: MessageState, chunk: ChunkState) -> None:
-        """The chunk ends: what its filter held back is judged, and goes out."""
-        if chunk.filter is not None:
-            self._show(message, chunk, chunk.filter.finish())
-            chunk.filter = None
-
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
             case ChunkStart():
-                self._chunk_start(message, piece)
+                self._chunks.start(message, piece)
             case ChunkEnd(key):
-                self._chunk_end(message, key)
+                self._chunks.end(message, key)
             case StepStart(model):
                 self._step_start(message, model)
             case StepEnd():
@@ -329,7 +292,7 @@ class ChatFold:
             case Rejected(code, detail):
                 self._reject(message, entry, code, detail)
             case Text():
-                self._text(message, piece)
+                self._chunks.add(message, piece.key, piece.text)
 
     def _step_start(self, message: MessageState, model: str | None) -> None:
         if message.step_open:
@@ -343,7 +306,7 @@ class ChatFold:
 
     def _step_end(self, message: MessageState, end: StepEnd) -> None:
         for key in list(message.open_chunks):
-            self._chunk_end(message, key)
+            self._chunks.end(message, key)
         usage = None if end.usage is None else usage_data(end.usage)
         message.usage = add_usage(message.usage, usage)
         message.step_open = False
@@ -357,61 +320,13 @@ class ChatFold:
         self._draft.emit("step.completed", message.id, None, completed)
 
     def _step_fail(self, message: MessageState, failure: Failure) -> None:
-        self._fail_chunks(message, failure)
+        self._chunks.fail_all(message, failure)
         if not message.step_open:
             message.step += 1  # the provider refused before it began: the step is its failure
         message.step_open = False
         message.failure = failure
         failed = StepFailed(step=message.step, **failure)
         self._draft.emit("step.failed", message.id, None, failed)
-
-    def _chunk_start(self, message: MessageState, start: ChunkStart) -> None:
-        index = message.chunk_count
-        chunk = ChunkState(
-            id=f"{message.id}.{index}",
-            index=index,
-            kind=start.kind,
-            format=start.format,
-            tool_name=start.tool_name,
-            tool_call_id=start.tool_call_id,
-            processor=start.processor,
-            track=TextTrack(start.mode or message.mode, message.on_mismatch),
-        )
-        equip(chunk, self._pipeline)
-        message.chunk_count += 1
-        message.open_chunks[start.key] = chunk
-        if start.kind == "tool_call" and start.tool_call_id and start.tool_name:
-            call = ToolCall(start.tool_name, index, start.processor)
-            message.tool_calls[start.tool_call_id] = call
-        self.state.recent[message.id] = Recent(message.chunk_count, message.producer)
-        self._draft.change(chunk).fresh = True
-        started = ChunkStarted(
-            kind=chunk.kind,
-            format=chunk.format,
-            index=index,
-            tool_name=chunk.tool_name,
-            tool_call_id=chunk.tool_call_id,
-        )
-        self._draft.emit("chunk.started", message.id, chunk.id, started)
-
-    def _chunk_end(self, message: MessageState, key: str) -> None:
-        chunk = message.open_chunks.pop(key)
-        self._show_rest(message, chunk)
-        self._draft.finish_text(message.id, chunk)
-        if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
-            message.cards[chunk.tool_call_id] = chunk.card.latest
-        chunk.status = "completed"
-        self._draft.change(chunk)
-        completed = ChunkCompleted(length=len(chunk.text))
-        self._draft.emit("chunk.completed", message.id, chunk.id, completed)
-
-    def _fail_chunks(self, message: MessageState, failure: Failure) -> None:
-        for chunk in message.open_chunks.values():
-            self._show_rest(message, chunk)
-            chunk.status = "failed"
-            self._draft.change(chunk)
-            self._draft.emit("chunk.failed", message.id, chunk.id, failure)
-        message.open_chunks.clear()
 
     # -- the three ends of a message -------------------------------------------------------------
 
@@ -441,7 +356,7 @@ class ChatFold:
     def _fail_with(self, message: MessageState, failure: Failure) -> None:
         if message.step_open:
             self._step_fail(message, failure)
-        self._fail_chunks(message, failure)
+        self._chunks.fail_all(message, failure)
         message.failure = failure
         message.status = "failed"
         self._close(message, "message.failed", failure)
