@@ -10,7 +10,7 @@ from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ProcessorRegistry
-from riverdelta.core.processors.base import ChunkText
+from riverdelta.core.processors.base import ChunkText, ToolResult
 from tests.unit.fold_tools import NOW_MS, chunk, control, entries, fold, new_state, start, view_of
 
 ARGUMENTS = json.dumps({"files": [{"name": "sales", "yml_content": "a: 1\nb: 2\n"}]})
@@ -102,6 +102,58 @@ def test_a_processor_that_raises_is_disabled_for_its_chunk_and_said_once() -> No
     events = [Event(raw) for raw in folder.apply(entries(steps_of(ARGUMENTS)), NOW_MS).events]
     assert of_type(events, "processor.failed") == [{"processor": "broken", "code": "exception"}]
     assert view_of(events).messages[0]["chunks"][0]["text"] == ARGUMENTS
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+@pytest.mark.parametrize("raises_at", ["first", "done", "result"])
+def test_a_processor_that_raises_fails_its_message_where_that_is_asked_for(
+    raises_at: str, batch: int
+) -> None:
+    class Fragile(Broken):
+        def process(self, chunk: ChunkText) -> dict[str, Any] | None:
+            return super().process(chunk) if raises_at == "first" or chunk.done else None
+
+        def complete(self, result: ToolResult) -> dict[str, Any] | None:
+            raise ZeroDivisionError
+
+    class AtResult(Fragile):
+        def process(self, chunk: ChunkText) -> dict[str, Any] | None:
+            return None
+
+    registry = ProcessorRegistry()
+    factory = AtResult if raises_at == "result" else Fragile
+    registry.register("fragile", factory, ["create_metrics"])
+    pipeline = Pipeline(registry, on_processor_failure="fail_message")
+    folder, result = (
+        ChatFold(new_state(), pipeline),
+        control("tool_result", tool_call_id="call-1", content=[]),
+    )
+    every = entries(steps_of(ARGUMENTS, result))
+    events = [
+        Event(raw)
+        for at in range(0, len(every), batch)
+        for raw in folder.apply(every[at : at + batch], NOW_MS).events
+    ]
+    assert of_type(events, "processor.failed") == [{"processor": "fragile", "code": "exception"}]
+    detail = "processor fragile raised at chunk m.0"
+    assert events[-1].type == "message.failed"
+    assert events[-1].data == {"code": "processor_failed", "detail": detail}
+    assert [event.type for event in events if event.ends_message] == ["message.failed"]
+    assert folder.state.messages == {}
+
+
+def test_the_other_messages_of_a_chat_go_on_when_a_processor_fails_one() -> None:
+    registry = ProcessorRegistry()
+    registry.register("broken", Broken, ["create_metrics"])
+    folder = ChatFold(new_state(), Pipeline(registry, on_processor_failure="fail_message"))
+    batch = [
+        *entries([start("chunks"), call("{")], "bad"),
+        *entries([start("text"), chunk("well"), control("end")], "good", 3),
+        *entries([call("}"), control("end")], "bad", 6),
+    ]
+    events = [Event(raw) for raw in folder.apply(batch, NOW_MS).events]
+    ends = [(event.message, event.type) for event in events if event.ends_message]
+    assert ends == [("bad", "message.failed"), ("good", "message.completed")]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"files": 3}', '{"files": [{}]}'])

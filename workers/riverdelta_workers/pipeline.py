@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -19,8 +20,9 @@ def build_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SettingsError: A rule cannot be used; the text says which, and why.
     """
+    pipeline = Pipeline(on_processor_failure=settings.on_processor_failure)
     if not settings.redact and not settings.redact_rules:
-        return Pipeline()
+        return pipeline
     patterns = [*SHIPPED] if settings.redact else []
     for rule in settings.redact_rules:
         try:
@@ -29,4 +31,4 @@ def build_pipeline(settings: Settings) -> Pipeline:
             message = f"RIVERDELTA_REDACT_RULES: {rule}: {error.errors()[0]['msg']}"
             raise SettingsError(message) from error
     Redact(patterns)  # compiles them, and refuses two of one name, before any chat needs them
-    return Pipeline(stream_filter=partial(Redact, patterns))
+    return replace(pipeline, stream_filter=partial(Redact, patterns))

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from riverdelta.broker.filter_agents import HttpAgent
+from riverdelta.core.pipeline import OnProcessorFailure
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -98,6 +99,10 @@ class Settings(BaseSettings):
     redact_rules: tuple[dict[str, Any], ...] = Field(
         default=(),
         description="Own patterns to hide as well, as `riverdelta_workers.filters.RedactRule` has them.",
+    )
+    on_processor_failure: OnProcessorFailure = Field(
+        default="disable",
+        description="What a processor's exception ends: itself, for its chunk; or the message as well.",
     )
     filter_agents: tuple[HttpAgent, ...] = Field(
         default=(), description="Asked about every raw chunk, in this order. A JSON list."

@@ -39,11 +39,13 @@ class Draft:
         self._chunk: ChunkState | None = None
         self._offset = 0
         self._texts: list[str] = []
+        self._broken: dict[str, str] = {}
 
     def begin(self, now_ms: int) -> None:
         """Start a batch; *now_ms* is the ``ts`` of its events."""
         self.changes = Changes(first_seq=self._state.seq + 1)
         self._now_ms = now_ms
+        self._broken = {}
 
     def end(self) -> Changes:
         """Give what the batch came to."""
@@ -86,8 +88,16 @@ class Draft:
 
     def processor_failed(self, message_id: str, chunk_id: str, processor: str, code: str) -> None:
         """Say that a processor gave up on a chunk."""
+        if code == "exception":
+            self._broken.setdefault(message_id, f"processor {processor} raised at chunk {chunk_id}")
         event = ProcessorFailed(processor=processor, code=code)
         self.emit("processor.failed", message_id, chunk_id, event)
+
+    def take_broken(self) -> dict[str, str]:
+        """Say, by message id, which processor has raised since the last call; parses what is merged."""
+        self._flush()
+        broken, self._broken = self._broken, {}
+        return broken
 
     def emit(
         self,

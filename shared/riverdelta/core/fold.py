@@ -134,10 +134,11 @@ class ChatFold:
             message = messages.get(first.message)
             if first.type == "chunk" and message is not None:
                 self._raw_chunks(message, group)
-                continue
-            for entry in group:
-                self._take(entry)
-                self._control(message, entry)
+            else:
+                for entry in group:
+                    self._take(entry)
+                    self._control(message, entry)
+            self._end_broken()
 
     def reject(self, entry: Entry, code: str, detail: str, now_ms: int) -> Changes:
         """Pass over *entry* without folding it: it broke the fold, or killed its workers."""
@@ -335,6 +336,9 @@ class ChatFold:
             self._piece(message, piece, entry)
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
+        self._end_broken()
+        if message.status != "open":
+            return
         if message.failure is not None:
             detail = f"{message.failure['code']}: {message.failure['detail']}"
             self._fail_with(message, Failure(code="source_error", detail=detail))
@@ -360,6 +364,15 @@ class ChatFold:
         message.failure = failure
         message.status = "failed"
         self._close(message, "message.failed", failure)
+
+    def _end_broken(self) -> None:
+        """Fail the messages whose processors have raised, where the pipeline asks for that."""
+        if self._pipeline.on_processor_failure == "disable":
+            return
+        for message_id, detail in self._draft.take_broken().items():
+            message = self.state.messages.get(message_id)
+            if message is not None:
+                self._fail_with(message, Failure(code="processor_failed", detail=detail))
 
     def _stop(self, message: MessageState, entry: Entry) -> None:
         message.stop_reason = orjson.loads(entry.data)["reason"] or "stopped"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from riverdelta.core.filters import StreamFilter
 from riverdelta.core.processors import ProcessorRegistry, builtin_processors
+
+OnProcessorFailure: TypeAlias = Literal["disable", "fail_message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,10 @@ class Pipeline:
     Attributes:
         processors: Makes the processors of chunks.
         stream_filter: Makes the filter of one chunk's text; None: text goes out as it comes.
+        on_processor_failure: What a processor's exception ends: the processor, for its chunk; or also the
+            message, which fails with the code ``processor_failed``.
     """
 
     processors: ProcessorRegistry = field(default_factory=builtin_processors)
     stream_filter: Callable[[], StreamFilter] | None = None
+    on_processor_failure: OnProcessorFailure = "disable"
