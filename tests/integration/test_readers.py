@@ -5,7 +5,15 @@ import contextlib
 
 import pytest
 
-from riverdelta import ChatView, Event, InvalidPositionError, Producer, Settings, Subscriber
+from riverdelta import (
+    ChatView,
+    Event,
+    InvalidPositionError,
+    MessageEnded,
+    Producer,
+    Settings,
+    Subscriber,
+)
 from riverdelta.broker.client import Client
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, check_contiguous, read_until_ends, view_of
@@ -219,3 +227,34 @@ async def test_rollup_merges_more_and_never_holds_the_first_text_up(
     assert len(deltas) <= 6
     assert deltas[0].data["text"].startswith("0 ")
     assert view_of(events).text("m") == "".join(f"{number} " for number in range(50))
+
+
+async def test_a_message_that_replaces_others_takes_their_place_for_every_reader(
+    settings: Settings, producer: Producer, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings):
+        live = asyncio.create_task(read_until_ends(subscriber, "c", ends=3))
+        async with producer.message("c", source="text", message_id="first") as first:
+            await first.push("kept")
+        still_open = producer.message("c", source="text", message_id="second")
+        await still_open.__aenter__()
+        await still_open.push("to be replaced")
+        async with producer.message(
+            "c", source="text", message_id="third", replaces=["second"], metadata={"why": "better"}
+        ) as third:
+            await third.push("instead")
+
+            async def seen() -> bool:
+                snapshot = await subscriber.snapshot("c")
+                return "third" in [message["message"] for message in snapshot.data["messages"]]
+
+            await until(seen)
+            with pytest.raises(MessageEnded):
+                await still_open.push("too late")
+        events = await live
+        snapshot = await subscriber.snapshot("c")
+    assert view_of(events).messages == snapshot.data["messages"]
+    assert [message["message"] for message in snapshot.data["messages"]] == ["first", "third"]
+    assert snapshot.data["messages"][1]["metadata"] == {"why": "better"}
+    with pytest.raises(ValueError, match="replaces"):
+        producer.message("c", source="text", replaces=["{x}"])

@@ -257,5 +257,36 @@ def test_a_chat_remembers_fifty_messages_and_never_drops_an_open_one() -> None:
     assert len(folder.state.recent) == RECENT_MESSAGES
 
 
+def replacing(*ids: str) -> tuple[str, bytes]:
+    return start("text", replaces=list(ids))
+
+
+def test_a_message_that_replaces_others_takes_them_from_every_reader() -> None:
+    old = entries([start("text"), chunk("old"), control("end")], "old", 1)
+    later = entries([start("text"), chunk("later")], "later", 4)
+    new = entries([replacing("old", "later", "never-seen"), chunk("new"), control("end")], "new", 6)
+    late = entries([chunk("too late"), control("end")], "later", 9)
+    events = fold([old, later, new, late])
+    by_the_new = [event.type for event in events if event.message == "new"]
+    assert by_the_new[:2] == ["message.started", "message.replaced"]
+    stopped = [event for event in events if event.type == "message.stopped"]
+    assert [(event.message, event.data) for event in stopped] == [("later", {"reason": "replaced"})]
+    replaced = next(event for event in events if event.type == "message.replaced")
+    assert replaced.data == {"messages": ["old", "later", "never-seen"]}
+    assert [message["message"] for message in view_of(events).messages] == ["new"]
+    assert [event.type for event in events if event.type == "input.rejected"] == []
+
+
+def test_what_was_replaced_is_forgotten_first() -> None:
+    folder = ChatFold(new_state(), Pipeline())
+    number = 1
+    for i in range(RECENT_MESSAGES):
+        first = replacing("m7") if i == 8 else start("text")
+        folder.apply(entries([first, control("end")], f"m{i}", number), NOW_MS)
+        number += 2
+    changes = folder.apply(entries([start("text")], "one-more", number), NOW_MS)
+    assert list(changes.dropped) == ["m7"]
+
+
 def test_the_published_schema_is_the_one_of_the_code() -> None:
     assert orjson.loads(SCHEMA.read_bytes()) == json_schema(), "run: make schema"

@@ -70,7 +70,7 @@ class Head(NamedTuple):
             owner=text_of(fields, "owner"),
             claims=int_of(fields, "claims"),
             open=text_of(fields, "open").split(),
-            recent={mid: Recent(count, producer) for mid, count, producer in messages},
+            recent={mid: Recent(*entry) for mid, *entry in messages},
             log=(
                 int_of(fields, "log_first", 1),
                 int_of(fields, "log_half", 1),

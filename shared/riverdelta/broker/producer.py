@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from redis.exceptions import RedisError
@@ -106,6 +106,7 @@ class Producer:
         metadata: Mapping[str, Any] | None = None,
         conversation: str | None = None,
         user: str | None = None,
+        replaces: Sequence[str] = (),
         operation_name: str | None = None,
         service_name: str | None = None,
     ) -> Message:
@@ -123,6 +124,8 @@ class Producer:
             metadata: Any JSON object; readers get it with ``message.started``.
             conversation: Kept with the metadata, for whoever watches the pipeline.
             user: Same.
+            replaces: Ids of messages whose place this one takes: readers get ``message.replaced`` and
+                forget them; those that are open are stopped.
             operation_name: Same.
             service_name: Same.
 
@@ -131,7 +134,8 @@ class Producer:
             ValueError: Unknown source, mode or mismatch rule.
         """
         check_id("chat_id", chat_id)
-        for name, value in (("message_id", message_id), ("user", user)):
+        ids = [("message_id", message_id), ("user", user), *(("replaces", mid) for mid in replaces)]
+        for name, value in ids:
             if value is not None:
                 check_id(name, value)
         _check_choice("source", source, SOURCES)
@@ -150,6 +154,8 @@ class Producer:
             "on_mismatch": on_mismatch,
             "metadata": dict(metadata or {}) | {k: v for k, v in about.items() if v is not None},
         }
+        if replaces:
+            start["replaces"] = list(replaces)
         message_id = message_id or f"m-{secrets.token_hex(8)}"
         return Message(self, chat_id, message_id, clean_json(start))
 

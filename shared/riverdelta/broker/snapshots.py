@@ -22,7 +22,8 @@ async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms
     """Make the snapshot event of a chat, as of one seq; an empty one where there is no log yet."""
     names = await executor.execute("HGET", keys.head, "messages")
     while True:
-        listed = {mid: Recent(n, producer) for mid, n, producer in orjson.loads(names or b"[]")}
+        remembered = {mid: Recent(*entry) for mid, *entry in orjson.loads(names or b"[]")}
+        listed = {mid: entry for mid, entry in remembered.items() if not entry.replaced}
         head, *rest = await scripts.snapshot(executor, keys, keys_of(keys, listed))
         if head.get("messages") == names:
             break
@@ -31,8 +32,9 @@ async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms
         return empty_snapshot(chat_id, now_ms)
     check_format(head, "chat")
     messages = []
-    for message_id, (count, _) in listed.items():
-        message, chunks, rest = rest[0], rest[1 : 1 + count], rest[1 + count :]
+    for message_id, entry in listed.items():
+        count = 1 + entry.chunk_count
+        (message, *chunks), rest = rest[:count], rest[count:]
         if message:
             messages.append(_snapshot_message(message_id, message, chunks))
     return Event(
@@ -56,6 +58,7 @@ def _snapshot_message(
     return SnapshotMessage(
         message=message_id,
         role=text_of(fields, "role"),
+        metadata=orjson.loads(fields["metadata"]),
         status=status,  # type: ignore[typeddict-item]  # written by _message_fields
         finish_reason=text_of(fields, "finish_reason") or None if status == "completed" else None,  # type: ignore[typeddict-item]  # as above
         usage=orjson.loads(fields["usage"]) if status == "completed" else None,

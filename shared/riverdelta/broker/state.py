@@ -148,7 +148,10 @@ class HotChat:
             self._halves = state.log.first_seq, state.log.half_seq
             fields += ("log_first", state.log.first_seq, "log_half", state.log.half_seq)
         if self._lists_changed(changes):
-            messages = [[mid, *recent] for mid, recent in state.recent.items()]
+            messages = [
+                [mid, *(entry if entry.replaced else entry[:2])]
+                for mid, entry in state.recent.items()
+            ]
             fields += ("open", " ".join(state.messages), "messages", orjson.dumps(messages))
         return fields
 

@@ -36,6 +36,7 @@ EventType = Literal[
     "processor.failed",
     "input.rejected",
     "message.annotated",
+    "message.replaced",
     "message.completed",
     "message.failed",
     "message.stopped",
@@ -169,6 +170,13 @@ class Annotated(TypedDict):
 
 
 @with_config(_CLOSED)
+class MessageReplaced(TypedDict):
+    """The event's message takes the place of these: forget them. Those that were open were stopped."""
+
+    messages: list[str]
+
+
+@with_config(_CLOSED)
 class Timings(TypedDict):
     """On the producer's own clock since it opened the message; *ttft_ms* null: no text came."""
 
@@ -214,6 +222,7 @@ class SnapshotMessage(TypedDict):
 
     message: str
     role: str
+    metadata: dict[str, Any]
     status: MessageStatus
     finish_reason: FinishReason | None
     usage: UsageData | None
@@ -245,6 +254,7 @@ DATA_TYPES: Final[dict[EventType, type]] = {
     "processor.failed": ProcessorFailed,
     "input.rejected": Failure,
     "message.annotated": Annotated,
+    "message.replaced": MessageReplaced,
     "message.completed": MessageCompleted,
     "message.failed": Failure,
     "message.stopped": MessageStopped,

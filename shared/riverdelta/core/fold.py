@@ -37,6 +37,7 @@ from riverdelta.core.events import (
     EventType,
     Failure,
     MessageCompleted,
+    MessageReplaced,
     MessageStarted,
     MessageStopped,
     StepCompleted,
@@ -213,6 +214,8 @@ class ChatFold:
             metadata=options["metadata"],
         )
         self._open(message)
+        if replaces := options.get("replaces"):
+            self._replace(message, replaces)
 
     def _open(self, message: MessageState) -> MessageState:
         self.state.messages[message.id] = message
@@ -229,9 +232,23 @@ class ChatFold:
         surplus = len(self.state.recent) - RECENT_MESSAGES
         if surplus <= 0:
             return
-        ended = [mid for mid in self.state.recent if mid not in self.state.messages]
+        recent = self.state.recent
+        ended = [mid for mid in recent if mid not in self.state.messages]
+        ended.sort(key=lambda mid: not recent[mid].replaced)  # what nobody sees goes first
         for mid in ended[:surplus]:
-            self._draft.changes.dropped[mid] = self.state.recent.pop(mid)
+            self._draft.changes.dropped[mid] = recent.pop(mid)
+
+    def _replace(self, message: MessageState, replaced: list[str]) -> None:
+        """Take the messages *replaced* away from readers; those that are open are stopped."""
+        for mid in replaced:
+            if mid == message.id or mid not in self.state.recent:
+                continue
+            still_open = self.state.messages.get(mid)
+            if still_open is not None:
+                self._draft.changes.messages[mid] = still_open
+                self._stop_for(still_open, "replaced")
+            self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
+        self._draft.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
 
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
         result = orjson.loads(entry.data)
@@ -375,7 +392,10 @@ class ChatFold:
                 self._fail_with(message, Failure(code="processor_failed", detail=detail))
 
     def _stop(self, message: MessageState, entry: Entry) -> None:
-        message.stop_reason = orjson.loads(entry.data)["reason"] or "stopped"
+        self._stop_for(message, orjson.loads(entry.data)["reason"] or "stopped")
+
+    def _stop_for(self, message: MessageState, reason: str) -> None:
+        message.stop_reason = reason
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
         message.status = "stopped"

@@ -123,10 +123,16 @@ class MessageState:
 
 
 class Recent(NamedTuple):
-    """What the head remembers of a message: enough to name all of its keys."""
+    """
+    What the head remembers of a message: enough to name all of its keys.
+
+    A *replaced* one is remembered, so that entries still under way and a second opening meet what they
+    would have met, but no reader is shown it.
+    """
 
     chunk_count: int
     producer: str
+    replaced: bool = False
 
 
 @dataclass(slots=True)

@@ -68,6 +68,7 @@ class ChatView:
             self._messages[message_id] = SnapshotMessage(
                 message=message_id,
                 role=data["role"],
+                metadata=data["metadata"],
                 status="open",
                 finish_reason=None,
                 usage=None,
@@ -79,6 +80,9 @@ class ChatView:
         elif type_ == "message.annotated":
             note = Annotated(name=data["name"], data=data["data"])
             self._messages[message_id]["annotations"].append(note)
+        elif type_ == "message.replaced":
+            for replaced in data["messages"]:
+                self._forget(replaced)
         elif type_ in END_TYPES:
             message = self._messages[message_id]
             message["status"] = END_TYPES[type_]
@@ -88,6 +92,11 @@ class ChatView:
                 message["error"] = Failure(code=data["code"], detail=data["detail"])
             else:
                 message["stop_reason"] = data["reason"]
+
+    def _forget(self, message_id: str) -> None:
+        message = self._messages.pop(message_id, None)
+        for chunk in message["chunks"] if message is not None else ():
+            del self._chunks[chunk["chunk"]]
 
     def _apply_to_chunk(
         self, chunk_id: str, type_: str, data: dict[str, Any], message_id: str

@@ -80,6 +80,7 @@ FILES: list[tuple[str, Any, str, str]] = [
         "completed",
     ),
     ("update_metrics", [{"id": "1"}, {"id": "2"}], "Updated 2 metrics", "completed"),
+    ("open_dashboards", [{"id": "1"}], "Opened 1 dashboard", "completed"),
     (
         "update_metrics",
         {"files": [], "failed_files": ["a", "b"]},

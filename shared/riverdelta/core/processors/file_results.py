@@ -1,5 +1,5 @@
 """
-Makes the finished card of a tool that creates or updates files, out of what it answered.
+Makes the finished card of a tool that creates, updates or opens files, out of what it answered.
 
 A result is an object, or a string that spells one, with ``files`` (what there is now) and perhaps
 ``failed_files``. Entries are objects with a ``name`` or ``id``; of ``files`` perhaps with ``yml_content``
@@ -10,7 +10,7 @@ and ``version_number``, of ``failed_files`` perhaps with an ``error``; or just n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from riverdelta.core.outputs import FileContent, FileEntry, ReasoningFile, Status
 from riverdelta.core.processors.base import ToolResult
@@ -25,9 +25,31 @@ from riverdelta.core.processors.results import (
 IdOf = Callable[[Mapping[str, str]], str | None]
 
 
-def updates(tool_name: str | None) -> bool:
-    """Whether a tool changes files that are there, rather than making new ones."""
-    return tool_name is not None and tool_name.startswith("update")
+class Words(NamedTuple):
+    """What titles call the thing that a tool does."""
+
+    verb: str
+    present: str
+    past: str
+
+
+_CREATE: Final = Words("create", "Creating", "Created")
+_WORDS: Final = (
+    _CREATE,
+    Words("update", "Updating", "Updated"),
+    Words("open", "Opening", "Opened"),
+)
+
+
+def words_of(tool_name: str | None) -> Words:
+    """Words for a tool, by how its name begins; it creates where that says nothing."""
+    found = (words for words in _WORDS if (tool_name or "").startswith(words.verb))
+    return next(found, _CREATE)
+
+
+def makes_new(tool_name: str | None) -> bool:
+    """Whether a tool makes files, rather than work on those that are there."""
+    return words_of(tool_name) is _CREATE
 
 
 def finished_card(result: ToolResult, file_type: str, id_of: IdOf) -> ReasoningFile:
@@ -39,7 +61,7 @@ def finished_card(result: ToolResult, file_type: str, id_of: IdOf) -> ReasoningF
         file_type: The noun of titles too.
         id_of: Gives the id of the file with this ``name`` and ``id``.
     """
-    verb, past = ("update", "Updated") if updates(result.tool_name) else ("create", "Created")
+    verb, _, past = words_of(result.tool_name)
     files = _shown(result.card)
     try:
         content = read_result(result.content)

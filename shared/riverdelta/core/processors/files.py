@@ -2,8 +2,9 @@
 `metric` and `dashboard`: the files that a tool call spells, each growing as it is spelled.
 
 Arguments: an object with ``files``, a list of objects with ``yml_content`` and a ``name``, or an ``id``
-when updating. A file is shown once its name (or id) is known to its end and there is content. Files are
-shown in their order: behind one that lacks a name or content, none is.
+when the file was there before (the tool updates or opens it). A file is shown once its name (or id) is
+known to its end and there is content. Files are shown in their order: behind one that lacks a name or
+content, none is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import NAMESPACE_OID, uuid5
 from riverdelta.core.json_stream import Patch, Path
 from riverdelta.core.outputs import ReasoningFile, Status
 from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResult, string_at
-from riverdelta.core.processors.file_results import finished_card, updates
+from riverdelta.core.processors.file_results import finished_card, makes_new, words_of
 from riverdelta.core.processors.string_field import News
 
 CONTENT: Final = "yml_content"
@@ -30,7 +31,7 @@ class FileKind(NamedTuple):
     Attributes:
         file_type: The wire's word for it, and the noun in titles.
         id_suffix: Ends the name that a file's id is made of.
-        tools: That create or update such files; the latter begin with ``update``.
+        tools: That create, update or open such files, and begin with that word.
     """
 
     file_type: str
@@ -43,20 +44,22 @@ class FileKind(NamedTuple):
         """
         Give a file's id; None: it has none (yet).
 
-        An ``id`` counts only where files are updated, and before the ``name`` there; where the tool is
-        not known, after it. Of a name the id is the same wherever and whenever it is computed.
+        An ``id`` counts only where the files were there before, and before the ``name`` there; where the
+        tool is not known, after it. Of a name the id is the same wherever and whenever it is computed.
         """
         name, id_ = labels.get("name"), labels.get("id")
-        if id_ is not None and (updates(tool_name) or (tool_name is None and name is None)):
+        if id_ is not None and (name is None if tool_name is None else not makes_new(tool_name)):
             return id_
         if name is None:
             return None
         return str(uuid5(NAMESPACE_OID, f"{tool_call_id}:{name}:{self.id_suffix}"))
 
 
-METRIC: Final = FileKind("metric", "metric_file", ("create_metrics", "update_metrics"))
+METRIC: Final = FileKind(
+    "metric", "metric_file", ("create_metrics", "update_metrics", "open_metrics")
+)
 DASHBOARD: Final = FileKind(
-    "dashboard", "dashboard_file", ("create_dashboards", "update_dashboards")
+    "dashboard", "dashboard_file", ("create_dashboards", "update_dashboards", "open_dashboards")
 )
 
 
@@ -230,7 +233,7 @@ class FilesProcessor(ObjectProcessor):
         status: Status,
         reason: str | None = None,
     ) -> ReasoningFile:
-        verb = "Updating" if updates(chunk.tool_name) else "Creating"
+        verb = words_of(chunk.tool_name).present
         # Validated as a whole: half the time of models made one by one.
         return ReasoningFile.model_validate(
             {
