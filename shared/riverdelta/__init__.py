@@ -21,10 +21,12 @@ from riverdelta.core.errors import (
     Stopped,
 )
 from riverdelta.core.events import Event
+from riverdelta.core.filters import StreamFilter, TextFilter
 from riverdelta.core.json_stream import JsonStream, JsonStreamError, Patch, apply_patches
 from riverdelta.core.outputs import reduce_output
 from riverdelta.core.parser import StreamingParser
-from riverdelta.core.processors import Processor, ProcessorRegistry, builtin_processors
+from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.processors import ChunkText, Processor, ProcessorRegistry, builtin_processors
 from riverdelta.core.text import truncate_message
 from riverdelta.core.tracker import ChunkTracker
 from riverdelta.core.view import ChatView
@@ -34,6 +36,7 @@ __all__ = [
     "BackpressureError",
     "BrokerUnavailable",
     "ChatView",
+    "ChunkText",
     "ChunkTooLarge",
     "ChunkTracker",
     "Event",
@@ -47,6 +50,7 @@ __all__ = [
     "MessageExists",
     "MessageLost",
     "Patch",
+    "Pipeline",
     "Processor",
     "ProcessorRegistry",
     "Producer",
@@ -55,8 +59,10 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Stopped",
+    "StreamFilter",
     "StreamingParser",
     "Subscriber",
+    "TextFilter",
     "apply_patches",
     "builtin_processors",
     "reduce_output",

@@ -275,6 +275,16 @@ def test_a_server_that_is_down_is_one_line(shell: Shell) -> None:
         assert "127.0.0.1:1" in one_line(done.stderr)
 
 
+def test_a_pipeline_that_is_not_there_is_one_line(shell: Shell) -> None:
+    done = shell.run(
+        "worker", RIVERDELTA_REDIS_URL=NOBODY, RIVERDELTA_PIPELINE="shop.pipeline:build"
+    )
+    assert done.returncode == 2
+    assert "RIVERDELTA_PIPELINE=shop.pipeline:build: No module named 'shop'" in one_line(
+        done.stderr
+    )
+
+
 def test_what_cannot_be_is_one_line(shell: Shell) -> None:
     wrong_url = shell.call("tail", "c1", "--redis-url", "nonsense")
     position = shell.call("tail", "c1", "--after", "yesterday")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from riverdelta import Settings, Subscriber
+from riverdelta import Producer, Settings, Subscriber
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import read_until_ends, view_of
-from tests.integration.servers import until
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
+from tests.integration.servers import until, worker_processes
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -23,11 +23,18 @@ async def fake_stream() -> AsyncIterator[dict[str, Any]]:
     yield {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
+def code_with(words: str) -> str:
+    """Give the one block of README's Python that has *words* in it."""
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in blocks if words in block)
+    return code
+
+
 async def test_the_python_of_the_readme(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RIVERDELTA_KEY_PREFIX", settings.key_prefix)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = code_with("async def reply(")
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102  # that is the test
     async with local_workers(settings), Subscriber(settings) as subscriber, asyncio.timeout(20):
@@ -42,6 +49,28 @@ async def test_the_python_of_the_readme(
         view = view_of(await read_until_ends(subscriber, "chat-1"))
     assert "message.completed" in capsys.readouterr().out
     assert view.text(view.messages[0]["message"]) == "Hello world"
+
+
+async def test_the_pipeline_of_the_readme(
+    settings: Settings, subscriber: Subscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worker process, as README says it: a file on PYTHONPATH, and the variable."""
+    (tmp_path / "pipeline.py").write_text(code_with("def build("))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    own = settings.model_copy(update={"pipeline": "pipeline:build", "redact": True})
+    call = {"chunk": "t", "kind": "tool_call", "tool_name": "place_order", "tool_call_id": "call-1"}
+    async with worker_processes(own), Producer(settings) as producer:
+        async with producer.message("c", source="chunks", message_id="m") as message:
+            for text in ("Write — if", " you like — to eva@exam", "ple.com", ""):
+                await message.push({"chunk": "a", "kind": "text", "text": text, "done": not text})
+            for text in ('{"item": "Te', 'a — green"}', ""):
+                await message.push(call | {"text": text, "done": not text})
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+        stored = await subscriber.snapshot("c")
+    for view in (view_of(events), view_of([stored])):
+        reply, order = view.messages[0]["chunks"]
+        assert reply["text"] == "Write - if you like - to [email]"
+        assert order["outputs"] == {"order": {"id": "call-1", "title": "Tea - green"}}
 
 
 def test_every_file_that_the_documents_link_to_is_there() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from riverdelta.broker.settings import Settings
 from riverdelta_workers.jobs import run_worker, worker_settings
+from riverdelta_workers.pipeline import build_pipeline
 
-__all__ = ["run_worker", "worker_settings"]
+__all__ = ["build_pipeline", "run_worker", "worker_settings"]
 
 
 def __getattr__(name: str) -> type:

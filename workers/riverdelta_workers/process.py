@@ -14,7 +14,7 @@ from riverdelta_workers.filters.agents import FilterChain
 from riverdelta_workers.filters.http import http_agent
 from riverdelta_workers.heartbeat import Heartbeat
 from riverdelta_workers.janitor import Janitor
-from riverdelta_workers.pipeline import build_pipeline
+from riverdelta_workers.pipeline import load_pipeline
 from riverdelta_workers.pump import Pump
 from riverdelta_workers.reaper import Reaper
 
@@ -39,7 +39,7 @@ class WorkerProcess:
             calls_per_chat=settings.filter_calls_per_chat,
             spare_calls=settings.filter_spare_calls,
         )
-        self.pump = Pump(self.client, self._filters, build_pipeline(settings))
+        self.pump = Pump(self.client, self._filters, load_pipeline(settings))
         self._heartbeat = Heartbeat(self.pump)
         self._reaper = Reaper(self.client)
         self._janitor = Janitor(self.pump)

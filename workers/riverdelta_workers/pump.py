@@ -399,11 +399,23 @@ class Pump:
             self.client.chats, attachment.keys, others, term=attachment.term
         ):
             return False
+        if attachment.version == 0:
+            self._compare_pipelines(attachment.chat_id, hot)
         attachment.hot = hot
         attachment.version, attachment.seq = hot.state.version, hot.state.seq
         attachment.expect(hot.state.processed + 1)
         attachment.must_read = True
         return True
+
+    def _compare_pipelines(self, chat_id: str, hot: HotChat) -> None:
+        """Say which messages were begun by other processors than those that go on with them."""
+        ours = self._pipeline.version
+        for message in hot.state.messages.values():
+            if message.pipeline != ours:
+                _log.warning(
+                    "chat %s: message %s was begun by pipeline version %r, and goes on with %r",
+                    *(chat_id, message.id, message.pipeline, ours),
+                )
 
     async def _new_epoch(self, attachment: Attachment, head: Head, hot: HotChat) -> bool:
         """Start a new log: readers must not take another server's for the one they know."""

@@ -152,6 +152,7 @@ async def _load_message(
         rejected=int_of(fields, "rejected"),
         ttft_ms=int(fields["ttft_ms"]) if fields["ttft_ms"] else None,
         last_at_ms=int_of(fields, "last_at_ms"),
+        pipeline=text_of(fields, "pipeline"),
     )
     for key, index in orjson.loads(fields["open_chunks"]).items():
         stored = scripts.as_hash(await executor.execute("HGETALL", keys.chunk(message_id, index)))

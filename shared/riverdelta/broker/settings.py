@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         default=(),
         description="Own patterns to hide as well, as `riverdelta_workers.filters.RedactRule` has them.",
     )
+    pipeline: str | None = Field(
+        default=None,
+        description="`package.module:build`: a function that makes the workers' pipeline. Unset: as the"
+        " settings around this one say.",
+    )
     on_processor_failure: OnProcessorFailure = Field(
         default="disable",
         description="What a processor's exception ends: itself, for its chunk; or the message as well.",

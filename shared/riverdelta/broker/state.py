@@ -198,6 +198,7 @@ def _message_fields(message: MessageState) -> Fields:
         "mode": message.mode,
         "on_mismatch": message.on_mismatch,
         "metadata": orjson.dumps(message.metadata),
+        "pipeline": message.pipeline,
         **_changing_fields(message),
     }
 

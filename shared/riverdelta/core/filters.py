@@ -1,7 +1,8 @@
-"""What a stream filter promises, and the parts that `sections` cuts text into. Data only."""
+"""What a stream filter promises, how several make one, and the parts that `sections` cuts text into."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,80 @@ class StreamFilter(Protocol):
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up where the filter that made *state* by `dump` was, with the same settings."""
+
+
+class TextFilter(ABC):
+    """
+    Base of filters that hold nothing back: each answers for a delta at once.
+
+    What goes out must not depend on the splits: judge characters, not words, of which a delta may
+    have a half only.
+    """
+
+    bound: int = 0
+    held: int = 0
+
+    @abstractmethod
+    def feed(self, delta: str) -> str:
+        """Return what readers get in place of *delta*."""
+
+    def finish(self) -> str:
+        """Nothing was held back."""
+        return ""
+
+    def dump(self) -> dict[str, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:  # noqa: B027  # no subclass has to
+        """Nothing was remembered."""
+
+
+class ChainedFilter:
+    """
+    Several filters as one, each fed what the one before lets out.
+
+    Args:
+        filters: In the order in which they see the text.
+    """
+
+    def __init__(self, *filters: StreamFilter) -> None:
+        self._filters = filters
+
+    @property
+    def bound(self) -> int:
+        """The most that all of them together hold back."""
+        return sum(part.bound for part in self._filters)
+
+    @property
+    def held(self) -> int:
+        """What all of them together hold back."""
+        return sum(part.held for part in self._filters)
+
+    def feed(self, delta: str) -> str:
+        """Take *delta* and return what the last one lets out."""
+        for part in self._filters:
+            delta = part.feed(delta) if delta else ""
+        return delta
+
+    def finish(self) -> str:
+        """Take the end of the chunk and return the rest of all of them."""
+        rest = ""
+        for part in self._filters:
+            rest = (part.feed(rest) if rest else "") + part.finish()
+        return rest
+
+    def dump(self) -> dict[str, Any]:
+        """Everything remembered, by all of them."""
+        states = [part.dump() for part in self._filters]
+        return {"filters": states} if any(states) else {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up where others were; what a single filter made is the first one's."""
+        states = state.get("filters", [state])
+        for part, of_part in zip(self._filters, states, strict=False):
+            if of_part:
+                part.load(of_part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ class ChatFold:
             self._replace(message, replaces)
 
     def _open(self, message: MessageState) -> MessageState:
+        message.pipeline = self._pipeline.version
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
         self._draft.changes.messages[message.id] = message

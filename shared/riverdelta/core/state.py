@@ -120,6 +120,8 @@ class MessageState:
     rejected: int = 0
     ttft_ms: int | None = None
     last_at_ms: int = 0
+    pipeline: str = ""
+    """Version of the pipeline that it was started with."""
 
 
 class Recent(NamedTuple):
