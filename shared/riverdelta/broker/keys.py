@@ -90,6 +90,18 @@ class Keys:
         """Set of ``<chat> <message>``: the messages a producer has open, or is about to open."""
         return f"{self.prefix}:producer:{producer_id}:messages"
 
+    def user_chats(self, user: str) -> str:
+        """Sorted set of a user's chats by last activity; and channel that announces what is opened."""
+        return f"{self.prefix}:user:{user}:chats"
+
+    def user_of_chats(self, channel: str) -> str:
+        """User in the name that `user_chats` made."""
+        return channel[len(self.prefix) + len(":user:") : -len(":chats")]
+
+    def user_bucket(self, user: str, name: str) -> str:
+        """Hash: how much of a limit a user has left."""
+        return f"{self.prefix}:user:{user}:bucket:{name}"
+
     @property
     def waiting(self) -> str:
         """Sorted set: chats that need an owner, scored by the attach attempts made for them."""

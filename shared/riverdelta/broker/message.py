@@ -51,11 +51,15 @@ class Message:
     Attributes:
         id: Message id.
         chat_id: Chat id.
+        user: Whose the chat is, if this message makes it; None: nobody's.
     """
 
-    def __init__(self, producer: Producer, chat_id: str, message_id: str, start: bytes) -> None:
+    def __init__(
+        self, producer: Producer, chat_id: str, message_id: str, start: bytes, user: str | None
+    ) -> None:
         self.id = message_id
         self.chat_id = chat_id
+        self.user = user
         self._producer = producer
         self._keys = producer.client.keys.chat(chat_id)
         self._start = start
@@ -295,6 +299,7 @@ class Message:
                 message_id=self.id,
                 opener=self._opener,
                 start=self._start,
+                user=self.user or "",
             )
         except (BrokerUnavailable, ResponseError) as error:
             return self._passing(error)

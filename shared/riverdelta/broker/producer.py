@@ -16,6 +16,7 @@ from riverdelta.broker.message import Message, clean_json
 from riverdelta.broker.queue import request_owner
 from riverdelta.broker.scripts import PushLimits
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.users import Announcement, announce
 from riverdelta.core.codecs import SOURCES, default_mode
 from riverdelta.core.errors import MessageExists, RiverdeltaError
 from riverdelta.core.ids import check_id
@@ -123,10 +124,11 @@ class Producer:
             on_mismatch: See `ChunkTracker`.
             metadata: Any JSON object; readers get it with ``message.started``.
             conversation: Kept with the metadata, for whoever watches the pipeline.
-            user: Same.
+            user: Same. A chat that this makes belongs to this user, and a gateway shows it to nobody
+                else; the user of a chat that exists stays who it is.
             replaces: Ids of messages whose place this one takes: readers get ``message.replaced`` and
                 forget them; those that are open are stopped.
-            operation_name: Same.
+            operation_name: As *conversation*.
             service_name: Same.
 
         Raises:
@@ -157,7 +159,7 @@ class Producer:
         if replaces:
             start["replaces"] = list(replaces)
         message_id = message_id or f"m-{secrets.token_hex(8)}"
-        return Message(self, chat_id, message_id, clean_json(start))
+        return Message(self, chat_id, message_id, clean_json(start), user)
 
     # -- what messages call ----------------------------------------------------------------------
 
@@ -180,6 +182,9 @@ class Producer:
             raise MessageExists(text)
         try:
             await self._list(message)
+            if message.user is not None:
+                announcement = Announcement(message.chat_id, message.id)
+                await announce(self.client, message.user, announcement)
         except BaseException:
             del self._live[key]  # it will not be opened, or is registered again
             raise

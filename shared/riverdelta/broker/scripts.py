@@ -49,6 +49,8 @@ _enqueue = Script("enqueue")
 _beat = Script("beat")
 _bury = Script("bury")
 _strike = Script("strike")
+_list_chat = Script("list_chat")
+_take_token = Script("take_token")
 
 
 class PushReply(NamedTuple):
@@ -105,8 +107,13 @@ async def open_message(
     message_id: str,
     opener: str,
     start: bytes,
+    user: str = "",
 ) -> PushReply:
-    """Open a message; repeat it with the same *opener* only. See ``open.lua``."""
+    """
+    Open a message; repeat it with the same *opener* only. See ``open.lua``.
+
+    A chat that it makes is *user*'s; "": nobody's.
+    """
     reply = await _open(
         executor,
         (
@@ -118,7 +125,7 @@ async def open_message(
             keys.deltas,
             keys.dead,
         ),
-        (producer, message_id, opener, FORMAT, start),
+        (producer, message_id, opener, FORMAT, start, user),
     )
     return PushReply.of(reply)
 
@@ -296,6 +303,19 @@ async def strike(executor: Executor, keys: Keys, *, producer_id: str, counter: i
         (producer_id, counter),
     )
     return bool(reply[0] == b"struck")
+
+
+async def list_chat(
+    executor: Executor, user_chats_key: str, *, chat_id: str, announcement: bytes, kept_ms: int
+) -> None:
+    """List a chat under its user, and announce it. See ``list_chat.lua``."""
+    await _list_chat(executor, (user_chats_key,), (chat_id, announcement, kept_ms))
+
+
+async def take_token(executor: Executor, bucket_key: str, *, capacity: int, per_s: float) -> float:
+    """Take one token; 0, or the seconds until there is one. See ``take_token.lua``."""
+    reply = await _take_token(executor, (bucket_key,), (capacity, per_s))
+    return 0.0 if reply[0] == b"taken" else int(reply[1]) / 1000
 
 
 def as_hash(flat: Sequence[bytes]) -> dict[str, bytes]:

@@ -91,14 +91,17 @@ class Subscriber:
 
     Args:
         settings: Unset: from ``RIVERDELTA_*``.
+
+    Attributes:
+        client: Its connections; others may use them, too.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self._client = Client(settings or Settings())
+        self.client = Client(settings or Settings())
         self._feeds: dict[str, list[_Feed]] = {}
         self._pubsub = ShardedPubSub(
-            self._client.settings.redis_url,
-            self._client.settings.command_timeout_s,
+            self.client.settings.redis_url,
+            self.client.settings.command_timeout_s,
             on_message=self._on_message,
             on_gap=self._on_gap,
         )
@@ -122,7 +125,7 @@ class Subscriber:
             BrokerUnavailable: No server there.
             ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
         """
-        await self._client.__aenter__()
+        await self.client.__aenter__()
         await self._pubsub.start()
         self._ticker = asyncio.create_task(self._tick(), name="riverdelta-reader-tick")
         return self
@@ -134,7 +137,7 @@ class Subscriber:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
         await self._pubsub.aclose()
-        await self._client.aclose()
+        await self.client.aclose()
         self._on_gap()  # open iterators look again, and find out
 
     async def events(self, chat_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
@@ -151,25 +154,25 @@ class Subscriber:
             InvalidIdError, InvalidPositionError: (``ValueError``) your bug.
             BrokerUnavailable: The subscriber was closed, or Redis is away at the very start.
         """
-        keys = self._client.keys.chat(check_id("chat_id", chat_id))
+        keys = self.client.keys.chat(check_id("chat_id", chat_id))
         cursor = ReaderCursor(Position(NO_EPOCH, 0) if after is None else Position.parse(after))
         feed = await self._join(keys.deltas)
         try:
             verdict = Verdict.SNAPSHOT if after is None else Verdict.SKIP
             if after is not None:
-                verdict = cursor.judge_head(await self._head_position(chat_id) or _NO_LOG)
+                verdict = cursor.judge_head(await self.head_position(chat_id) or _NO_LOG)
             while True:
                 # A read that was cut off is repeated from the cursor: nothing is delivered twice.
                 try:
-                    async for event in self._catch_up(chat_id, cursor, verdict):
+                    async for event in self.catch_up(chat_id, cursor, verdict):
                         yield event
                     verdict = Verdict.SKIP
                     payload = await feed.next()
                     if payload is None:
-                        verdict = cursor.judge_head(await self._head_position(chat_id))
+                        verdict = cursor.judge_head(await self.head_position(chat_id))
                         continue
                 except BrokerUnavailable as error:
-                    if self._client.closed:
+                    if self.client.closed:
                         raise
                     _log.warning("reading chat %s again: %s", chat_id, error)
                     await asyncio.sleep(_RETRY_S)
@@ -193,8 +196,8 @@ class Subscriber:
         Raises:
             BrokerUnavailable: Redis did not answer; try again.
         """
-        keys = self._client.keys.chat(check_id("chat_id", chat_id))
-        return await read_snapshot(self._client.chats, keys, chat_id, _now_ms())
+        keys = self.client.keys.chat(check_id("chat_id", chat_id))
+        return await read_snapshot(self.client.chats, keys, chat_id, _now_ms())
 
     async def stop(
         self, chat_id: str, message_id: str | None = None, *, reason: str = "stopped by a reader"
@@ -210,16 +213,16 @@ class Subscriber:
         Returns:
             Ids of the messages that were open and are marked now.
         """
-        keys = self._client.keys.chat(check_id("chat_id", chat_id))
+        keys = self.client.keys.chat(check_id("chat_id", chat_id))
         if message_id is None:
-            head = await read_head(self._client.chats, keys)
+            head = await read_head(self.client.chats, keys)
             message_ids = head.open if head is not None else []
         else:
             message_ids = [check_id("message_id", message_id)]
         marked = []
         for candidate in message_ids:
             answer = await scripts.stop(
-                self._client.chats, keys, message_id=candidate, reason=reason
+                self.client.chats, keys, message_id=candidate, reason=reason
             )
             if answer == "marked":
                 marked.append(candidate)
@@ -227,10 +230,20 @@ class Subscriber:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def _catch_up(
+    async def catch_up(
         self, chat_id: str, cursor: ReaderCursor, verdict: Verdict
-    ) -> AsyncIterator[Event]:
-        """Give what *verdict* asks for: a snapshot, what the log holds behind the cursor, nothing."""
+    ) -> AsyncGenerator[Event, None]:
+        """
+        Give what *verdict* asks for: a snapshot, what the log holds behind the cursor, nothing.
+
+        Args:
+            chat_id: The chat.
+            cursor: Moves along with what is given.
+            verdict: As the cursor judged.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; go on from where the cursor is.
+        """
         if verdict is Verdict.READ_LOG:
             async for event in self._read_log(chat_id, cursor):
                 if event is None:
@@ -244,10 +257,10 @@ class Subscriber:
 
     async def _read_log(self, chat_id: str, cursor: ReaderCursor) -> AsyncIterator[Event | None]:
         """Give the log's events behind the cursor; None, and the end, where only a snapshot helps."""
-        deltas = self._client.keys.chat(chat_id).deltas
+        deltas = self.client.keys.chat(chat_id).deltas
         while True:
             first = f"{cursor.position.seq + 1}-0"
-            entries = await self._client.chats.execute(
+            entries = await self.client.chats.execute(
                 "XRANGE", deltas, first, "+", "COUNT", _PAGE_EVENTS
             )
             for _, (_, raw) in entries:
@@ -259,9 +272,15 @@ class Subscriber:
             if len(entries) < _PAGE_EVENTS:
                 return
 
-    async def _head_position(self, chat_id: str) -> Position | None:
-        head = self._client.keys.chat(chat_id).head
-        epoch, seq = await self._client.chats.execute("HMGET", head, "epoch", "seq")
+    async def head_position(self, chat_id: str) -> Position | None:
+        """
+        Say where a chat's log ends; None: there is no log.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; try again.
+        """
+        head = self.client.keys.chat(chat_id).head
+        epoch, seq = await self.client.chats.execute("HMGET", head, "epoch", "seq")
         return Position(epoch.decode(), int(seq or 0)) if epoch else None
 
     # -- one subscription per chat ---------------------------------------------------------------

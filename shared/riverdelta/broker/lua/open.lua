@@ -7,6 +7,7 @@
 -- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel  6 deltas  7 dead
 -- ARGV  1 producer id  2 message id  3 opener: random token of the caller's Message object
 --       4 format number v of what is written  5 start: JSON
+--       6 user that a chat made here belongs to for good ("": nobody)
 -- Returns {status, last, pushed, processed, owner, term, stop}, as push does
 --   status  stored | repeat | exists (another opener was here: the id is taken)
 local head, chunks, producers, message = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -25,7 +26,8 @@ if h[1] then
 else
   -- Whatever is left of a chat without a head is of another life.
   redis.call('DEL', chunks, producers, KEYS[6], KEYS[7])
-  redis.call('HSET', head, 'v', ARGV[4], 'term', '0', 'owner', '', 'processed', '0', 'processed_bytes', '0')
+  redis.call('HSET', head, 'v', ARGV[4], 'user', ARGV[6], 'term', '0', 'owner', '',
+    'processed', '0', 'processed_bytes', '0')
 end
 pushed = pushed + 1
 redis.call('DEL', message)
