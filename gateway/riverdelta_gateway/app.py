@@ -1,0 +1,105 @@
+"""The ASGI application: which path leads where."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from riverdelta.broker.settings import Settings
+from riverdelta.broker.subscriber import Subscriber
+from riverdelta_gateway import chat_routes  # noqa: F401  # registers its routes
+from riverdelta_gateway.auth import Authenticator
+from riverdelta_gateway.chats import Chats
+from riverdelta_gateway.close_codes import REASONS, CloseCode
+from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.frames import error_document, error_response
+from riverdelta_gateway.hub import Hub
+from riverdelta_gateway.limits import Limits
+from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
+from riverdelta_gateway.services import Services
+from riverdelta_gateway.settings import GatewaySettings
+from riverdelta_gateway.sockets import Socket, Sockets
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIterator[Services]:
+    """
+    Connect to Redis, and make what the parts of the gateway share.
+
+    Raises:
+        SettingsError: Settings that do not go together; see `Authenticator`.
+        BrokerUnavailable: No server there.
+        ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+    """
+    auth = Authenticator(gateway)
+    async with Subscriber(settings) as subscriber:
+        client = subscriber.client
+        hub = Hub(subscriber, gateway.linger_s)
+        try:
+            async with Sockets(client, gateway.max_sockets_per_user) as sockets:
+                yield Services(
+                    settings=settings,
+                    gateway=gateway,
+                    client=client,
+                    hub=hub,
+                    sockets=sockets,
+                    chats=Chats(client, open_to_all=auth.dev),
+                    limits=Limits(client, gateway),
+                    auth=auth,
+                )
+        finally:
+            await hub.aclose()
+
+
+def make_app(services: Services) -> Starlette:
+    """Make the application; it needs our own server, see `serve`."""
+    routes: list[BaseRoute] = [
+        WebSocketRoute("/ws", open_socket),
+        Route("/healthz", healthz),
+    ]
+    app = Starlette(routes=routes)
+    app.state.services = services
+    return app
+
+
+async def open_socket(websocket: WebSocket) -> None:
+    """Serve ``/ws``: a foreign page is refused at the handshake, a bad token with a close code."""
+    services: Services = websocket.app.state.services
+    if not services.auth.is_origin_allowed(websocket):
+        error = RequestError("UNAUTHORIZED", "This page may not open sockets here.")
+        await websocket.send_denial_response(JSONResponse(error_document(error), 403))
+        return
+    await websocket.accept()
+    protocol: SocketProtocol = websocket.scope[SCOPE_KEY]
+    grace_s = services.gateway.shutdown_s
+    try:
+        identity = services.auth.identify(websocket)
+    except RequestError as refusal:
+        # Not at the handshake: browsers do not tell a page why that failed.
+        protocol.write(error_response(refusal))
+        protocol.close(CloseCode.UNAUTHORIZED, REASONS[CloseCode.UNAUTHORIZED], grace_s)
+        return
+    socket = Socket(protocol, identity, services)
+    if not await services.sockets.add(socket):
+        code = CloseCode.TOO_MANY_SOCKETS
+        error = RequestError("RATE_LIMITED", "You have too many sockets open: close one first.")
+        protocol.write(error_response(error))
+        protocol.close(code, REASONS[code], grace_s)
+        return
+    try:
+        await socket.serve(websocket)
+    finally:
+        await services.sockets.remove(socket)
+
+
+async def healthz(request: Request) -> Response:
+    """Say whether this process can serve: Redis answers."""
+    services: Services = request.app.state.services
+    await services.client.chats.execute("PING")
+    return JSONResponse({"status": "ok", "sockets": len(services.sockets)})

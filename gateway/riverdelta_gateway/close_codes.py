@@ -1,0 +1,44 @@
+"""
+Why the gateway closes a socket, and what its client does then. The range alone says the second.
+
+=============  ===================================================================================
+range          what the client does
+=============  ===================================================================================
+1000 to 1015   the protocol's own: 1000 and 1001 are the client's wish; 1007 and 1009 are its bug (a
+               text frame that is no UTF-8, a frame beyond ``max_message_bytes`` four times over);
+               after 1006, 1011 (no pong in time) and 1012 reconnect as in the next line
+4000 to 4499   reconnect after a random part of a second, then twice as long each time; subscribe
+               again with the position of the last event of each chat: nothing is lost or repeated
+4500 to 4999   do not reconnect as you are: the reason says what has to change first
+=============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class CloseCode(IntEnum):
+    """Codes of the gateway's own; see the module for the ranges."""
+
+    RESTARTING = 4000
+    """This process ends (SIGTERM, a deployment): another one is there, or soon will be."""
+    TOO_SLOW = 4001
+    """Nothing was read for ``stall_timeout_s``, or answers piled up unread."""
+    TOKEN_EXPIRED = 4002
+    """Reconnect with a new token."""
+    UNAUTHORIZED = 4500
+    """No token, or one that is not valid: get another one first."""
+    TOO_MANY_SOCKETS = 4501
+    """The user has ``max_sockets_per_user`` open in this process: close one first."""
+
+
+REASONS: Final = {
+    CloseCode.RESTARTING: "the gateway restarts: reconnect",
+    CloseCode.TOO_SLOW: "nothing was read for too long: reconnect",
+    CloseCode.TOKEN_EXPIRED: "the token expired: reconnect with a new one",
+    CloseCode.UNAUTHORIZED: "no valid token: get a new one",
+    CloseCode.TOO_MANY_SOCKETS: "too many sockets: close one first",
+}
+"""What stands in the close frame, for people; at most 123 bytes."""

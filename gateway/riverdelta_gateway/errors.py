@@ -1,0 +1,69 @@
+"""What clients are told when something goes wrong: a code for programs, a safe sentence for people."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Final, Literal
+
+from riverdelta.core.errors import RiverdeltaError
+
+Code = Literal["BAD_REQUEST", "UNAUTHORIZED", "NOT_FOUND", "RATE_LIMITED", "INTERNAL_SERVER_ERROR"]
+
+HTTP_STATUS: Final[dict[Code, int]] = {
+    "BAD_REQUEST": 400,
+    "UNAUTHORIZED": 401,
+    "NOT_FOUND": 404,
+    "RATE_LIMITED": 429,
+    "INTERNAL_SERVER_ERROR": 500,
+}
+
+_log = logging.getLogger("riverdelta.gateway")
+
+
+class RequestError(Exception):
+    """
+    Refuses a request; the socket stays open.
+
+    Args:
+        code: What went wrong, for programs.
+        message: A sentence for people. The client sees it: nothing internal, no secret.
+        retry_after_s: With RATE_LIMITED: when the same request may succeed.
+    """
+
+    def __init__(self, code: Code, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+def bad_request(message: str) -> RequestError:
+    """Make the error of a request that cannot succeed as it is."""
+    return RequestError("BAD_REQUEST", message)
+
+
+def no_such_chat() -> RequestError:
+    """Make the error of a chat that is not there, or another user's: nobody learns which."""
+    return RequestError("NOT_FOUND", "There is no such chat.")
+
+
+def safe_error(error: BaseException, what: str) -> RequestError:
+    """
+    Turn any error into what a client may see. What it may not see goes to the log, with an id.
+
+    Args:
+        error: What happened.
+        what: What was being done, for the log.
+    """
+    if isinstance(error, RequestError):
+        return error
+    error_id = secrets.token_hex(4)
+    if isinstance(error, RiverdeltaError):
+        _log.warning("error %s: %s: %s", error_id, what, error)  # expected, and says what to do
+    else:
+        _log.error("error %s: %s", error_id, what, exc_info=error)
+    return RequestError(
+        "INTERNAL_SERVER_ERROR",
+        f"Something went wrong here. Try again, or tell us the error's id: {error_id}.",
+    )

@@ -1,0 +1,191 @@
+"""One subscription per chat and process: each event is read and spelled once, and sent to all sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final, Protocol
+
+from riverdelta.broker.subscriber import Subscriber
+from riverdelta.core.cursor import Verdict
+from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.core.events import Event
+from riverdelta.core.positions import NO_EPOCH, Position
+from riverdelta_gateway.outbox import Delivery
+from riverdelta_gateway.session import Subscription
+
+_RETRY_S: Final = 0.25
+_BEGINNING: Final = Position(NO_EPOCH, 0)
+_NO_LOG: Final = Position("-", 0)
+"""A position that no reader has: one that resumes in a chat without a log needs a snapshot."""
+
+_log = logging.getLogger("riverdelta.gateway")
+
+
+class Reader(Protocol):
+    """What the hub needs of a socket."""
+
+    def take(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Take an event from the feed; it must not block."""
+
+    def take_read(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Take an event that a catch-up read."""
+
+    def take_caught_up(self, subscription: Subscription) -> None:
+        """Hear that the catch-up is done."""
+
+    async def until_ready(self) -> None:
+        """Wait until the socket takes bytes, and nothing waits for it."""
+
+
+class _Feed:
+    """
+    A chat's events, as they come, for all of its readers.
+
+    Attributes:
+        position: The last event that was handed to them; None: it has not begun.
+    """
+
+    def __init__(self, subscriber: Subscriber, chat_id: str) -> None:
+        self.readers: dict[Subscription, Reader] = {}
+        self.position: Position | None = None
+        self.begun = asyncio.Event()
+        self.lingers: asyncio.TimerHandle | None = None
+        self._subscriber = subscriber
+        self._chat_id = chat_id
+        self.task = asyncio.create_task(self._run(), name=f"riverdelta-feed-{chat_id}")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if self.position is None:
+                    head = await self._subscriber.head_position(self._chat_id)
+                    self.position = head or _BEGINNING
+                    self.begun.set()
+                stream = self._subscriber.events(self._chat_id, str(self.position))
+                async with contextlib.aclosing(stream):
+                    async for event in stream:
+                        self._hand_out(event)
+            except BrokerUnavailable as error:
+                _log.warning("following chat %s again: %s", self._chat_id, error)
+                await asyncio.sleep(_RETRY_S)
+
+    def _hand_out(self, event: Event) -> None:
+        self.position = Position(event.epoch, event.seq)
+        delivery = Delivery(event)
+        for subscription, reader in tuple(self.readers.items()):
+            reader.take(subscription, delivery)
+
+
+class Hub:
+    """
+    All chats that sockets of this process follow.
+
+    Args:
+        subscriber: Reads them.
+        linger_s: A chat without readers stays subscribed for this long: a reload comes back at once.
+    """
+
+    def __init__(self, subscriber: Subscriber, linger_s: float) -> None:
+        self.subscriber = subscriber
+        self._linger_s = linger_s
+        self._feeds: dict[str, _Feed] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        """Leave all chats."""
+        tasks = [feed.task for feed in self._feeds.values()]
+        for feed in self._feeds.values():
+            if feed.lingers is not None:
+                feed.lingers.cancel()
+        self._feeds.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
+
+    @property
+    def chats(self) -> int:
+        """How many chats this process is subscribed to."""
+        return len(self._feeds)
+
+    async def catch_up(self, subscription: Subscription, reader: Reader) -> None:
+        """
+        Bring a reader to where its chat's feed is, and let it go live there.
+
+        Ends early when the subscription has moved on (closed, or its queue was dropped).
+        """
+        attempt = subscription.attempt
+        feed = self._feed(subscription.chat_id)
+        feed.readers[subscription] = reader
+        while subscription.attempt == attempt:
+            try:
+                await feed.begun.wait()
+                await self._read(subscription, reader, attempt, feed)
+            except BrokerUnavailable as error:
+                _log.warning("reading chat %s again: %s", subscription.chat_id, error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    def leave(self, subscription: Subscription) -> None:
+        """Take a reader off; the last one takes the chat's feed along, a little later."""
+        feed = self._feeds.get(subscription.chat_id)
+        if feed is None or feed.readers.pop(subscription, None) is None or feed.readers:
+            return
+        loop = asyncio.get_running_loop()
+        feed.lingers = loop.call_later(self._linger_s, self._end, subscription.chat_id)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _feed(self, chat_id: str) -> _Feed:
+        feed = self._feeds.get(chat_id)
+        if feed is None:
+            feed = self._feeds[chat_id] = _Feed(self.subscriber, chat_id)
+        if feed.lingers is not None:
+            feed.lingers.cancel()
+            feed.lingers = None
+        return feed
+
+    def _end(self, chat_id: str) -> None:
+        task = self._feeds.pop(chat_id).task
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _read(
+        self, subscription: Subscription, reader: Reader, attempt: int, feed: _Feed
+    ) -> None:
+        """Read until the reader has all that the feed has handed out."""
+        verdict = Verdict.SNAPSHOT
+        if not subscription.needs_snapshot:
+            verdict = await self._judge_head(subscription)
+        while subscription.attempt == attempt:
+            await reader.until_ready()
+            stream = self.subscriber.catch_up(subscription.chat_id, subscription.cursor, verdict)
+            async with contextlib.aclosing(stream):
+                async for event in stream:
+                    if subscription.attempt != attempt:
+                        return
+                    reader.take_read(subscription, Delivery(event))
+                    await reader.until_ready()
+            seen = feed.position
+            verdict = _judge(subscription, seen) or await self._judge_head(subscription)
+            if verdict is Verdict.SKIP and feed.position == seen:
+                # Nothing came in between: what the feed hands out next, the reader gets.
+                reader.take_caught_up(subscription)
+                return
+
+    async def _judge_head(self, subscription: Subscription) -> Verdict:
+        head = await self.subscriber.head_position(subscription.chat_id)
+        return subscription.cursor.judge_head(head or _NO_LOG)
+
+
+def _judge(subscription: Subscription, feed: Position | None) -> Verdict | None:
+    """Compare with what the feed has handed out; None: they are on different logs, ask the head."""
+    epoch, seq = subscription.cursor.position
+    if feed is None or feed.seq == 0:
+        return Verdict.SKIP
+    if feed.epoch != epoch:
+        return None
+    return Verdict.SKIP if seq >= feed.seq else Verdict.READ_LOG

@@ -1,0 +1,131 @@
+"""Runs a gateway process: our own server around the application, and the order in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvicorn
+
+from riverdelta.broker.settings import Settings
+from riverdelta.core.errors import SettingsError
+from riverdelta_gateway.app import make_app, open_services
+from riverdelta_gateway.close_codes import CloseCode
+from riverdelta_gateway.protocol import SocketProtocol
+from riverdelta_gateway.services import Services
+from riverdelta_gateway.settings import GatewaySettings
+
+_REFUSED_BEYOND: Final = 4
+"""A request over the limit is read up to this many times it, and answered; beyond, the socket closes."""
+_BACKLOG: Final = 2048
+"""Connections that wait to be accepted: all clients of a gateway that died come at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that listens at *url*."""
+
+    url: str
+    services: Services
+
+
+@contextlib.asynccontextmanager
+async def gateway_server(settings: Settings, gateway: GatewaySettings) -> AsyncIterator[Running]:
+    """
+    Listen, and serve until the block is left.
+
+    Leaving it: no new connections, then every socket is closed with RESTARTING (clients keep their
+    positions, and go on elsewhere), then streams end, then Redis is left.
+
+    Raises:
+        SettingsError: Settings that do not go together, or an address that cannot be listened on.
+        BrokerUnavailable: No Redis there.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings, gateway))
+        listener = stack.enter_context(_listen(gateway))
+        server = _Server(_config(services))
+        serving = asyncio.create_task(server.serve([listener]), name="riverdelta-gateway")
+        try:
+            await _first(server.listening.wait(), serving)
+            host, port = listener.getsockname()[:2]
+            yield Running(f"http://{f'[{host}]' if ':' in host else host}:{port}", services)
+        finally:
+            services.sockets.close_all(CloseCode.RESTARTING)
+            services.ending.set()
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server; signals are its caller's business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _first(waiting: Coroutine[Any, Any, object], serving: asyncio.Task[None]) -> None:
+    """Wait for *waiting*; raise what ended *serving*, if that came first."""
+    waiter = asyncio.ensure_future(waiting)
+    await asyncio.wait((waiter, serving), return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if serving.done():
+        serving.result()
+
+
+def _config(services: Services) -> uvicorn.Config:
+    gateway = services.gateway
+    protocol = type("Protocol", (SocketProtocol,), {"max_unsent_bytes": gateway.max_unsent_bytes})
+    return uvicorn.Config(
+        make_app(services),
+        ws=protocol,
+        ws_max_size=gateway.max_message_bytes * _REFUSED_BEYOND,
+        ws_ping_interval=gateway.ping_interval_s,
+        ws_ping_timeout=gateway.pong_timeout_s,
+        # A window for each socket costs 300 KiB, and every frame would be packed for each anew.
+        ws_per_message_deflate=False,
+        lifespan="off",  # ours is `gateway_server`
+        # Access lines hold the query, and that a token; so do those of accepted sockets (INFO).
+        access_log=False,
+        log_config=None,
+        log_level=logging.WARNING,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(gateway.shutdown_s),
+    )
+
+
+@contextlib.contextmanager
+def _listen(gateway: GatewaySettings) -> Iterator[socket.socket]:
+    """
+    Take the address, before anything else is started.
+
+    Raises:
+        SettingsError: It is not ours, or in use.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            gateway.host, gateway.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        message = f"cannot listen on {gateway.host} port {gateway.port}: {error.strerror or error}"
+        raise SettingsError(message) from error
+    with listener:
+        yield listener

@@ -1,0 +1,256 @@
+"""
+One socket's session: what a client has subscribed to, what waits for it, and what goes out next.
+
+Pure: no socket, no clock, no Redis. Each input is a method and returns what is to be done, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from riverdelta.core.cursor import ReaderCursor, Verdict
+from riverdelta.core.positions import NO_EPOCH, Position
+from riverdelta_gateway.close_codes import CloseCode
+from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.outbox import Delivery, Outbox
+from riverdelta_gateway.transitions import TRANSITIONS, Input, State
+
+
+class Subscription:
+    """
+    One chat on one socket.
+
+    Attributes:
+        chat_id: The chat.
+        state: See `transitions`.
+        cursor: What was sent or is queued.
+        needs_snapshot: The next catch-up begins with one, whatever the cursor says.
+        attempt: Number of its catch-up; one that finds another number here is out of date.
+    """
+
+    def __init__(self, chat_id: str, after: Position | None) -> None:
+        self.chat_id = chat_id
+        self.state = State.STARTING
+        self.cursor = ReaderCursor(after or Position(NO_EPOCH, 0))
+        self.needs_snapshot = after is None
+        self.attempt = 0
+
+    def move(self, what: Input) -> None:
+        """Go where the table says."""
+        self.state = TRANSITIONS[self.state, what]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Give these bytes to the socket."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Read what the subscription lacks, and give it to `Session.read`; end with `caught_up`."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Take the subscription off the chat's feed."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the socket."""
+
+    code: CloseCode
+
+
+Output = Write | CatchUp | Leave | Close
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """See `GatewaySettings`; *deadline_s*: when the token expires, on the clock of `Session.tick`."""
+
+    max_chats: int
+    max_queued_bytes: int
+    stall_timeout_s: float
+    deadline_s: float | None = None
+
+
+class Session:
+    """
+    Decides for one socket. Inputs are its methods; see the module.
+
+    Attributes:
+        ready: The socket takes bytes, and nothing waits.
+        closed: Nothing is to be done any more.
+        queued_bytes: What waits; `SessionLimits.max_queued_bytes` bounds it.
+    """
+
+    def __init__(self, limits: SessionLimits) -> None:
+        self.closed = False
+        self._limits = limits
+        self._writable = True
+        self._outbox: Outbox[Subscription] = Outbox()
+        self._subscriptions: dict[str, Subscription] = {}
+        self._stalled: tuple[float, int] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the socket takes bytes, and nothing waits."""
+        return self._writable and not self._outbox
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the socket, except for one snapshot."""
+        return self._outbox.size
+
+    # -- what the client wants -------------------------------------------------------------------
+
+    def subscribe(self, chat_id: str, after: Position | None) -> Sequence[Output]:
+        """
+        Begin with a chat, or begin anew where the client is subscribed to it already.
+
+        Raises:
+            RequestError: RATE_LIMITED: this socket has too many.
+        """
+        if self.closed:
+            return ()
+        left = self.unsubscribe(chat_id)
+        if len(self._subscriptions) >= self._limits.max_chats:
+            raise RequestError(
+                "RATE_LIMITED",
+                f"This socket has {self._limits.max_chats} chats: unsubscribe from one first.",
+            )
+        subscription = self._subscriptions[chat_id] = Subscription(chat_id, after)
+        return (*left, CatchUp(subscription))
+
+    def unsubscribe(self, chat_id: str) -> Sequence[Output]:
+        """Leave a chat; one that was not subscribed to is fine."""
+        subscription = self._subscriptions.pop(chat_id, None)
+        if subscription is None:
+            return ()
+        self._outbox.drop(subscription)
+        subscription.move(Input.CLOSE)
+        subscription.attempt += 1
+        return (Leave(subscription),)
+
+    # -- what goes out ---------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> Sequence[Output]:
+        """Send a response. These are never dropped: a client that leaves too many unread is closed."""
+        if self.closed:
+            return ()
+        if self.ready:
+            return (Write(frame),)
+        self._give_way()
+        if self._outbox.size > self._limits.max_queued_bytes:
+            return self.close(CloseCode.TOO_SLOW)
+        self._outbox.add_frame(frame)
+        return ()
+
+    def event(self, subscription: Subscription, delivery: Delivery) -> Sequence[Output]:
+        """Take an event from the chat's feed."""
+        if subscription.state is not State.LIVE and subscription.state is not State.LAGGING:
+            return ()  # a catch-up, or the snapshot that is due, will bring it
+        verdict = subscription.cursor.judge(delivery.event)
+        if verdict is Verdict.SKIP:
+            return ()
+        if delivery.event.type == "snapshot":
+            subscription.cursor.restart(delivery.event)
+        elif verdict is not Verdict.DELIVER:
+            subscription.move(Input.GAP)
+            return (CatchUp(subscription),)
+        return self._offer(subscription, delivery)
+
+    def read(self, subscription: Subscription, delivery: Delivery) -> Sequence[Output]:
+        """Take an event that a catch-up read; it has moved the cursor already."""
+        if subscription.state is not State.STARTING:
+            return ()
+        subscription.needs_snapshot = False
+        return self._offer(subscription, delivery)
+
+    def caught_up(self, subscription: Subscription) -> Sequence[Output]:
+        """Go live: the catch-up has read all that the feed had sent."""
+        if subscription.state is State.STARTING:
+            subscription.move(Input.CAUGHT_UP)
+            if self._outbox.holds(subscription):
+                subscription.move(Input.QUEUED)
+        return ()
+
+    # -- how the socket does ---------------------------------------------------------------------
+
+    def blocked(self) -> None:
+        """Hear that the socket takes no more for now."""
+        self._writable = False
+
+    def drained(self) -> Sequence[Output]:
+        """Hear that the socket takes more. Call it again until it gives nothing, or `blocked` was."""
+        self._writable = True
+        self._stalled = None
+        if self.closed:
+            return ()
+        if self._outbox:
+            frame, emptied = self._outbox.pop()
+            if emptied is not None:
+                emptied.move(Input.EMPTIED)
+            return (Write(frame),)
+        due = [s for s in self._subscriptions.values() if s.state is State.DUE]
+        for subscription in due:
+            subscription.move(Input.DRAINED)
+        return tuple(CatchUp(subscription) for subscription in due)
+
+    def tick(self, now_s: float, unsent_bytes: int) -> Sequence[Output]:
+        """
+        Look at the clock.
+
+        Args:
+            now_s: Any clock that only goes forward.
+            unsent_bytes: What the socket's own buffer still holds.
+        """
+        deadline_s = self._limits.deadline_s
+        if deadline_s is not None and now_s >= deadline_s:
+            return self.close(CloseCode.TOKEN_EXPIRED)
+        if self._writable:
+            return ()
+        if self._stalled is None or unsent_bytes < self._stalled[1]:
+            self._stalled = (now_s, unsent_bytes)
+        elif now_s - self._stalled[0] > self._limits.stall_timeout_s:
+            return self.close(CloseCode.TOO_SLOW)
+        return ()
+
+    def close(self, code: CloseCode | None = None) -> Sequence[Output]:
+        """End: the socket is to be closed with *code*, or (None) is gone already."""
+        if self.closed:
+            return ()
+        self.closed = True
+        outputs: list[Output] = []
+        for chat_id in list(self._subscriptions):
+            outputs += self.unsubscribe(chat_id)
+        self._outbox = Outbox()
+        return outputs if code is None else [*outputs, Close(code)]
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _offer(self, subscription: Subscription, delivery: Delivery) -> Sequence[Output]:
+        if self.ready:
+            return (Write(delivery.frame),)
+        subscription.move(Input.QUEUED)
+        self._outbox.add_event(subscription, delivery)
+        self._give_way()
+        return ()
+
+    def _give_way(self) -> None:
+        """Past the limit, let the events of all chats give way to snapshots; responses stay."""
+        if self._outbox.size <= self._limits.max_queued_bytes:
+            return
+        for owner in self._outbox.owners():
+            self._outbox.drop(owner)
+            owner.move(Input.OVERFLOW)
+            owner.needs_snapshot = True
+            owner.attempt += 1
