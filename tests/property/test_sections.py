@@ -36,7 +36,7 @@ def run(text: str, sizes: list[int], *, reload: bool = False) -> list[SectionPar
     while at < len(text):
         size = [*sizes, 1][turn % (len(sizes) + 1)]
         out += sections.feed(text[at : at + size])
-        assert sections.held <= sections.bound
+        assert len(sections.held_text) <= sections.bound
         at, turn = at + size, turn + 1
         if reload:
             state = sections.dump()

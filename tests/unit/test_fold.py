@@ -44,6 +44,7 @@ def test_a_plain_reply_from_start_to_end() -> None:
                 "index": 0,
                 "tool_name": None,
                 "tool_call_id": None,
+                "section": None,
             },
         ),
         ("chunk.delta", {"offset": 0, "text": "Hello"}),

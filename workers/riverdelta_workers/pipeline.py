@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
+from riverdelta.core.filters import DEFAULT_SECTIONS, SectionRule
 from riverdelta.core.pipeline import Pipeline
-from riverdelta_workers.filters import SHIPPED, Redact, RedactRule
+from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule, Sections
+
+_Rule = TypeVar("_Rule", bound=BaseModel)
 
 
 def load_pipeline(settings: Settings) -> Pipeline:
@@ -60,18 +62,54 @@ def build_pipeline(settings: Settings) -> Pipeline:
     """
     Make the pipeline that the settings describe: what a pipeline of one's own starts from.
 
+    All rules are compiled here, before any chat needs them.
+
     Raises:
         SettingsError: A rule cannot be used; the text says which, and why.
     """
-    pipeline = Pipeline(on_processor_failure=settings.on_processor_failure)
-    if not settings.redact and not settings.redact_rules:
-        return pipeline
-    patterns = [*SHIPPED] if settings.redact else []
-    for rule in settings.redact_rules:
-        try:
-            patterns.append(RedactRule.model_validate(rule).pattern())
-        except ValidationError as error:
-            message = f"RIVERDELTA_REDACT_RULES: {rule}: {error.errors()[0]['msg']}"
-            raise SettingsError(message) from error
-    Redact(patterns)  # compiles them, and refuses two of one name, before any chat needs them
-    return replace(pipeline, stream_filter=partial(Redact, patterns))
+    patterns = _patterns(settings)
+    rules = _section_rules(settings)
+    return Pipeline(
+        stream_filter=partial(Redact, patterns) if patterns else None,
+        on_processor_failure=settings.on_processor_failure,
+        splitter=partial(Sections, rules),
+        cut_all=bool(settings.sections),
+    )
+
+
+def _patterns(settings: Settings) -> tuple[Pattern, ...]:
+    """What is hidden; nothing by default."""
+    shipped = SHIPPED if settings.redact else ()
+    rules = [
+        _rule(RedactRule, rule, "RIVERDELTA_REDACT_RULES").pattern()
+        for rule in settings.redact_rules
+    ]
+    patterns = (*shipped, *rules)
+    Redact(patterns)
+    return patterns
+
+
+def _section_rules(settings: Settings) -> tuple[SectionRule, ...]:
+    """Parts that are cut out, of all text or of chunks that ask for it."""
+    own = [_rule(SectionRule, rule, "RIVERDELTA_SECTION_RULES") for rule in settings.section_rules]
+    rules = (*own, *DEFAULT_SECTIONS)
+    try:
+        Sections(rules)
+    except SettingsError as error:
+        raise SettingsError(f"RIVERDELTA_SECTION_RULES: {error}") from error
+    if isinstance(settings.sections, bool):
+        return rules
+    unknown = set(settings.sections).difference(rule.name for rule in rules)
+    if unknown:
+        names = ", ".join(rule.name for rule in rules)
+        raise SettingsError(
+            f"RIVERDELTA_SECTIONS: {', '.join(sorted(unknown))}: there are only {names}"
+        )
+    return tuple(rule for rule in rules if rule.name in settings.sections)
+
+
+def _rule(model: type[_Rule], rule: dict[str, Any], setting: str) -> _Rule:
+    try:
+        return model.model_validate(rule)
+    except ValidationError as error:
+        raise SettingsError(f"{setting}: {rule}: {error.errors()[0]['msg']}") from error

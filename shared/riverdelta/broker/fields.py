@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from riverdelta.broker.keys import ChatKeys
+from riverdelta.core.codecs.pieces import Section
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import FORMAT
 from riverdelta.core.outputs import reduce_output
@@ -26,6 +27,12 @@ def output_segments(fields: dict[str, bytes]) -> list[str]:
     """Names of the fields that hold a chunk's card while it grew, in order."""
     count = sum(1 for name in fields if name.startswith("output.") and name != "output.result")
     return [f"output.{index}" for index in range(count)]
+
+
+def section_of(fields: dict[str, bytes]) -> Section | None:
+    """Read the part of a text that a chunk is; None: it is none."""
+    stored = fields.get("section")
+    return Section(**orjson.loads(stored)) if stored else None
 
 
 def text_segments(fields: dict[str, bytes]) -> list[str]:

@@ -13,13 +13,13 @@ from riverdelta.broker.fields import (
     check_format,
     int_of,
     output_segments,
+    section_of,
     text_of,
     text_segments,
 )
 from riverdelta.broker.keys import ChatKeys
 from riverdelta.broker.state import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
 from riverdelta.core.cards import equip, restart_filter
-from riverdelta.core.codecs import make_codec
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import (
     CardState,
@@ -126,16 +126,16 @@ async def _load_message(
     if "source" not in fields:
         return None
     check_format(fields, "message")
-    codec = make_codec(text_of(fields, "source"))
-    codec.load(orjson.loads(fields["codec"]))
+    source, mode = text_of(fields, "source"), text_of(fields, "mode")
+    on_mismatch, codec = text_of(fields, "on_mismatch"), orjson.loads(fields["codec"])
     message = MessageState(
         id=message_id,
-        source=text_of(fields, "source"),
-        codec=codec,
+        source=source,
+        codec=pipeline.codec(source, mode, on_mismatch, codec),  # type: ignore[arg-type]  # written by _message_fields
         producer=text_of(fields, "producer"),
         role=text_of(fields, "role"),
-        mode=text_of(fields, "mode"),  # type: ignore[arg-type]  # written by _message_fields
-        on_mismatch=text_of(fields, "on_mismatch"),  # type: ignore[arg-type]  # as above
+        mode=mode,  # type: ignore[arg-type]  # as above
+        on_mismatch=on_mismatch,  # type: ignore[arg-type]  # as above
         metadata=orjson.loads(fields["metadata"]),
         step=int_of(fields, "step"),
         step_open=bool(int_of(fields, "step_open")),
@@ -205,6 +205,7 @@ def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) ->
         tool_call_id=text_of(fields, "tool_call_id") or None,
         processor=text_of(fields, "processor") or None,
         track=track,
+        section=section_of(fields),
         card=_card_state(fields),
         processor_failed=bool(int_of(fields, "processor_failed")),
         segment=max(0, len(segments) - (0 if full else 1)),

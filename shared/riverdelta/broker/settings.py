@@ -100,6 +100,18 @@ class Settings(BaseSettings):
         default=(),
         description="Own patterns to hide as well, as `riverdelta_workers.filters.RedactRule` has them.",
     )
+    sections: bool | tuple[str, ...] = Field(
+        default=False,
+        description=(
+            "Cut replies into named parts, each a chunk of its own: `<think>` and `<thinking>` become"
+            " reasoning, fenced code its own text. A JSON list of names: these only. Off, because the"
+            " markers are gone then, and a reader that renders Markdown wants its fences."
+        ),
+    )
+    section_rules: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="Own parts, tried first, as `riverdelta.core.filters.SectionRule` has them.",
+    )
     pipeline: str | None = Field(
         default=None,
         description="`package.module:build`: a function that makes the workers' pipeline. Unset: as the"

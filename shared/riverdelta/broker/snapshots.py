@@ -6,7 +6,15 @@ import orjson
 
 from riverdelta.broker import scripts
 from riverdelta.broker.connection import Executor
-from riverdelta.broker.fields import card_of, check_format, int_of, keys_of, text_of, text_segments
+from riverdelta.broker.fields import (
+    card_of,
+    check_format,
+    int_of,
+    keys_of,
+    section_of,
+    text_of,
+    text_segments,
+)
 from riverdelta.broker.keys import ChatKeys
 from riverdelta.core.events import (
     Event,
@@ -14,6 +22,7 @@ from riverdelta.core.events import (
     SnapshotMessage,
     empty_snapshot,
     encode_event,
+    section_data,
 )
 from riverdelta.core.state import Recent
 
@@ -80,5 +89,6 @@ def _snapshot_chunk(chunk_id: str, fields: dict[str, bytes]) -> SnapshotChunk:
         text="".join(text_segments(fields)),
         tool_name=text_of(fields, "tool_name") or None,
         tool_call_id=text_of(fields, "tool_call_id") or None,
+        section=section_data(section_of(fields)),
         outputs={} if (card := card_of(fields)) is None else {text_of(fields, "card"): card},
     )

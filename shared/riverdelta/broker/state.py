@@ -291,5 +291,6 @@ def _constant_chunk_fields(chunk: ChunkState) -> Fields:
         "tool_name": chunk.tool_name or "",
         "tool_call_id": chunk.tool_call_id or "",
         "processor": chunk.processor or "",
+        "section": "" if chunk.section is None else orjson.dumps(chunk.section._asdict()),
         "mode": chunk.track.mode,
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from riverdelta.core.cards import equip, restart_filter
-from riverdelta.core.codecs.pieces import ChunkStart
+from riverdelta.core.codecs.pieces import ChunkEnd, ChunkPiece, ChunkStart, ProcessorFail, Text
 from riverdelta.core.draft import Draft
-from riverdelta.core.events import ChunkCompleted, ChunkStarted, Failure
+from riverdelta.core.events import ChunkCompleted, ChunkStarted, Failure, section_data
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState, ChunkState, Entry, MessageState, Recent, ToolCall
 from riverdelta.core.tracker import TextTrack
@@ -28,6 +28,19 @@ class Chunks:
         self._draft = draft
         self._pipeline = pipeline
 
+    def take(self, message: MessageState, piece: ChunkPiece) -> None:
+        """Do what *piece* says."""
+        match piece:
+            case Text(key, text):
+                self.add(message, key, text)
+            case ChunkStart():
+                self.start(message, piece)
+            case ChunkEnd(key):
+                self.end(message, key)
+            case ProcessorFail(key, processor, code):
+                chunk_id = message.open_chunks[key].id
+                self._draft.processor_failed(message.id, chunk_id, processor, code)
+
     def start(self, message: MessageState, start: ChunkStart) -> None:
         """Begin a chunk under its codec's key."""
         index = message.chunk_count
@@ -39,6 +52,7 @@ class Chunks:
             tool_name=start.tool_name,
             tool_call_id=start.tool_call_id,
             processor=start.processor,
+            section=start.section,
             track=TextTrack(start.mode or message.mode, message.on_mismatch),
         )
         equip(chunk, self._pipeline)
@@ -55,6 +69,7 @@ class Chunks:
             index=index,
             tool_name=chunk.tool_name,
             tool_call_id=chunk.tool_call_id,
+            section=section_data(chunk.section),
         )
         self._draft.emit("chunk.started", message.id, chunk.id, started)
 

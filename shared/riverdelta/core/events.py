@@ -13,7 +13,7 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from riverdelta.core.codecs.pieces import FinishReason, Format, Kind
+from riverdelta.core.codecs.pieces import FinishReason, Format, Kind, Section
 from riverdelta.core.positions import NO_EPOCH, Position
 
 FORMAT: Final = 1
@@ -94,14 +94,27 @@ class StepFailed(TypedDict):
 
 
 @with_config(_CLOSED)
+class SectionData(TypedDict):
+    """The named part of a text that a chunk is: ``code``, and what its marker said more: ``python``."""
+
+    name: str
+    info: str
+
+
+@with_config(_CLOSED)
 class ChunkStarted(TypedDict):
-    """A piece of content begins; *index* is its place in the message, from 0."""
+    """
+    A piece of content begins; *index* is its place in the message, from 0.
+
+    *section* null: ordinary text, or what is never cut.
+    """
 
     kind: Kind
     format: Format
     index: int
     tool_name: str | None
     tool_call_id: str | None
+    section: SectionData | None
 
 
 @with_config(_CLOSED)
@@ -213,6 +226,7 @@ class SnapshotChunk(TypedDict):
     text: str
     tool_name: str | None
     tool_call_id: str | None
+    section: SectionData | None
     outputs: dict[str, Any]
 
 
@@ -365,6 +379,11 @@ def encode_event(  # the eight fields of an event, and nothing else
     fields["ts"] = ts_ms
     fields["data"] = data
     return orjson.dumps(fields)
+
+
+def section_data(section: Section | None) -> SectionData | None:
+    """Spell a chunk's section as events carry it."""
+    return None if section is None else SectionData(name=section.name, info=section.info)
 
 
 def empty_snapshot(chat: str, ts_ms: int) -> Event:

@@ -1,10 +1,10 @@
-"""What a stream filter promises, how several make one, and the parts that `sections` cuts text into."""
+"""What stream filters and splitters promise, how several filters make one, and the parts of a text."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -112,12 +112,16 @@ class ChainedFilter:
                 part.load(of_part)
 
 
+SectionKind = Literal["text", "reasoning"]
+"""What a part's chunk is to readers."""
+
+
 @dataclass(frozen=True, slots=True)
 class SectionStart:
     """A named part begins; *marker* is the input it was recognised by, no part of any text."""
 
     name: str
-    kind: str
+    kind: SectionKind
     info: str
     marker: str
 
@@ -139,6 +143,39 @@ class SectionEnd:
 SectionPart = SectionStart | SectionText | SectionEnd
 
 
+class Splitter(Protocol):
+    """
+    Cuts one text into parts, holding back only what may yet turn out to be a marker.
+
+    A deterministic fold, as a `StreamFilter`: texts and markers, joined, are the input. Every method
+    that takes text may raise `TimeoutError`: a pattern ran without end. Then nothing has changed, and
+    the splitter is to be given up: `held_text` and the text it was given are still to be shown.
+    """
+
+    @property
+    def held_text(self) -> str:
+        """What was taken and not given out yet, as it came."""
+
+    def passes(self, text: str) -> bool:
+        """
+        Whether *text*, not empty, goes out as it is and at once; if so, it counts as fed.
+
+        The cheap question: False where only `feed` can tell.
+        """
+
+    def feed(self, delta: str) -> list[SectionPart]:
+        """Take *delta* and return what is certain now."""
+
+    def finish(self) -> list[SectionPart]:
+        """Take the end of the text: the rest, and the end of the open part, its marker ""."""
+
+    def dump(self) -> dict[str, Any]:
+        """Everything remembered, as JSON; {} before the first delta. Small."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up where *state* was dumped; a part whose rule is gone goes on without an end."""
+
+
 class SectionRule(BaseModel):
     """
     A named part of plain text, by the patterns that begin and end it.
@@ -154,7 +191,7 @@ class SectionRule(BaseModel):
     name: str = Field(min_length=1)
     start: str = Field(min_length=1)
     end: str = Field(min_length=1)
-    kind: str = "text"
+    kind: SectionKind = "text"
 
 
 DEFAULT_SECTIONS: Final = (

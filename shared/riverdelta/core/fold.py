@@ -19,11 +19,11 @@ import orjson
 from riverdelta.core.cards import wire
 from riverdelta.core.changes import CardEnd, Changes, DeadLetter
 from riverdelta.core.chunks import Chunks
-from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
     Piece,
+    ProcessorFail,
     Rejected,
     StepEnd,
     StepFail,
@@ -147,7 +147,8 @@ class ChatFold:
         self._take(entry)
         if entry.type == "start" and entry.message not in self.state.recent:
             # Nobody can read how the message is meant: it fails, so that it does not stay open.
-            message = self._open(MessageState(entry.message, "text", make_codec("text"), ""))
+            codec = self._pipeline.codec("text", "append", "emit")
+            message = self._open(MessageState(entry.message, "text", codec, ""))
             self._fail_with(message, Failure(code=code, detail=detail))
         self._reject(self.state.messages.get(entry.message), entry, code, detail)
         return self._draft.end()
@@ -204,13 +205,14 @@ class ChatFold:
 
     def _start(self, entry: Entry) -> None:
         options = orjson.loads(entry.data)
+        source, mode, on_mismatch = options["source"], options["mode"], options["on_mismatch"]
         message = MessageState(
             id=entry.message,
-            source=options["source"],
-            codec=make_codec(options["source"]),
+            source=source,
+            codec=self._pipeline.codec(source, mode, on_mismatch),
             producer=options["producer"],
-            mode=options["mode"],
-            on_mismatch=options["on_mismatch"],
+            mode=mode,
+            on_mismatch=on_mismatch,
             metadata=options["metadata"],
         )
         self._open(message)
@@ -298,10 +300,8 @@ class ChatFold:
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
-            case ChunkStart():
-                self._chunks.start(message, piece)
-            case ChunkEnd(key):
-                self._chunks.end(message, key)
+            case Text() | ChunkStart() | ChunkEnd() | ProcessorFail():
+                self._chunks.take(message, piece)
             case StepStart(model):
                 self._step_start(message, model)
             case StepEnd():
@@ -310,8 +310,6 @@ class ChatFold:
                 self._step_fail(message, Failure(code=code, detail=detail))
             case Rejected(code, detail):
                 self._reject(message, entry, code, detail)
-            case Text():
-                self._chunks.add(message, piece.key, piece.text)
 
     def _step_start(self, message: MessageState, model: str | None) -> None:
         if message.step_open:
@@ -376,6 +374,7 @@ class ChatFold:
         self._fail_with(message, Failure(code=failure["code"], detail=failure["detail"]))
 
     def _fail_with(self, message: MessageState, failure: Failure) -> None:
+        self._release(message)
         if message.step_open:
             self._step_fail(message, failure)
         self._chunks.fail_all(message, failure)
@@ -397,11 +396,17 @@ class ChatFold:
 
     def _stop_for(self, message: MessageState, reason: str) -> None:
         message.stop_reason = reason
+        self._release(message)
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
         message.status = "stopped"
         stopped = MessageStopped(reason=message.stop_reason)
         self._close(message, "message.stopped", stopped)
+
+    def _release(self, message: MessageState) -> None:
+        """The message is cut off: readers get what its codec held back."""
+        for piece in message.codec.release():
+            self._chunks.take(message, piece)
 
     def _close(
         self, message: MessageState, type_: EventType, data: Any

@@ -1,4 +1,4 @@
-"""What a deployment puts between raw chunks and readers: processors, and a filter of text."""
+"""What a deployment puts between raw chunks and readers: processors, a filter of text, a splitter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from riverdelta.core.filters import ChainedFilter, StreamFilter
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.pieces import Codec, CodecState, Mode
+from riverdelta.core.codecs.sectioned import STATE, SectionedCodec
+from riverdelta.core.filters import ChainedFilter, Splitter, StreamFilter
 from riverdelta.core.processors import ProcessorRegistry, builtin_processors
+from riverdelta.core.tracker import OnMismatch
 
 OnProcessorFailure: TypeAlias = Literal["disable", "fail_message"]
 
@@ -22,6 +26,8 @@ class Pipeline:
         stream_filter: Makes the filter of one chunk's text; None: text goes out as it comes.
         on_processor_failure: What a processor's exception ends: the processor, for its chunk; or also the
             message, which fails with the code ``processor_failed``.
+        splitter: Makes what cuts one text into named parts; None: nothing is cut.
+        cut_all: Cut all text, and not only chunks that name ``sections`` as their processor.
         version: Raise it with every change: it is written into each message at its start, and a worker
             of another version that takes the message over says so.
     """
@@ -29,6 +35,8 @@ class Pipeline:
     processors: ProcessorRegistry = field(default_factory=builtin_processors)
     stream_filter: Callable[[], StreamFilter] | None = None
     on_processor_failure: OnProcessorFailure = "disable"
+    splitter: Callable[[], Splitter] | None = None
+    cut_all: bool = False
     version: str = ""
 
     def with_filter(self, stream_filter: Callable[[], StreamFilter]) -> Pipeline:
@@ -37,3 +45,37 @@ class Pipeline:
         if before is None:
             return replace(self, stream_filter=stream_filter)
         return replace(self, stream_filter=lambda: ChainedFilter(before(), stream_filter()))
+
+    def codec(
+        self,
+        source: str,
+        mode: Mode,
+        on_mismatch: OnMismatch,
+        state: CodecState | None = None,
+    ) -> Codec:
+        """
+        Make the codec of one message.
+
+        Args:
+            source: How its raw chunks are spelled.
+            mode: How its texts follow each other.
+            on_mismatch: What the tracker does with a snapshot that does not fit.
+            state: Go on where the codec that dumped this stopped: what was being cut still is,
+                whatever the settings say by now.
+
+        Raises:
+            ValueError: No such source.
+        """
+        codec = make_codec(source)
+        cut = self.cut_all or source == "chunks" or (state is not None and STATE in state)
+        if cut and self.splitter is not None:
+            codec = SectionedCodec(
+                codec,
+                self.splitter,
+                mode=mode,
+                on_mismatch=on_mismatch,
+                only_asked=not self.cut_all,
+            )
+        if state is not None:
+            codec.load(state)
+        return codec

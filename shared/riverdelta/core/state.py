@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mode
+from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mode, Section
 from riverdelta.core.events import Annotated, ChunkStatus, Failure, MessageStatus, UsageData
 from riverdelta.core.filters import StreamFilter
 from riverdelta.core.parser import ChunkParser
@@ -64,6 +64,7 @@ class ChunkState:
     tool_call_id: str | None
     processor: str | None
     track: TextTrack
+    section: Section | None = None
     filter: StreamFilter | None = None
     shown: TextTrack | None = None
     parser: ChunkParser | None = None

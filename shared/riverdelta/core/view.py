@@ -110,6 +110,7 @@ class ChatView:
                 text="",
                 tool_name=data["tool_name"],
                 tool_call_id=data["tool_call_id"],
+                section=data["section"],
                 outputs={},
             )
             self._messages[message_id]["chunks"].append(chunk)

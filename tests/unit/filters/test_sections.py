@@ -31,9 +31,9 @@ def test_reasoning_tags(name: str) -> None:
 def test_a_marker_is_held_back_until_it_is_one_or_not() -> None:
     sections = Sections()
     assert sections.feed("a <thi") == [SectionText("a ")]
-    assert sections.held == 4
+    assert sections.held_text == "<thi"
     assert sections.feed("s>") == [SectionText("<this>")]
-    assert sections.held == 0
+    assert sections.held_text == ""
 
 
 def test_fenced_code() -> None:
@@ -86,11 +86,11 @@ def test_rules_of_ones_own() -> None:
         name="artifact",
         start='<artifact id="(?P<info>[^"]{0,40})">',
         end="</artifact>",
-        kind="file",
+        kind="reasoning",
     )
     assert parts('x<artifact id="a1">body</artifact>', rules=(rule,)) == [
         SectionText("x"),
-        SectionStart("artifact", "file", "a1", '<artifact id="a1">'),
+        SectionStart("artifact", "reasoning", "a1", '<artifact id="a1">'),
         SectionText("body"),
         SectionEnd("</artifact>"),
     ]

@@ -93,6 +93,19 @@ class Probe:
             return self._full.match(text, at)
         return self._full.match(text, at, timeout=self._budget_s)
 
+    def quiet(self, text: str, at: int) -> bool:
+        """
+        Tell, in one search, that nothing from *at* on matches, nor could with more text behind it.
+
+        Raises:
+            TimeoutError: The budget is used up.
+        """
+        if self._budget_s is None:
+            match = self._full.search(text, at, partial=True)
+        else:
+            match = self._full.search(text, at, partial=True, timeout=self._budget_s)
+        return match is None or match.start() == len(text)
+
     def undecided(self, text: str, at: int) -> int:
         """
         First position from *at* on where more text could change what `find` says; else the length.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import regex
 
@@ -23,6 +24,14 @@ MARKER_MAX: Final = 256
 
 _BUDGET_S: Final = 0.05
 
+_HOT: Final = re.compile("[<`]|(?:\\A|\n) {1,3}\\Z")
+"""
+What every marker of `DEFAULT_SECTIONS` has at its start, or is cut before, with the character before
+the text in front of it. Ordinary text has none of it, and this is ten times as fast as the rules are.
+"""
+
+_UNENDING: Final = Probe("(?!)")
+
 _GROUP: Final = regex.compile(r"\(\?P=(\w+)\)")
 
 
@@ -30,10 +39,10 @@ class Sections:
     """
     Cuts one chunk's text into parts; feed it deltas, end with `finish`.
 
-    Deterministic, and independent of the split but for where texts are cut: texts and markers,
-    joined, are the input. Parts do not nest; a part without its end ends with the chunk. A marker
-    that is not complete yet is held back, up to `bound` characters; it goes out as text, in order,
-    once it turns out to be none. A complete marker is reported with the character behind it.
+    A `Splitter`. Independent of the split but for where texts are cut. Parts do not nest; a part
+    without its end ends with the chunk. A marker that is not complete yet is held back, up to `bound`
+    characters; it goes out as text, in order, once it turns out to be none. A complete marker is
+    reported with the character behind it.
 
     Args:
         rules: Tried in order where several begin at one place.
@@ -41,8 +50,7 @@ class Sections:
     Raises:
         SettingsError: A pattern cannot be used, *end* names a group that *start* lacks, or two
             rules have one name.
-        TimeoutError: From `feed` and `finish`: an own pattern backtracks without end. Nothing went
-            out; the caller decides what the chunk's text is now.
+        TimeoutError: From `passes`, `feed` and `finish`: an own pattern backtracks without end.
     """
 
     bound: Final = MARKER_MAX
@@ -51,21 +59,31 @@ class Sections:
         self._set = _rule_set(tuple(rules))
         self._before = ""  # the character before the held text: what line starts are known by
         self._held = ""
-        self._open: SectionRule | None = None
-        self._groups: dict[str, str] = {}  # of the open part's start, for its end
+        self._open: _Open | None = None
 
     @property
-    def held(self) -> int:
-        """Characters held back now."""
-        return len(self._held)
+    def held_text(self) -> str:
+        """What is held back now."""
+        return self._held
+
+    def passes(self, text: str) -> bool:
+        """Whether *text* goes out as it is; see `Splitter.passes`."""
+        if self._held or not self._quiet(text):
+            return False
+        self._before = text[-1]
+        return True
 
     def feed(self, delta: str) -> list[SectionPart]:
         """Take *delta* and return what is certain now."""
-        return self._cut(delta, final=False)
+        if not delta:
+            return []
+        if self.passes(delta):
+            return [SectionText(delta)]
+        return self._cut_or_stay(delta, final=False)
 
     def finish(self) -> list[SectionPart]:
         """Take the end of the chunk: the rest, and the end of the open part."""
-        parts = self._cut("", final=True)
+        parts = self._cut_or_stay("", final=True)
         if self._open is not None:
             parts.append(SectionEnd(""))
             self._open = None
@@ -77,14 +95,34 @@ class Sections:
         if self._before or self._held:
             state["before"], state["held"] = self._before, self._held
         if self._open is not None:
-            state["open"], state["groups"] = self._open.name, self._groups
+            state["open"], state["groups"] = self._open.by.rule.name, self._open.groups
         return state
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up where *state* was dumped; a part whose rule is gone goes on as ordinary text."""
         self._before, self._held = state.get("before", ""), state.get("held", "")
-        self._open = self._set.named.get(state.get("open", ""))
-        self._groups = dict(state.get("groups", {})) if self._open is not None else {}
+        by = self._set.named.get(state.get("open", ""))
+        self._open = None if by is None else by.open(state["groups"])
+
+    def _quiet(self, new: str) -> bool:
+        """Whether no marker is or begins in *new*; nothing is held."""
+        text, at = self._before + new, len(self._before)
+        if self._open is not None:
+            if self._open.by.shipped:
+                return _HOT.search(text) is None
+            return self._open.end.quiet(text, at)
+        if self._set.any_shipped and _HOT.search(text) is not None:
+            return False
+        return all(by.start.quiet(text, at) for by in self._set.own)
+
+    def _cut_or_stay(self, delta: str, *, final: bool) -> list[SectionPart]:
+        """As `_cut`; after an exception nothing has changed."""
+        before = self._open
+        try:
+            return self._cut(delta, final=final)
+        except TimeoutError:
+            self._open = before
+            raise
 
     def _cut(self, delta: str, *, final: bool) -> list[SectionPart]:
         text = self._before + self._held + delta
@@ -97,11 +135,11 @@ class Sections:
                 base, end = max(at - 1, 0), at + MARKER_MAX + 1
             window = text[base:end]
             ends = final and end == len(text)
-            rule, match, unsettled = self._next(window, at - base, final=ends)
+            by, match, unsettled = self._next(window, at - base, final=ends)
             if match is not None:
                 start = base + match.start()
                 _add_text(parts, text[shown:start])
-                parts.append(self._turn(rule, match))
+                parts.append(self._turn(by, match))
                 at = shown = base + match.end()
             elif unsettled == at - base and end - at > MARKER_MAX:
                 at += 1
@@ -117,55 +155,98 @@ class Sections:
 
     def _next(
         self, text: str, at: int, *, final: bool
-    ) -> tuple[SectionRule | None, regex.Match[str] | None, int]:
+    ) -> tuple[_Rule | None, regex.Match[str] | None, int]:
         """The first marker that is certain, if nothing before it is open; and what is not settled."""
-        probes = self._set.starts
-        if self._open is not None:
-            probes = [(self._open, _end_probe(self._open.end, self._groups))]
+        probes = self._set.starts if self._open is None else [(self._open.by, self._open.end)]
         best: regex.Match[str] | None = None
-        by: SectionRule | None = None
+        best_by: _Rule | None = None
         unsettled = len(text)
-        for rule, probe in probes:
+        for by, probe in probes:
             if not final:
                 unsettled = min(unsettled, probe.undecided(text, at))
             match = probe.find(text, at)
             while match is not None and match.end() == match.start():
                 match = probe.find(text, match.end() + 1) if match.end() < len(text) else None
             if match is not None and (best is None or match.start() < best.start()):
-                by, best = rule, match
+                best_by, best = by, match
         if best is None or best.start() >= unsettled:
             return None, None, unsettled
-        return by, best, unsettled
+        return best_by, best, unsettled
 
-    def _turn(self, rule: SectionRule | None, match: regex.Match[str]) -> SectionPart:
-        """Pass the marker: into *rule*'s part, or out of the open one."""
-        if self._open is not None or rule is None:
-            self._open, self._groups = None, {}
+    def _turn(self, by: _Rule | None, match: regex.Match[str]) -> SectionPart:
+        """Pass the marker: into the part that *by* begins, or out of the open one."""
+        if self._open is not None or by is None:
+            self._open = None
             return SectionEnd(match.group())
-        groups = {name: value or "" for name, value in match.groupdict().items()}
-        info = groups.pop("info", "").strip()
-        self._open, self._groups = rule, groups
-        return SectionStart(rule.name, rule.kind, info, match.group())
+        found = {name: text or "" for name, text in match.groupdict().items()}
+        self._open = by.open({name: found[name] for name in by.named_by_end})
+        rule = by.rule
+        return SectionStart(rule.name, rule.kind, found.get("info", "").strip(), match.group())
+
+
+class _Rule:
+    """
+    A rule, compiled.
+
+    Raises:
+        SettingsError: One of its patterns cannot be used.
+    """
+
+    __slots__ = ("_budget_s", "named_by_end", "rule", "shipped", "start")
+
+    def __init__(self, rule: SectionRule) -> None:
+        self.rule = rule
+        self.shipped = rule in DEFAULT_SECTIONS
+        # Ours need no watching, which makes a search three times as slow.
+        self._budget_s = None if self.shipped else _BUDGET_S
+        self.start = Probe(rule.start, self._budget_s)
+        self.named_by_end = frozenset(_GROUP.findall(rule.end))
+        for name in self.named_by_end.difference(regex.compile(rule.start).groupindex):
+            raise SettingsError(f"start has no group {name!r}")
+        self._end(dict.fromkeys(self.named_by_end, "x"))
+
+    def open(self, groups: dict[str, str]) -> _Open:
+        """Begin a part at a marker with *groups*, by name. It has no end where they make it no pattern."""
+        try:
+            return _Open(self, groups, self._end(groups))
+        except SettingsError:  # they are empty, and an end that is everywhere is none
+            return _Open(self, groups, _UNENDING)
+
+    def _end(self, groups: dict[str, str]) -> Probe:
+        """Put what the groups matched into the pattern of the end."""
+        end = _GROUP.sub(lambda found: regex.escape(groups[found[1]]), self.rule.end)
+        return _end_probe(end, self._budget_s)
+
+
+class _Open(NamedTuple):
+    """A part that is open, and what ends it."""
+
+    by: _Rule
+    groups: dict[str, str]
+    end: Probe
 
 
 class _RuleSet:
     """Rules, compiled once for all chunks."""
 
     def __init__(self, rules: tuple[SectionRule, ...]) -> None:
-        self.named = {rule.name: rule for rule in rules}
-        if len(self.named) < len(rules):
-            raise SettingsError("two section rules have one name")
-        self.starts = [(rule, Probe(rule.start, _BUDGET_S)) for rule in rules]
+        compiled = []
         for rule in rules:
-            known = regex.compile(rule.start).groupindex
-            for name in _GROUP.findall(rule.end):
-                if name not in known:
-                    raise SettingsError(f"section {rule.name!r}: start has no group {name!r}")
-            _end_probe(rule.end, dict.fromkeys(known, "x"))
+            try:
+                compiled.append(_Rule(rule))
+            except SettingsError as error:
+                raise SettingsError(f"section {rule.name!r}: {error}") from error
+        self.named = {by.rule.name: by for by in compiled}
+        if len(self.named) < len(rules):
+            names = ", ".join(rule.name for rule in rules)
+            raise SettingsError(f"two section rules have one name: {names}")
+        self.starts = [(by, by.start) for by in compiled]
+        self.own = [by for by in compiled if not by.shipped]
+        self.any_shipped = len(self.own) < len(rules)
 
 
 _sets: Final[dict[tuple[SectionRule, ...], _RuleSet]] = {}
-_ends: Final[dict[str, Probe]] = {}
+_ends: Final[dict[tuple[str, float | None], Probe]] = {}
 _ENDS_MAX: Final = 256
 """Ends that name a group are as many as the groups' texts: start over before they pile up."""
 
@@ -177,16 +258,12 @@ def _rule_set(rules: tuple[SectionRule, ...]) -> _RuleSet:
     return made
 
 
-def _end_probe(end: str, groups: dict[str, str]) -> Probe:
-    """Compile *end* with the texts of the start's groups in it."""
-    spelled = (
-        _GROUP.sub(lambda found: regex.escape(groups.get(found[1], "")), end) if groups else end
-    )
-    made = _ends.get(spelled)
+def _end_probe(end: str, budget_s: float | None) -> Probe:
+    made = _ends.get((end, budget_s))
     if made is None:
         if len(_ends) >= _ENDS_MAX:
             _ends.clear()
-        made = _ends[spelled] = Probe(spelled, _BUDGET_S)
+        made = _ends[end, budget_s] = Probe(end, budget_s)
     return made
 
 

@@ -29,6 +29,13 @@ class StepStart(NamedTuple):
     model: str | None
 
 
+class Section(NamedTuple):
+    """The named part of a text that a chunk is; *info* is what its marker said more ("python")."""
+
+    name: str
+    info: str
+
+
 class ChunkStart(NamedTuple):
     """A piece of content begins. *key* is the codec's own name for it, unique among open chunks."""
 
@@ -39,6 +46,7 @@ class ChunkStart(NamedTuple):
     tool_call_id: str | None = None
     processor: str | None = None
     mode: Mode | None = None
+    section: Section | None = None
 
 
 class Text(NamedTuple):
@@ -69,6 +77,14 @@ class StepFail(NamedTuple):
     detail: str
 
 
+class ProcessorFail(NamedTuple):
+    """A processor gave up on the open chunk *key*. Its text goes on."""
+
+    key: str
+    processor: str
+    code: str
+
+
 class Rejected(NamedTuple):
     """A raw chunk, or one SSE frame of it, that cannot be used. The stream goes on."""
 
@@ -76,7 +92,8 @@ class Rejected(NamedTuple):
     detail: str
 
 
-Piece = StepStart | ChunkStart | Text | ChunkEnd | StepEnd | StepFail | Rejected
+ChunkPiece = ChunkStart | Text | ChunkEnd | ProcessorFail
+Piece = StepStart | ChunkPiece | StepEnd | StepFail | Rejected
 
 CodecState = dict[str, Any]
 
@@ -117,6 +134,15 @@ class Codec(Protocol):
     def finish(self) -> list[Piece]:
         """The producer ended the message: close what is open. A cut step ends without a reason."""
         ...
+
+    def release(self) -> list[ChunkPiece]:
+        """
+        The message ends here, stopped or failed: give out text that was held back; decode no more.
+
+        It closes nothing: the fold knows how what is open ends. Nothing, for a codec that holds
+        back no text that readers could use.
+        """
+        return []
 
     def dump(self) -> CodecState:
         """Everything `load` needs, as JSON values; small, and free of text that was already given out."""
