@@ -25,7 +25,7 @@ Steps = list[tuple[str, bytes]]
 RECORDED = [(source, lines_of(path)) for source in sorted(DOCUMENTS) for path in recordings(source)]
 
 
-def _steps(source: str, raws: list[bytes], chance: random.Random) -> Steps:
+def steps_of(source: str, raws: list[bytes], chance: random.Random) -> Steps:
     """Spell one message: mostly whole, now and then with something between its chunks."""
     options = {"mode": chance.choice(MODES), "on_mismatch": chance.choice(MISMATCH_RULES)}
     steps: Steps = [start(source, **options), *(("chunk", raw) for raw in raws)]
@@ -112,11 +112,10 @@ class _SlowFold(ChatFold):
         return self._draft.end()
 
 
-def _check(messages: list[Steps], chance: random.Random) -> None:
-    by_runs, one_by_one = (
-        ChatFold(new_state(), Pipeline()),
-        _SlowFold(new_state(), Pipeline()),
-    )
+def check(messages: list[Steps], chance: random.Random, pipeline: Pipeline | None = None) -> None:
+    """Fold *messages* by runs and one by one, and compare."""
+    pipeline = pipeline or Pipeline()
+    by_runs, one_by_one = ChatFold(new_state(), pipeline), _SlowFold(new_state(), pipeline)
     for batch in _batches(_braided(messages, chance), chance):
         changes = by_runs.apply(batch, NOW_MS)
         assert _asked(by_runs, changes) == _asked(one_by_one, one_by_one.apply(batch, NOW_MS))
@@ -127,7 +126,7 @@ def _check(messages: list[Steps], chance: random.Random) -> None:
 def test_all_recordings_in_any_batches(seed: int) -> None:
     chance = random.Random(seed)
     chosen = chance.choices(RECORDED, k=chance.randint(1, 3))
-    _check([_steps(source, raws, chance) for source, raws in chosen], chance)
+    check([steps_of(source, raws, chance) for source, raws in chosen], chance)
 
 
 @pytest.mark.parametrize("source", sorted(DOCUMENTS))
@@ -136,14 +135,14 @@ def test_all_recordings_in_any_batches(seed: int) -> None:
 def test_bent_recordings(source: str, data: st.DataObject, seed: int) -> None:
     chance = random.Random(seed)
     raws = data.draw(st.lists(streams(source), min_size=1, max_size=2))
-    _check([_steps(source, run, chance) for run in raws], chance)
+    check([steps_of(source, run, chance) for run in raws], chance)
 
 
 @pytest.mark.parametrize("source", ["text", "text-snapshot", "openai-chat+sse"])
 @given(raws=st.lists(st.binary()), seed=st.integers(0, 2**32))
 def test_bytes(source: str, raws: list[bytes], seed: int) -> None:
     chance = random.Random(seed)
-    _check([_steps(source, raws, chance)], chance)
+    check([steps_of(source, raws, chance)], chance)
 
 
 def test_the_first_text_of_a_message_may_stand_in_a_run() -> None:
@@ -165,4 +164,4 @@ def test_every_recording_whole() -> None:
         for mode, rule in itertools.product(MODES, MISMATCH_RULES):
             steps = [start(source, mode=mode, on_mismatch=rule), *(("chunk", raw) for raw in raws)]
             for seed in range(3):
-                _check([[*steps, control("end")]], random.Random(seed))
+                check([[*steps, control("end")]], random.Random(seed))

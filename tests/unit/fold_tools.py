@@ -49,9 +49,13 @@ def entries(steps: Sequence[tuple[str, bytes]], message: str = "m", first: int =
     return [Entry(first + i, message, type_, 10 * i, data) for i, (type_, data) in enumerate(steps)]
 
 
-def fold(batches: Sequence[Sequence[Entry]], state: ChatState | None = None) -> list[Event]:
+def fold(
+    batches: Sequence[Sequence[Entry]],
+    state: ChatState | None = None,
+    pipeline: Pipeline | None = None,
+) -> list[Event]:
     """Fold each batch; every event is checked against the published schema."""
-    folder = ChatFold(state or new_state(), Pipeline())
+    folder = ChatFold(state or new_state(), pipeline or Pipeline())
     result = []
     for batch in batches:
         for raw in folder.apply(batch, NOW_MS).events:

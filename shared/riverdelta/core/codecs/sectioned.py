@@ -153,7 +153,7 @@ class SectionedCodec(Codec):
         elif type(piece) is ChunkEnd:
             del self._blocks[piece.key]
             yield from block.end()
-            if block.open:
+            if block.chunk_open:
                 yield piece
 
     def _end_blocks(self) -> Iterator[ChunkPiece]:
@@ -182,21 +182,21 @@ class _Block:
     """
     One text block of the inner codec.
 
-    *open*: a chunk of it is; *in_part*: and that is a part. *begun*: some chunk of it was. Without a
+    *chunk_open*: a chunk of it is; *in_part*: and that is a part. *begun*: some chunk of it was. Without a
     *splitter* (a pattern ran without end) its text goes on as it comes.
     """
 
-    __slots__ = ("begun", "in_part", "open", "splitter", "start", "track")
+    __slots__ = ("begun", "chunk_open", "in_part", "splitter", "start", "track")
 
     def __init__(self, start: ChunkStart, splitter: Splitter, track: TextTrack | None) -> None:
         self.start = start
         self.splitter: Splitter | None = splitter
         self.track = track
-        self.begun = self.open = self.in_part = False
+        self.begun = self.chunk_open = self.in_part = False
 
     def passes(self, texts: Iterable[str]) -> bool:
         """Whether *texts* do nothing but go on with the open chunk; if so, they are taken."""
-        if self.track is not None or not self.open:
+        if self.track is not None or not self.chunk_open:
             return False
         try:
             return self.splitter is None or self.splitter.passes("".join(texts))
@@ -233,7 +233,10 @@ class _Block:
 
     def dump(self) -> dict[str, Any]:
         """Everything `load` needs, as JSON."""
-        state: dict[str, Any] = {"start": self.start, "is": [self.begun, self.open, self.in_part]}
+        state: dict[str, Any] = {
+            "start": list(self.start),
+            "is": [self.begun, self.chunk_open, self.in_part],
+        }
         if self.splitter is not None:
             state["splitter"] = self.splitter.dump()
         if self.track is not None:
@@ -242,7 +245,7 @@ class _Block:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on where *state* was dumped."""
-        self.begun, self.open, self.in_part = state["is"]
+        self.begun, self.chunk_open, self.in_part = state["is"]
         if "splitter" not in state:
             self.splitter = None
         elif self.splitter is not None:
@@ -268,18 +271,18 @@ class _Block:
             start = start._replace(processor=None)
         if part is not None:
             start = start._replace(kind=part.kind, section=Section(part.name, part.info))
-        self.begun = self.open = True
+        self.begun = self.chunk_open = True
         self.in_part = part is not None
         return start
 
     def _say(self, text: str) -> Iterator[ChunkPiece]:
-        if not self.open:
+        if not self.chunk_open:
             yield self._begin(None)
         yield Text(self.start.key, text)
 
     def _close(self) -> Iterator[ChunkPiece]:
-        if self.open:
-            self.open = self.in_part = False
+        if self.chunk_open:
+            self.chunk_open = self.in_part = False
             yield ChunkEnd(self.start.key)
 
     def _give_up(self, text: str) -> Iterator[ChunkPiece]:
@@ -287,7 +290,7 @@ class _Block:
         self.splitter = None
         if self.in_part:
             yield from self._close()
-        if not self.open:
+        if not self.chunk_open:
             yield self._begin(None)
         yield ProcessorFail(self.start.key, PROCESSOR, "timeout")
         yield Text(self.start.key, text)

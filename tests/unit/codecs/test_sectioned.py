@@ -1,0 +1,163 @@
+"""Replies that are cut into sections: what `tests/property/test_sectioned.py` does not draw."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from riverdelta.core.events import Event
+from riverdelta.core.filters import SectionRule
+from riverdelta.core.fold import ChatFold
+from riverdelta.core.pipeline import Pipeline
+from riverdelta_workers.filters import Sections
+from tests.unit.codecs.cutting import CUT_ALL, CUT_ASKED, Cut, chunks_of
+from tests.unit.fold_tools import NOW_MS, chunk, control, entries, facts, fold, new_state, start
+
+REPLY = "<think>Hm.</think>\nSo:\n```python\nprint(1)\n```\nDone."
+CHUNKS = [
+    Cut("reasoning", ("think", ""), "Hm."),
+    Cut("text", None, "\nSo:\n"),
+    Cut("text", ("code", "python"), "print(1)\n"),
+    Cut("text", None, "\nDone."),
+]
+WHOLE = [Cut("text", None, REPLY)]
+
+
+def said(source: str, *raws: str | dict[str, Any], **options: Any) -> list[tuple[str, bytes]]:
+    return [start(source, **options), *(chunk(raw) for raw in raws), control("end")]
+
+
+def events_of(steps: list[tuple[str, bytes]], pipeline: Pipeline = CUT_ALL) -> list[Event]:
+    return fold([entries(steps)], pipeline=pipeline)
+
+
+def test_what_readers_get() -> None:
+    events = events_of(said("text", *REPLY))
+    assert chunks_of(events) == CHUNKS
+    started = [data for type_, data in facts(events) if type_ == "chunk.started"]
+    assert started[2] == {
+        "kind": "text",
+        "format": "text",
+        "index": 2,
+        "tool_name": None,
+        "tool_call_id": None,
+        "section": {"name": "code", "info": "python"},
+    }
+    ends = [event.type for event in events if event.type in {"chunk.started", "chunk.completed"}]
+    assert ends == ["chunk.started", "chunk.completed"] * 4
+
+
+def test_off_is_off() -> None:
+    assert chunks_of(events_of(said("text", REPLY), CUT_ASKED)) == WHOLE
+    assert chunks_of(events_of(said("text", REPLY), Pipeline())) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "cut_asked", "cut_all"),
+    [
+        ({}, False, True),
+        ({"processor": "sections"}, True, True),
+        ({"processor": "yml"}, False, False),
+        ({"kind": "reasoning"}, False, False),
+        ({"kind": "tool_result", "processor": "sections"}, False, False),
+        ({"kind": "tool_call", "processor": "sections"}, False, False),
+    ],
+)
+def test_which_chunks_are_cut(fields: dict[str, str], *, cut_asked: bool, cut_all: bool) -> None:
+    steps = said("chunks", {"chunk": "a", "text": REPLY} | fields)
+    whole = [Cut(fields.get("kind", "text"), None, REPLY)]
+    assert chunks_of(events_of(steps, CUT_ASKED)) == (CHUNKS if cut_asked else whole)
+    assert chunks_of(events_of(steps, CUT_ALL)) == (CHUNKS if cut_all else whole)
+
+
+def test_a_block_without_text_is_an_empty_chunk_and_so_is_an_empty_part() -> None:
+    steps = said("chunks", {"chunk": "a"}, {"chunk": "a", "done": True})
+    assert chunks_of(events_of(steps)) == [Cut("text", None, "")]
+    steps = said("text", "<think></think>")
+    assert chunks_of(events_of(steps)) == [Cut("reasoning", ("think", ""), "")]
+
+
+def test_what_is_open_fails_with_its_step() -> None:
+    steps = said(
+        "openai-chat",
+        {"id": "r", "choices": [{"index": 0, "delta": {"content": "a<think>b</thi"}}]},
+        {"error": {"code": "overloaded", "message": "later"}},
+    )
+    assert chunks_of(events_of(steps)) == [
+        Cut("text", None, "a"),
+        Cut("reasoning", ("think", ""), "b</thi", "failed"),
+    ]
+
+
+def test_text_that_may_start_over_is_not_cut() -> None:
+    """What was shown cannot be taken back from chunks that have ended."""
+    steps = said("text-snapshot", "<think>a</think>", "b", on_mismatch="reset")
+    events = events_of(steps)
+    assert chunks_of(events) == [Cut("text", None, "b")]
+    assert "chunk.reset" in [event.type for event in events]
+    appended = {"chunk": "a", "mode": "append", "text": REPLY}
+    assert chunks_of(events_of(said("chunks", appended, on_mismatch="reset"))) == CHUNKS
+
+
+WILD = Pipeline(
+    splitter=lambda: Sections([SectionRule(name="wild", start="<(?:a|aa)+b>", end="</a>")]),
+    cut_all=True,
+)
+
+
+@pytest.mark.parametrize("before", ["", "before ", "<aab>in</a>"])
+def test_an_own_pattern_without_end_costs_the_parts_and_no_text(before: str) -> None:
+    long = "<" + "a" * 40
+    texts = [before, long[:1], long[1:], "c> and on", " <aab>"]
+    steps = said("text", *filter(None, texts))
+    folder, events = ChatFold(new_state(), WILD), list[Event]()
+    for entry in entries(steps):
+        events += [Event(raw) for raw in folder.apply([entry], NOW_MS).events]
+        for message in folder.state.messages.values():
+            state = orjson.loads(orjson.dumps(message.codec.dump()))
+            message.codec = WILD.codec("text", "append", "emit", state)
+    rest = f"{long}c> and on <aab>"
+    assert chunks_of(events) == (
+        [Cut("text", ("wild", ""), "in"), Cut("text", None, rest)]
+        if before.startswith("<")
+        else [Cut("text", None, before + rest)]
+    )
+    failed = [event for event in events if event.type == "processor.failed"]
+    assert [event.data for event in failed] == [{"processor": "sections", "code": "timeout"}]
+
+
+def test_a_wild_end_lets_the_text_go_on_outside_the_part() -> None:
+    rule = SectionRule(name="wild", start="<a>", end="(?:a|aa)+b")
+    pipeline = Pipeline(splitter=lambda: Sections([rule]), cut_all=True)
+    events = events_of(said("text", "<a>x", "a" * 40 + "c", " on"), pipeline)
+    assert chunks_of(events) == [
+        Cut("text", ("wild", ""), "x"),
+        Cut("text", None, "a" * 40 + "c on"),
+    ]
+    assert [event.type for event in events].count("processor.failed") == 1
+
+
+def resumed(before: Pipeline, after: Pipeline) -> list[Cut]:
+    """Switch from one pipeline to another in the middle of the code, a marker being held back."""
+    at = REPLY.index("``\nDone")
+    first, second = entries(said("text", REPLY[:at], REPLY[at:])), list[Event]()
+    folder = ChatFold(new_state(), before)
+    second += [Event(raw) for raw in folder.apply(first[:2], NOW_MS).events]
+    message = folder.state.messages["m"]
+    state = orjson.loads(orjson.dumps(message.codec.dump()))
+    message.codec = after.codec("text", "append", "emit", state)
+    second += [Event(raw) for raw in ChatFold(folder.state, after).apply(first[2:], NOW_MS).events]
+    return chunks_of(second)
+
+
+def test_a_message_goes_on_as_it_began_where_the_settings_change() -> None:
+    assert resumed(CUT_ALL, CUT_ASKED) == CHUNKS
+    assert resumed(CUT_ASKED, CUT_ALL) == WHOLE
+
+
+def test_a_part_whose_rule_is_gone_goes_on_to_the_end_of_its_block() -> None:
+    think_only = Pipeline(splitter=lambda: Sections([SectionRule(name="x", start="<x>", end="y")]))
+    assert resumed(CUT_ALL, think_only) == [
+        *CHUNKS[:2],
+        CHUNKS[2]._replace(text="print(1)\n```\nDone."),
+    ]
