@@ -104,6 +104,7 @@ def picture(hot: HotChat) -> Any:
                     c.tool_name,
                     c.tool_call_id,
                     c.processor,
+                    c.section,
                     c.track.mode,
                     c.track.complete,
                     c.track.last,
