@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format schema bench wheel lock clean
+.PHONY: help setup demo test test-unit lint format schema bench faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -81,6 +81,10 @@ schema: $(READY) ## write the JSON Schema of the events anew
 
 bench: $(READY) ## measure against the rivals in one run
 	@$(PY) ops/bench/run.py $(ARGS)
+
+SECONDS := 60
+faults: $(READY) ## break everything at once and watch (SECONDS=60 SEED=... replays)
+	@$(PY) ops/faults/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 wheel: $(READY) ## build dist/riverdelta-*.whl
 	@$(PY) -m hatchling build --target wheel --directory dist

@@ -1,0 +1,259 @@
+"""Strikes: one method for each kind of fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from faults.cast import Cast
+from faults.measures import Struck
+from faults.oracle import Loss, Oracle
+from faults.processes import Child
+from faults.schedule import Fault
+from riverdelta.core.errors import RiverdeltaError
+
+_DELAY_S: Final = (0.02, 0.4)
+_CLOCK_S: Final = 20 * 3600
+"""Clocks jump by up to this, either way: attach jobs are due a day ago, so that they bear it."""
+_TARGET_S: Final = 10.0
+_EVERYSEC_S: Final = 1.2
+"""How long the server has synced only once a second when it is killed under ``everysec``."""
+
+
+class Injector:
+    """
+    Carries out faults, each in a task of its own.
+
+    Attributes:
+        counts: Faults that struck, by kind.
+        struck: Calm ones, to be measured.
+        away: Producer → from when to when something was between it and the server.
+        active: Faults that are in force.
+    """
+
+    def __init__(self, cast: Cast, oracle: Oracle, reconnect: Callable[[Fault], None]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.struck: list[Struck] = []
+        self.away: list[tuple[int | None, float, float]] = []
+        self.active = 0
+        self._cast = cast
+        self._oracle = oracle
+        self._reconnect = reconnect
+        self._server_busy = asyncio.Lock()
+
+    async def strike(self, fault: Fault) -> None:
+        """Carry *fault* out; returns when it is over, and what it took down is up again."""
+        self.active += 1
+        try:
+            if await _STRIKES[fault.kind](self, fault):
+                self.counts[fault.kind] += 1
+        finally:
+            self.active -= 1
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    async def _kill_worker(self, fault: Fault) -> bool:
+        victim = await self._target(fault, calm_with_chats=fault.calm)
+        if victim is None:
+            return False
+        owned = await self._owned_by(victim) if fault.calm else {}
+        killed_at = time.monotonic()
+        await victim.kill()
+        if fault.calm:
+            seqs = {chat: (await self._head(chat))[1] for chat in owned}
+            self.struck.append(Struck(fault.kind, killed_at, seqs))
+        await self._replace(victim)
+        return True
+
+    async def _freeze_worker(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        victim.send(signal.SIGSTOP)
+        await asyncio.sleep(fault.lasts_s)
+        victim.send(signal.SIGCONT)
+        return True
+
+    async def _roll_workers(self, fault: Fault) -> bool:
+        """A rolling restart: each one's successor is up before it is told to end."""
+        for worker in self._cast.living("worker"):
+            worker.wanted = True
+            successor = await self._cast.start(worker.role, worker.slot)
+            await self._cast.ready(successor)
+            owned = await self._owned_by(worker)
+            terms = {chat: term for chat, term in owned.items() if term}
+            self.struck.append(Struck(fault.kind, time.monotonic(), terms))
+            await worker.end()
+        return True
+
+    # -- producers, readers, clocks --------------------------------------------------------------
+
+    async def _kill_producer(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        at = time.monotonic()
+        await victim.kill()
+        dead = [s for s in self._oracle.sent if s.producer == victim.name and not s.outcome]
+        for sent in dead:
+            sent.outcome, sent.outcome_at = "died", at
+        if fault.calm:
+            self.struck.append(Struck(fault.kind, at, messages=dead))
+        await self._replace(victim)
+        return True
+
+    async def _jump_clock(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        offset_s = (2 * fault.pick - 1) * _CLOCK_S
+        self._cast.clocks[victim.role, victim.slot] = offset_s
+        victim.tell(do="clock", offset_s=offset_s)
+        return True
+
+    async def _reconnect_reader(self, fault: Fault) -> bool:
+        self._reconnect(fault)
+        return True
+
+    # -- the network -----------------------------------------------------------------------------
+
+    async def _cut(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        with self._between(victim):
+            self._cast.proxies[victim.role, victim.slot].cut()
+        return True
+
+    async def _freeze(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        with self._between(victim):
+            proxy = self._cast.proxies[victim.role, victim.slot]
+            await proxy.freeze(fault.lasts_s, new_ones_too=fault.pick * 100 % 1 < 0.5)
+        return True
+
+    async def _delay(self, fault: Fault) -> bool:
+        victim = await self._target(fault)
+        if victim is None:
+            return False
+        least, most = _DELAY_S
+        with self._between(victim):
+            proxy = self._cast.proxies[victim.role, victim.slot]
+            await proxy.delay(fault.lasts_s, least + (most - least) * (fault.pick * 100 % 1))
+        return True
+
+    # -- the server ------------------------------------------------------------------------------
+
+    async def _kill_server(self, fault: Fault) -> bool:
+        async with self._server_busy:
+            began = time.monotonic()
+            policy = fault.kind.rpartition(".")[2]
+            if policy == "everysec":
+                await self._cast.set_policy(policy)
+                await asyncio.sleep(_EVERYSEC_S)
+            died_at = time.monotonic()
+            await self._cast.server.kill()
+            for proxy in self._cast.proxies.values():
+                proxy.admits = False
+            await asyncio.sleep(fault.lasts_s)
+            await self._cast.server.start()
+            await self._cast.set_policy("always")
+            await self._look_for_losses(died_at)
+            for proxy in self._cast.proxies.values():
+                proxy.admits = True
+            self.away.append((None, began, time.monotonic()))
+        return True
+
+    async def _look_for_losses(self, died_at: float) -> None:
+        """Note what the server has come back with, before anybody else can change it."""
+        for chat_id, chat in self._oracle.chats.items():
+            _, seq, _ = await self._head(chat_id)
+            keys = self._cast.client.keys.chat(chat_id)
+            flat = await self._cast.client.chats.execute("HGETALL", keys.producers)
+            stored = {
+                flat[i].decode().rpartition(":")[2]: int(flat[i + 1])
+                for i in range(0, len(flat), 2)
+            }
+            # A message's numbers go when it is forgotten: only what can be lost is asked for.
+            gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
+            stored |= dict.fromkeys(gone, 1 << 30)
+            chat.losses.append(Loss(died_at, seq, stored))
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    async def _target(self, fault: Fault, *, calm_with_chats: bool = False) -> Child | None:
+        """Choose whom it strikes, waiting for one to be there; None: nobody came in time."""
+        role = fault.kind.partition(".")[0]
+        deadline = time.monotonic() + _TARGET_S
+        while time.monotonic() < deadline:
+            living = self._cast.living(role)
+            if calm_with_chats:
+                living = [child for child in living if await self._owned_by(child)]
+            if living:
+                return living[int(fault.pick * len(living))]
+            await asyncio.sleep(0.05)
+        return None
+
+    async def _replace(self, victim: Child) -> None:
+        await self._cast.ready(await self._cast.start(victim.role, victim.slot))
+
+    async def _owned_by(self, worker: Child) -> dict[str, int]:
+        """Chats that a worker owns, with their term."""
+        client = self._cast.client
+        chats = await client.queue.execute("SMEMBERS", client.keys.worker_chats(worker.ids[-1]))
+        owned = {}
+        for chat in sorted(chats):
+            owner, _, term = await self._head(chat.decode())
+            if owner == worker.ids[-1]:
+                owned[chat.decode()] = term
+        return owned
+
+    async def _head(self, chat_id: str) -> tuple[str, int, int]:
+        """Owner, seq and term of a chat."""
+        client = self._cast.client
+        for _ in range(2):  # the connection may be of a server that was killed
+            with contextlib.suppress(RiverdeltaError):
+                owner, seq, term = await client.chats.execute(
+                    "HMGET", client.keys.chat(chat_id).head, "owner", "seq", "term"
+                )
+                return (owner or b"").decode(), int(seq or 0), int(term or 0)
+        return "", 0, 0
+
+    @contextlib.contextmanager
+    def _between(self, victim: Child) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if victim.role == "producer":
+                self.away.append((victim.slot, began, time.monotonic()))
+
+
+_STRIKES: Final[dict[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
+    "worker.kill": Injector._kill_worker,  # noqa: SLF001  # the table belongs to the class
+    "worker.freeze": Injector._freeze_worker,  # noqa: SLF001
+    "worker.roll": Injector._roll_workers,  # noqa: SLF001
+    "worker.cut": Injector._cut,  # noqa: SLF001
+    "worker.partition": Injector._freeze,  # noqa: SLF001
+    "worker.delay": Injector._delay,  # noqa: SLF001
+    "worker.clock": Injector._jump_clock,  # noqa: SLF001
+    "producer.kill": Injector._kill_producer,  # noqa: SLF001
+    "producer.cut": Injector._cut,  # noqa: SLF001
+    "producer.freeze": Injector._freeze,  # noqa: SLF001
+    "producer.delay": Injector._delay,  # noqa: SLF001
+    "producer.clock": Injector._jump_clock,  # noqa: SLF001
+    "reader.cut": Injector._cut,  # noqa: SLF001
+    "reader.freeze": Injector._freeze,  # noqa: SLF001
+    "reader.delay": Injector._delay,  # noqa: SLF001
+    "reader.clock": Injector._jump_clock,  # noqa: SLF001
+    "reader.reconnect": Injector._reconnect_reader,  # noqa: SLF001
+    "server.kill.always": Injector._kill_server,  # noqa: SLF001
+    "server.kill.everysec": Injector._kill_server,  # noqa: SLF001
+}
