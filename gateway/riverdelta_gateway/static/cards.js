@@ -1,0 +1,188 @@
+// Draws cards: the outputs that processors make of tool calls. A card keeps its elements and changes
+// only what is new, so that a file that grows line by line costs a line, not a file.
+
+export function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
+
+/** Show `text` in `node`, which shows an earlier state of it: append what is new where that is all. */
+export function setText(node, text) {
+  const before = node.firstChild?.data ?? "";
+  if (text === before) return;
+  if (!node.firstChild) node.append(text);
+  else if (text.startsWith(before)) node.firstChild.appendData(text.slice(before.length));
+  else node.firstChild.data = text;
+}
+
+const STATES = { loading: "working…", completed: "done", failed: "failed" };
+
+function setState(node, status) {
+  if (node.dataset.status === status) return;
+  node.dataset.status = status;
+  node.className = `state ${status}`;
+  node.textContent = STATES[status] ?? status;
+}
+
+/** The card of one chunk. `update` takes the chunk as a view has it. */
+export class Card {
+  root = element("section", "card");
+  #title = element("h3");
+  #second = element("span", "second");
+  #state = element("span", "state");
+  #body = null;
+  #shape = "";
+
+  constructor() {
+    const header = element("header");
+    header.append(this.#title, this.#second, this.#state);
+    this.root.append(header);
+  }
+
+  update(chunk) {
+    const [card] = Object.values(chunk.outputs);
+    const shape = card?.type ?? "raw";
+    if (shape !== this.#shape) {
+      this.#body?.root.remove();
+      this.#body = new (BODIES[shape] ?? RawBody)();
+      this.#shape = shape;
+      this.root.append(this.#body.root);
+    }
+    const open = chunk.status === "open" ? "loading" : chunk.status;
+    setText(this.#title, card?.title || toolTitle(chunk.tool_name));
+    setText(this.#second, card?.secondary_title ?? "");
+    setState(this.#state, card?.status ?? open);
+    this.#body.update(card, chunk);
+  }
+}
+
+function toolTitle(name) {
+  const words = (name || "tool call").replaceAll("_", " ");
+  return words[0].toUpperCase() + words.slice(1);
+}
+
+class TextBody {
+  root = element("p", "text");
+
+  update(card) {
+    setText(this.root, card.message ?? "");
+  }
+}
+
+class RawBody {
+  root = element("details");
+  #pre = element("pre", "raw");
+
+  constructor() {
+    this.root.append(element("summary", "", "Arguments"), this.#pre);
+  }
+
+  update(card, chunk) {
+    setText(this.#pre, card?.type === "json" ? JSON.stringify(card.value, null, 2) : chunk.text);
+  }
+}
+
+class PillsBody {
+  root = element("div", "pills");
+  #drawn = "";
+
+  update(card) {
+    const groups = card.pill_containers ?? [];
+    const drawn = JSON.stringify(groups);
+    if (drawn === this.#drawn) return; // always whole, and rare: draw it anew
+    this.#drawn = drawn;
+    this.root.replaceChildren(
+      ...groups.flatMap((group) => {
+        const list = element("ul");
+        list.append(...group.pills.map((pill) => element("li", "", pill.text)));
+        return [element("h4", "", group.title), list];
+      }),
+    );
+  }
+}
+
+class FilesBody {
+  root = element("div");
+  #files = new Map();
+
+  update(card) {
+    for (const id of card.file_ids) {
+      const file = card.files[id];
+      if (file) this.#file(id).update(file.file_name, file.status, file.file?.text ?? "");
+    }
+    for (const [id, shown] of this.#files) {
+      if (!card.file_ids.includes(id)) {
+        shown.root.remove();
+        this.#files.delete(id);
+      }
+    }
+  }
+
+  #file(id) {
+    let file = this.#files.get(id);
+    if (!file) {
+      file = new FileText();
+      this.#files.set(id, file);
+      this.root.append(file.root);
+    }
+    return file;
+  }
+}
+
+class YmlBody {
+  root = element("div");
+  #texts = new Map();
+
+  update(card) {
+    for (const [pointer, { text }] of Object.entries(card.texts)) {
+      if (!this.#texts.has(pointer)) {
+        const shown = new FileText();
+        this.#texts.set(pointer, shown);
+        this.root.append(shown.root);
+      }
+      this.#texts.get(pointer).update(pointer, card.status, text ?? "");
+    }
+  }
+}
+
+const BODIES = { text: TextBody, files: FilesBody, pills: PillsBody, yml: YmlBody };
+
+/** A file whose lines appear as they arrive, numbered. */
+class FileText {
+  root = element("details");
+  #name = element("span");
+  #state = element("span", "state");
+  #pre = element("pre");
+  #shown = "";
+
+  constructor() {
+    const summary = element("summary");
+    summary.append(this.#name, this.#state);
+    this.#pre.tabIndex = 0; // so that the keyboard can scroll it
+    this.root.open = true;
+    this.root.append(summary, this.#pre);
+  }
+
+  update(name, status, text) {
+    setText(this.#name, name);
+    this.#pre.setAttribute("aria-label", name);
+    setState(this.#state, status);
+    if (text === this.#shown) return;
+    const atEnd =
+      this.#pre.scrollTop + this.#pre.clientHeight >= this.#pre.scrollHeight - 4;
+    if (!text.startsWith(this.#shown)) {
+      this.#pre.replaceChildren();
+      this.#shown = "";
+    }
+    const [first, ...others] = text.slice(this.#shown.length).split("\n");
+    const last = this.#pre.lastElementChild ?? this.#pre.appendChild(element("span", "line"));
+    last.append(first);
+    for (const line of others) {
+      this.#pre.append(element("span", "line", line));
+    }
+    this.#shown = text;
+    if (atEnd) this.#pre.scrollTop = this.#pre.scrollHeight;
+  }
+}

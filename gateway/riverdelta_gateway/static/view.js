@@ -1,0 +1,194 @@
+// A chat as a reader sees it: the reduction of its events, and of the cards in them.
+// The same rules as riverdelta.core.view and riverdelta.core.outputs; touches neither page nor network.
+
+/** Put `output` onto the card so far (null before the first); neither is changed. */
+export function reduceOutput(before, output) {
+  if (output.type === "json") {
+    const value = output.patches?.length
+      ? applyPatches(before ? before.value : null, output.patches)
+      : output.value;
+    return { ...before, ...output, value, patches: null };
+  }
+  return reduceObject(before, output);
+}
+
+const SUFFIX = "_chunk";
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isPart = (name, value) =>
+  name.endsWith(SUFFIX) && (value === null || typeof value === "string");
+
+function reduceObject(before, output) {
+  const after = { ...before };
+  const parts = [];
+  for (const [name, value] of Object.entries(output)) {
+    const partName = name + SUFFIX;
+    if (isPart(name, value)) {
+      parts.push([name, value]);
+    } else if (isObject(value)) {
+      after[name] = reduceObject(isObject(after[name]) ? after[name] : null, value);
+    } else if (value === null && partName in output && isPart(partName, output[partName])) {
+      after[name] ??= null;
+    } else {
+      after[name] = value;
+    }
+  }
+  for (const [partName, part] of parts) {
+    after[partName] = null;
+    if (part !== null) {
+      const name = partName.slice(0, -SUFFIX.length);
+      after[name] = typeof after[name] === "string" ? after[name] + part : part;
+    }
+  }
+  return after;
+}
+
+/** Apply `chunk.patch` patches, each [path, op, value]; `document` stays as it was. */
+export function applyPatches(document, patches) {
+  const root = [structuredClone(document)];
+  for (const [path, op, value] of patches) {
+    let container = root;
+    let slot = 0;
+    for (const step of path) {
+      container = container[slot];
+      slot = step;
+    }
+    container[slot] = op === "append" ? container[slot] + value : structuredClone(value);
+  }
+  return root[0];
+}
+
+const ENDS = {
+  "message.completed": "completed",
+  "message.failed": "failed",
+  "message.stopped": "stopped",
+};
+
+/**
+ * Reduces a chat's events, in the order of their `seq`, to `messages` in the shape of a snapshot.
+ *
+ * `apply` says what it touched, so that a page redraws that and nothing else:
+ * {all: true}, {message}, {message, chunk} or null.
+ */
+export class ChatView {
+  messages = [];
+  #messages = new Map();
+  #chunks = new Map();
+
+  apply(event) {
+    const { type, data } = event;
+    if (type === "snapshot") {
+      this.#restart(structuredClone(data.messages));
+      return { all: true };
+    }
+    if (event.chunk) {
+      return this.#applyToChunk(event, type, data);
+    }
+    return event.message ? this.#applyToMessage(event.message, type, data) : null;
+  }
+
+  message(id) {
+    return this.#messages.get(id);
+  }
+
+  chunk(id) {
+    return this.#chunks.get(id);
+  }
+
+  #restart(messages) {
+    this.messages = messages;
+    this.#messages = new Map(messages.map((message) => [message.message, message]));
+    this.#chunks = new Map(
+      messages.flatMap((message) => message.chunks.map((chunk) => [chunk.chunk, chunk])),
+    );
+  }
+
+  #applyToMessage(id, type, data) {
+    if (type === "message.started") {
+      const message = {
+        message: id,
+        role: data.role,
+        status: "open",
+        finish_reason: null,
+        usage: null,
+        error: null,
+        stop_reason: null,
+        annotations: [],
+        chunks: [],
+      };
+      this.messages.push(message);
+      this.#messages.set(id, message);
+      return { message: id };
+    }
+    const message = this.#messages.get(id);
+    if (!message) {
+      return null;
+    }
+    if (type === "message.annotated") {
+      message.annotations.push({ name: data.name, data: data.data });
+    } else if (type === "message.replaced") {
+      this.#restart(this.messages.filter((other) => !data.messages.includes(other.message)));
+      return { all: true };
+    } else if (type in ENDS) {
+      message.status = ENDS[type];
+      if (type === "message.completed") {
+        message.finish_reason = data.finish_reason;
+        message.usage = data.usage;
+      } else if (type === "message.failed") {
+        message.error = { code: data.code, detail: data.detail };
+      } else {
+        message.stop_reason = data.reason;
+      }
+    } else {
+      return null;
+    }
+    return { message: id };
+  }
+
+  #applyToChunk(event, type, data) {
+    const id = event.chunk;
+    if (type === "chunk.started") {
+      const chunk = {
+        chunk: id,
+        kind: data.kind,
+        format: data.format,
+        status: "open",
+        text: "",
+        tool_name: data.tool_name,
+        tool_call_id: data.tool_call_id,
+        outputs: {},
+      };
+      if (data.section !== undefined) {
+        chunk.section = data.section;
+      }
+      this.#chunks.set(id, chunk);
+      this.#messages.get(event.message).chunks.push(chunk);
+      return { message: event.message };
+    }
+    const chunk = this.#chunks.get(id);
+    switch (type) {
+      case "chunk.delta":
+        chunk.text += data.text;
+        break;
+      case "chunk.output":
+        chunk.outputs[data.processor] = reduceOutput(
+          chunk.outputs[data.processor] ?? null,
+          data.output,
+        );
+        break;
+      case "chunk.reset":
+        chunk.text = "";
+        chunk.outputs = {};
+        break;
+      case "chunk.completed":
+        chunk.status = "completed";
+        break;
+      case "chunk.failed":
+        chunk.status = "failed";
+        break;
+      default:
+        return null;
+    }
+    return { message: event.message, chunk: id };
+  }
+}
