@@ -139,5 +139,5 @@ export class Connection {
 
 /** The gateway's close codes say by their range whether coming back would help. */
 function isFinal(code) {
-  return code >= 4400 && code < 4500;
+  return code >= 4500 && code < 5000;
 }

@@ -58,7 +58,7 @@ export class Messages {
       if (!message) continue;
       let shown = this.#shown.get(id);
       if (!shown) {
-        shown = new ShownMessage(message.role);
+        shown = new ShownMessage(message);
         this.#shown.set(id, shown);
         this.#list.append(shown.root);
       }
@@ -71,19 +71,28 @@ export class Messages {
 
 class ShownMessage {
   root;
+  #reply = element("div", "reply");
   #chunks = new Map();
   #outcome = element("p", "outcome");
 
-  constructor(role) {
-    this.root = element("li", `message ${role}`);
-    this.root.append(element("span", "unseen", role === "user" ? "You said:" : "Reply:"));
+  constructor({ metadata }) {
+    this.root = element("li", "message");
+    const turn = metadata?.turn;
+    const asked = turn?.prompt ?? (turn?.asset_id ? `${turn.asset_type} ${turn.asset_id}` : null);
+    if (asked !== null) {
+      const prompt = element("p", turn.prompt ? "prompt text" : "prompt asset", asked);
+      prompt.prepend(element("span", "unseen", "You said: "));
+      this.root.append(prompt);
+    }
+    this.#reply.append(element("span", "unseen", "Reply: "));
+    this.root.append(this.#reply);
   }
 
   update(message) {
     const open = message.status === "open";
-    this.root.classList.toggle("open", open);
-    this.root.classList.toggle("waiting", open && message.chunks.length === 0);
-    this.root.setAttribute("aria-busy", String(open));
+    this.#reply.classList.toggle("open", open);
+    this.#reply.classList.toggle("waiting", open && !message.chunks.some(({ text }) => text));
+    this.#reply.setAttribute("aria-busy", String(open));
     const ids = new Set(message.chunks.map(({ chunk }) => chunk));
     for (const [id, shown] of this.#chunks) {
       if (!ids.has(id)) {
@@ -96,7 +105,7 @@ class ShownMessage {
       if (!shown) {
         shown = shownChunk(chunk);
         this.#chunks.set(chunk.chunk, shown);
-        this.root.append(shown.root);
+        this.#reply.append(shown.root);
       }
       shown.update(chunk);
     }
@@ -112,7 +121,7 @@ class ShownMessage {
           : "";
     this.#outcome.textContent = sentence;
     this.#outcome.classList.toggle("failed", status === "failed");
-    if (sentence) this.root.append(this.#outcome);
+    if (sentence) this.#reply.append(this.#outcome);
     else this.#outcome.remove();
   }
 }

@@ -14,6 +14,8 @@ const SUGGESTIONS = [
 
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
+const headers = token ? { authorization: `Bearer ${token}` } : {};
+const MOST_TITLES = 30; // of older chats that are asked for when the list comes
 
 // -- the chat that is shown ------------------------------------------------------------------------
 
@@ -51,9 +53,16 @@ function setTitle() {
   if (chat && chats.has(chat)) chats.get(chat).title = title;
 }
 
-function titleOfView() {
-  const notes = view.messages.flatMap((message) => message.annotations);
-  return notes.findLast(({ name }) => name === "title")?.data?.text ?? null;
+const titleOfView = () => titleOf(view.messages);
+
+/** A chat's title: the last one that a message said. */
+function titleOf(messages) {
+  for (const { annotations, metadata } of messages.toReversed()) {
+    const note = annotations.findLast(({ name, data }) => name === "title" && data?.title);
+    const title = note?.data.title ?? metadata?.turn?.title;
+    if (title) return title;
+  }
+  return null;
 }
 
 const liveMessage = () => view.messages.findLast(({ status }) => status === "open");
@@ -116,17 +125,28 @@ function takeEvent(event) {
 function takeList(payload) {
   const known = new Map(chats);
   chats.clear();
-  for (const { chat_id: id, title } of payload.chats) {
-    chats.set(id, { title: title || known.get(id)?.title || null });
+  for (const { chat_id: id } of payload.chats) {
+    chats.set(id, { title: known.get(id)?.title ?? null });
   }
   if (chat && !chats.has(chat) && known.has(chat)) chats.set(chat, known.get(chat));
   setTitle();
+  drawChats();
+  const untitled = [...chats.keys()].filter((id) => id !== chat && !chats.get(id).title);
+  for (const id of untitled.slice(0, MOST_TITLES)) readTitle(id);
+}
+
+/** The list has no titles: they are in the chats. */
+async function readTitle(id) {
+  const response = await fetch(`chats/${encodeURIComponent(id)}`, { headers });
+  if (!response.ok || !chats.has(id)) return;
+  const { data } = await response.json();
+  chats.get(id).title = titleOf(data.messages);
   drawChats();
 }
 
 /** Frames that all of a user's sockets get: a chat began, here or in another tab; its title. */
 function takePost({ event, payload }) {
-  const id = payload?.chat_id ?? payload?.id;
+  const id = payload.chat_id ?? payload.id;
   if (event === "initializeChat") {
     const known = chats.get(id);
     chats.delete(id);
@@ -176,8 +196,8 @@ function ask(prompt, asset) {
 }
 
 function chosenAsset() {
-  const chosen = $("asset-choice").selectedOptions[0];
-  return chosen?.value ? { asset_id: chosen.value, asset_type: chosen.dataset.type } : null;
+  const id = $("asset-id").value.trim();
+  return id ? { asset_id: id, asset_type: $("asset-type").value } : null;
 }
 
 $("composer").addEventListener("submit", (event) => {
@@ -186,7 +206,8 @@ $("composer").addEventListener("submit", (event) => {
   const asset = chosenAsset();
   if ((!prompt && !asset) || waiting || liveMessage()) return;
   $("prompt").value = "";
-  $("asset-choice").value = "";
+  $("asset-id").value = "";
+  $("asset").open = false;
   resize();
   ask(prompt, asset);
 });
@@ -222,20 +243,6 @@ for (const text of SUGGESTIONS) {
   const item = element("li");
   item.append(button);
   $("suggestions").append(item);
-}
-
-async function listAssets() {
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const response = await fetch("assets", { headers });
-  if (!response.ok) return;
-  const { assets } = await response.json();
-  for (const asset of assets) {
-    const option = element("option", "", `${asset.name} (${asset.asset_type})`);
-    option.value = asset.asset_id;
-    option.dataset.type = asset.asset_type;
-    $("asset-choice").append(option);
-  }
-  $("asset").hidden = assets.length === 0;
 }
 
 // -- the list of chats -----------------------------------------------------------------------------
@@ -370,6 +377,5 @@ addEventListener("hashchange", () => show(named()));
 messages.show(view);
 if (named()) show(named());
 update();
-listAssets();
 const linked = query.get("asset_id");
 if (linked && !named()) ask("", { asset_id: linked, asset_type: query.get("asset_type") });

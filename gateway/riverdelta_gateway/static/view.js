@@ -108,6 +108,7 @@ export class ChatView {
       const message = {
         message: id,
         role: data.role,
+        metadata: data.metadata,
         status: "open",
         finish_reason: null,
         usage: null,
@@ -156,11 +157,9 @@ export class ChatView {
         text: "",
         tool_name: data.tool_name,
         tool_call_id: data.tool_call_id,
+        section: data.section,
         outputs: {},
       };
-      if (data.section !== undefined) {
-        chunk.section = data.section;
-      }
       this.#chunks.set(id, chunk);
       this.#messages.get(event.message).chunks.push(chunk);
       return { message: event.message };
