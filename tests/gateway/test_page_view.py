@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import riverdelta_gateway
 
+import riverdelta_gateway
 from riverdelta.core.events import Event
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import chunk, control, entries, fold, start, view_of
