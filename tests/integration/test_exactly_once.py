@@ -14,6 +14,7 @@ from riverdelta import (
     Settings,
     Subscriber,
 )
+from riverdelta.broker import message as message_module
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.scripts import PushReply
@@ -131,6 +132,7 @@ async def test_what_is_in_doubt_is_bounded(
 async def test_a_message_whose_opening_is_in_doubt_gets_its_end(
     settings: Settings, subscriber: Subscriber, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(message_module, "_KEEP_S", 0.1)
     lossy = LostReplies(monkeypatch)
     brief = settings.model_copy(update={"push_wait_s": 0.05})
     async with local_workers(settings), Producer(brief) as producer:

@@ -391,7 +391,7 @@ async def test_positions_of_what_the_server_lost_are_never_used_again(
     forgetful_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit was published and its reply lost; then the server fell back to the version before it."""
-    settings = Settings(redis_url=forgetful_server.url)
+    settings = Settings(redis_url=forgetful_server.url, resend_bytes=0)
     script = scripts.commit
     fallen: list[Event] = []
     async with (

@@ -38,7 +38,7 @@ async def until_idle(client: Client) -> None:
 
 async def test_an_owner_notices_that_the_server_fell_back_behind_it(tmp_path: Any) -> None:
     with Server(str(binaries()["valkey"]), tmp_path) as srv:
-        s = Settings(redis_url=srv.url)
+        s = Settings(redis_url=srv.url, resend_bytes=0)
         async with local_workers(s), Client(s) as c, Producer(s) as p, Subscriber(s) as sub:
             m = await p.message("c", source="text", message_id="m").__aenter__()
             await m.push("kept")
@@ -172,16 +172,16 @@ async def test_one_message_that_cannot_be_failed_does_not_keep_a_dead_producers_
 async def test_an_id_that_could_not_be_listed_can_be_opened_later(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_ = Producer._list
+    list_ = Producer._enlist
 
     async def away(*_: Any) -> None:
         raise BrokerUnavailable("away")
 
-    monkeypatch.setattr(Producer, "_list", away)
+    monkeypatch.setattr(Producer, "_enlist", away)
     async with Producer(settings.model_copy(update={"push_wait_s": 0.05})) as p:
         with pytest.raises(BrokerUnavailable):
             await p.message("c", source="text", message_id="m").__aenter__()
-        monkeypatch.setattr(Producer, "_list", list_)
+        monkeypatch.setattr(Producer, "_enlist", list_)
         async with p.message("c", source="text", message_id="m") as m:
             await m.push("x")
 

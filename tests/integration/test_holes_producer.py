@@ -35,6 +35,7 @@ LEASE_S = 0.5
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Producers beat and look after their messages twenty times a second."""
     monkeypatch.setattr(producer_module, "_CARE_S", 0.05)
+    monkeypatch.setattr(message_module, "_KEEP_S", 0.1)
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ async def test_a_check_does_not_forget_what_is_still_being_opened(
 async def test_opening_waits_for_a_queue_that_is_away(
     settings: Settings, workers: None, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_, tries = Producer._list, 0
+    list_, tries = Producer._enlist, 0
 
     async def away(producer: Producer, *messages: Message) -> None:
         nonlocal tries
@@ -195,7 +196,7 @@ async def test_opening_waits_for_a_queue_that_is_away(
             raise BrokerUnavailable("away")
         await list_(producer, *messages)
 
-    monkeypatch.setattr(Producer, "_list", away)
+    monkeypatch.setattr(Producer, "_enlist", away)
     async with Producer(settings) as producer:
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("x")
@@ -351,12 +352,12 @@ async def test_a_producer_that_was_struck_off_lists_its_messages_again(
 # -- servers that come back with less ------------------------------------------------------------
 
 
-async def test_a_message_whose_chunks_the_server_lost_fails_with_data_lost(
+async def test_a_message_that_cannot_be_sent_again_fails_with_data_lost(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("forgetful")
     with Server(str(binaries()["valkey"]), folder) as server:
-        settings = Settings(redis_url=server.url, lease_s=LEASE_S)
+        settings = Settings(redis_url=server.url, lease_s=LEASE_S, resend_bytes=0)
         async with (
             Client(settings) as client,
             Producer(settings) as producer,

@@ -31,6 +31,7 @@ from riverdelta.core.state import Entry
 from riverdelta.core.verdicts import Verdict
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
+from riverdelta_workers.ending import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
 from riverdelta_workers.reading import next_entries
 
@@ -339,6 +340,9 @@ class Pump:
         if attachment.run_id != self.client.chats.run_id:
             attachment.drop()  # another server, perhaps one with less: see what it has
         if attachment.hot is None and not await self._load(attachment):
+            # Others have it, or a server that came back with less names an owner of old.
+            waiting = self.client.keys.waiting
+            await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
             await self._forget(attachment)
             return
         hot = attachment.hot
@@ -401,6 +405,7 @@ class Pump:
             return False
         if attachment.version == 0:
             self._compare_pipelines(attachment.chat_id, hot)
+        await doubt_producers(self.client, attachment.chat_id, hot.state.messages.values())
         attachment.hot = hot
         attachment.version, attachment.seq = hot.state.version, hot.state.seq
         attachment.expect(hot.state.processed + 1)

@@ -13,14 +13,11 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import orjson
-
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.queue import is_queued, request_owner
-from riverdelta.broker.scripts import NewEntry, PushLimits
-from riverdelta.broker.state import REAPER
 from riverdelta.core.lease import LeaseWatch
+from riverdelta_workers.ending import fail_message
 from riverdelta_workers.loop import Loop
 
 _READS_PER_LEASE: Final = 8
@@ -138,18 +135,8 @@ class Reaper(Loop):
         opened_by = await self._client.chats.execute("HGET", keys.message(message_id), "producer")
         if opened_by is None or opened_by.decode() != producer_id:
             return
-        lost = {"code": "producer_lost", "detail": "the process that produced the reply died"}
-        reply = await scripts.push(
-            self._client.chats,
-            keys,
-            producer=REAPER,
-            message_id=message_id,
-            number=1,
-            entries=[NewEntry("fail", 0, orjson.dumps(lost))],
-            limits=PushLimits(0, 0),
-        )
-        if not reply.owner and reply.pushed > reply.processed:
-            await request_owner(self._client, chat_id, term=reply.term)
+        detail = "the process that produced the reply died"
+        await fail_message(self._client, chat_id, message_id, code="producer_lost", detail=detail)
 
 
 def _counters(flat: list[bytes]) -> dict[str, int]:

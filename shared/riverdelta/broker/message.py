@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,7 +13,8 @@ import orjson
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from riverdelta.broker import scripts
-from riverdelta.broker.scripts import NewEntry, PushReply
+from riverdelta.broker.scripts import NewEntry, PushLimits, PushReply
+from riverdelta.broker.spelling import clean_json, encode_chunk, producer_error
 from riverdelta.core.errors import (
     BackpressureError,
     BrokerUnavailable,
@@ -36,6 +36,12 @@ _RETRY_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 _FAIL_WAIT_S: Final = 2.0
 """How long leaving a block by an exception may take to say so; then the producer's caretaker does."""
+
+_KEEP_S: Final = 30.0
+"""How long after its end a message is looked after, and sent again to a server that forgot it."""
+
+_UNLIMITED: Final = PushLimits(2**53, 2**53)
+"""For what was stored before: no back-pressure holds up what a server has forgotten."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -69,9 +75,15 @@ class Message:
         self._order = asyncio.Lock()
         self._opened = False
         self._last = 1
+        self._kept = producer.resends.for_message()
         self._in_doubt: list[NewEntry] = []
         self._end: tuple[NewEntry, RiverdeltaError] | None = None
         self._ended: RiverdeltaError | None = None
+        self._ended_at: float | None = None
+        self._check_at = 0.0
+        self._pushed = 0
+        self._heard_at = 0.0
+        self._chat_fell_back = False
 
     # -- what users call -------------------------------------------------------------------------
 
@@ -124,7 +136,8 @@ class Message:
             Stopped: A reader stopped the reply; end the provider's call.
             BackpressureError: The backlog stayed full for ``push_wait_s``; the chunk is not stored.
             MessageEnded: The message has ended, e.g. a worker found this producer dead.
-            MessageLost: The server forgot some of the message; it was failed with ``data_lost``.
+            MessageLost: The server forgot more of the message than this producer still had
+                (``resend_bytes``): it was failed with ``data_lost``. Or all of it expired.
             BrokerUnavailable: No answer for ``push_wait_s``. The chunk may be stored or not; the
                 next call of this message settles it first, so do not push it again. The same
                 holds for a call that was cancelled.
@@ -174,30 +187,69 @@ class Message:
         """Whether its end is stored, or somebody else's is."""
         return self._ended is not None
 
+    def is_due(self) -> bool:
+        """Whether to `check` now: each second, and ever more rarely once its end was processed."""
+        return time.monotonic() >= self._check_at
+
     async def check(self) -> bool:
         """
         Ask how the message stands, and do what is due.
 
-        Obeys a stop, stores an end that could not be stored before, sees that somebody has the chat.
+        Obeys a stop, stores an end that could not be stored before, sends again what the server has
+        forgotten, sees that somebody has the chat.
 
         Returns:
             Whether it is over, and needs no more care.
         """
+        last = self._last
         reply = await scripts.check(
             self._producer.client.chats,
             self._keys,
             producer=self._producer.id,
             message_id=self.id,
         )
-        if self._ended is None and not self._order.locked():
+        if not self._order.locked():
             async with self._order:
-                if self._end is not None:
-                    await self._store_end()
-                elif reply.stop and self._opened:
-                    await self._obey_stop(reply.stop)
+                await self._do_what_is_due(reply, last)
         if not reply.owner and reply.pushed > reply.processed:
             await self._producer.request_owner(self.chat_id, reply.term)
-        return reply.status != "open" and (self._opened or self._ended is not None)
+        return self._is_over(reply)
+
+    def fell_back(self) -> None:
+        """Learn that the server forgot some of the chat: look soon."""
+        self._chat_fell_back = True
+        self._check_at = 0.0
+
+    def release(self) -> None:
+        """Give up what is kept to be sent again."""
+        self._kept.release()
+
+    async def _do_what_is_due(self, reply: PushReply, last: int) -> None:
+        """Act on a check's *reply*, sent when *last* was the last number. The caller holds the order."""
+        if self._ended is None and self._end is not None:
+            await self._store_end()
+        elif not self._opened:
+            return
+        elif reply.status == "open" and reply.last < last:
+            await self._put(self._in_doubt)
+        elif reply.status != "unknown":
+            self._heard(reply)
+            if self._ended is None and reply.stop and reply.status == "open":
+                await self._obey_stop(reply.stop)
+        elif self._ended is None or self._is_forgotten(reply):
+            await self._put(self._in_doubt)
+
+    def _is_over(self, reply: PushReply) -> bool:
+        if self._ended_at is None:
+            return self._ended is not None or (
+                self._opened and reply.status not in ("open", "unknown")
+            )
+        if reply.status == "open":
+            return False
+        # Processed. A server that comes back with less may forget it all the same.
+        now, keep_s = time.monotonic(), min(_KEEP_S, self._stale_s)
+        self._check_at = min(2 * now - self._ended_at, self._ended_at + keep_s)
+        return now >= self._ended_at + keep_s or not self._kept
 
     # -- numbering and storing -------------------------------------------------------------------
 
@@ -249,7 +301,7 @@ class Message:
             await self._keep_trying(self._try_open)
         doubt = self._in_doubt
         await self._put(doubt if doubt and doubt[-1] is end else [*doubt, end])
-        self._ended = ended
+        self._ended, self._ended_at = ended, time.monotonic()
 
     async def _obey_stop(self, reason: str) -> None:
         """End the message because a reader asked for it. The caller holds the order."""
@@ -290,42 +342,25 @@ class Message:
 
     async def _try_open(self) -> RiverdeltaError | None:
         """One try. None: open. An error: not open, or in doubt; trying again may help."""
-        producer = self._producer
         try:
-            reply = await scripts.open_message(
-                producer.client.chats,
-                self._keys,
-                producer=producer.id,
-                message_id=self.id,
-                opener=self._opener,
-                start=self._start,
-                user=self.user or "",
-            )
+            reply = await self._send_start()
         except (BrokerUnavailable, ResponseError) as error:
             return self._passing(error)
         if reply.status == "exists":
             message = f"message {self.id} exists in chat {self.chat_id}: it was opened before"
             raise self._give_up(MessageExists(message))
         self._opened = True
+        self._heard(reply)
         self._see_to_owner(reply)
         return None
 
     async def _try_push(self, entries: list[NewEntry]) -> RiverdeltaError | None:
         """One try. None: stored. An error: not stored, or in doubt; trying again may help."""
-        producer = self._producer
         # Until an answer comes (this call may be cancelled, too), all of them are in doubt: nothing
         # else may ever take their numbers, because this very push may still arrive.
         before, self._in_doubt = self._in_doubt, entries
         try:
-            reply = await scripts.push(
-                producer.client.chats,
-                self._keys,
-                producer=producer.id,
-                message_id=self.id,
-                number=self._last + 1,
-                entries=entries,
-                limits=producer.limits,
-            )
+            reply = await self._send(entries)
         except BrokerUnavailable as error:
             return error
         except ResponseError as error:
@@ -336,8 +371,68 @@ class Message:
             return await self._refused(reply)
         self._in_doubt = []
         self._last += len(entries)
+        self._kept.add(entries)
+        self._heard(reply)
         self._see_to_owner(reply)
         return None
+
+    async def _send(self, entries: list[NewEntry]) -> PushReply:
+        """Push *entries*, and in the same step before them whatever the server has forgotten."""
+        reply = await self._send_from(self._last + 1, entries, self._producer.limits)
+        while reply.status == "hole" or (reply.status == "unknown" and self._is_forgotten(reply)):
+            _log.warning("chat %s: Redis forgot some of message %s", self.chat_id, self.id)
+            self._producer.fell_back(self.chat_id)
+            if reply.status == "unknown":
+                await self._producer.introduce(self)
+                reply = await self._send_start()
+                if reply.status == "exists":
+                    return reply
+            forgotten = self._kept.since(reply.last + 1)
+            if forgotten is None:
+                return reply._replace(status="hole")
+            reply = await self._send_from(reply.last + 1, [*forgotten, *entries], _UNLIMITED)
+        return reply
+
+    async def _send_start(self) -> PushReply:
+        return await scripts.open_message(
+            self._producer.client.chats,
+            self._keys,
+            producer=self._producer.id,
+            message_id=self.id,
+            opener=self._opener,
+            start=self._start,
+            user=self.user or "",
+        )
+
+    async def _send_from(
+        self, number: int, entries: list[NewEntry], limits: PushLimits
+    ) -> PushReply:
+        return await scripts.push(
+            self._producer.client.chats,
+            self._keys,
+            producer=self._producer.id,
+            message_id=self.id,
+            number=number,
+            entries=entries,
+            limits=limits,
+        )
+
+    def _heard(self, reply: PushReply) -> None:
+        """Note an answer of a server that knows the message."""
+        self._pushed, self._heard_at = reply.pushed, time.monotonic()
+        self._chat_fell_back = False
+
+    @property
+    def _stale_s(self) -> float:
+        """Age at which an answer proves nothing: what nobody knows now may have expired since."""
+        return self._producer.client.settings.retention_s / 2
+
+    def _is_forgotten(self, reply: PushReply) -> bool:
+        """Whether a message that a server does not know was lost: not expired, or dropped as old."""
+        if time.monotonic() - self._heard_at > self._stale_s:
+            return False
+        # An open message is never dropped. Of one that ended, a chat keeps 50 later ones at most.
+        return self._ended_at is None or self._chat_fell_back or reply.pushed < self._pushed
 
     def _passing(self, error: RedisError | RiverdeltaError) -> RiverdeltaError:
         """An error that may pass, in our words."""
@@ -364,17 +459,20 @@ class Message:
                 raise Stopped(reply.stop)
             case "hole":
                 await self._fail_with_data_lost(reply.last)
-                raise self._give_up(MessageLost(f"Redis forgot some of message {self.id}"))
+                message = f"Redis forgot more of message {self.id} than could be sent again"
+                raise self._give_up(MessageLost(message))
             case "ended":
                 message = f"message {self.id} of chat {self.chat_id} has ended"
                 raise self._give_up(MessageEnded(message))
             case _:
-                message = f"Redis forgot message {self.id} of chat {self.chat_id}"
+                message = f"Redis knows no message {self.id} of chat {self.chat_id} any more"
                 raise self._give_up(MessageLost(message))
 
     async def _fail_with_data_lost(self, last: int) -> None:
-        """Redis came back with less than it had acknowledged: what it has is not the reply."""
+        """Redis came back with less, and it is not here any more: what it has is not the reply."""
         self._last, self._in_doubt = last, []
+        self._kept.release()
+        self._ended = None
         lost = {"code": "data_lost", "detail": "Redis lost part of the reply"}
         self._end = None
         self._want_end("fail", clean_json(lost), MessageLost(f"message {self.id} lost data"))
@@ -387,47 +485,3 @@ class Message:
 
     def _at_ms(self) -> int:
         return int((time.monotonic() - self._opened_at) * 1000)
-
-
-def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
-    """
-    Spell a raw chunk as bytes: as it is, or as JSON.
-
-    Raises:
-        TypeError: It cannot be spelled; a caller bug.
-    """
-    if isinstance(chunk, str):
-        # Half a surrogate pair is legal here: its other half may come with the next chunk.
-        return chunk.encode("utf-8", "surrogatepass")
-    if isinstance(chunk, bytes | bytearray | memoryview):
-        return bytes(chunk)
-    if text_source:
-        message = f"a text source takes str or bytes, not {type(chunk).__name__}"
-        raise TypeError(message)
-    dump = getattr(chunk, "model_dump_json", None)  # what the openai and anthropic SDKs hand out
-    if dump is not None:
-        return str(dump(exclude_unset=True)).encode()
-    try:
-        return orjson.dumps(chunk)
-    except TypeError:
-        # orjson refuses lone surrogates; spelled as escapes, the codec joins them.
-        return json.dumps(chunk, allow_nan=False).encode()
-
-
-def clean_json(value: object) -> bytes:
-    """
-    Spell a value of the backend's own as JSON; half a surrogate pair becomes U+FFFD.
-
-    Raises:
-        TypeError: It is no JSON value; a caller bug.
-    """
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
-def producer_error(error: BaseException) -> bytes:
-    """Say what left a block. The class only: an exception's text may hold what no reader must see."""
-    return clean_json({"code": "producer_error", "detail": type(error).__name__})

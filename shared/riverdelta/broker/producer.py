@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.message import Message, clean_json
+from riverdelta.broker.message import Message
 from riverdelta.broker.queue import request_owner
+from riverdelta.broker.resend import Resends
 from riverdelta.broker.scripts import PushLimits
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.spelling import clean_json
 from riverdelta.broker.users import Announcement, announce
 from riverdelta.core.codecs import SOURCES, default_mode
 from riverdelta.core.errors import MessageExists, RiverdeltaError
@@ -49,7 +51,8 @@ class Producer:
         self.limits = PushLimits(
             self.client.settings.max_backlog_chunks, self.client.settings.max_backlog_bytes
         )
-        self._live: dict[tuple[str, str], Message] = {}
+        self.resends = Resends(self.client.settings.resend_bytes)
+        self._live: dict[str, dict[str, Message]] = {}
         self._requested: dict[str, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -172,39 +175,60 @@ class Producer:
         List a message under this producer, before it is opened.
 
         Raises:
-            MessageExists: This very producer has it open.
+            MessageExists: This very producer has it open, or it has just ended.
         """
-        key = (message.chat_id, message.id)
-        if self._live.setdefault(key, message) is not message:
+        of_chat = self._live.setdefault(message.chat_id, {})
+        if of_chat.setdefault(message.id, message) is not message:
             text = (
                 f"message {message.id} exists in chat {message.chat_id}: this producer has it open"
             )
             raise MessageExists(text)
         try:
-            await self._list(message)
-            if message.user is not None:
-                announcement = Announcement(message.chat_id, message.id)
-                await announce(self.client, message.user, announcement)
+            await self.introduce(message)
         except BaseException:
-            del self._live[key]  # it will not be opened, or is registered again
+            self._strike_off(message)  # it will not be opened, or is registered again
             raise
 
     async def forget(self, message: Message) -> None:
         """Strike a message off: it was not opened, or is done."""
-        key = (message.chat_id, message.id)
-        if self._live.get(key) is not message:
+        if not self._strike_off(message):
             return
-        del self._live[key]
-        if not any(chat_id == message.chat_id for chat_id, _ in self._live):
-            self._requested.pop(message.chat_id, None)
+        message.release()
         listed = self.client.keys.producer_messages(self.id)
         await self.client.queue.execute("SREM", listed, f"{message.chat_id} {message.id}")
 
-    async def _list(self, *messages: Message) -> None:
+    def _strike_off(self, message: Message) -> bool:
+        """Forget a message in memory; False: it was not known."""
+        of_chat = self._live.get(message.chat_id, {})
+        if of_chat.get(message.id) is not message:
+            return False
+        del of_chat[message.id]
+        if not of_chat:
+            del self._live[message.chat_id]
+            self._requested.pop(message.chat_id, None)
+        return True
+
+    def _messages(self) -> list[Message]:
+        return [message for of_chat in self._live.values() for message in of_chat.values()]
+
+    async def introduce(self, message: Message) -> None:
+        """Say, on the queue's Redis, whose a message and its chat are; before it is opened."""
+        await self._enlist(message)
+        if message.user is not None:
+            announcement = Announcement(message.chat_id, message.id)
+            await announce(self.client, message.user, announcement)
+
+    async def _enlist(self, *messages: Message) -> None:
         members = [f"{message.chat_id} {message.id}" for message in messages]
         if members:
             listed = self.client.keys.producer_messages(self.id)
             await self.client.queue.execute("SADD", listed, *members)
+
+    def fell_back(self, chat_id: str) -> None:
+        """Have every message of a chat look whether the server forgot some of it, too."""
+        self._requested.pop(chat_id, None)
+        for message in self._live.get(chat_id, {}).values():
+            message.fell_back()
 
     def request_owner_soon(self, chat_id: str, term: int) -> None:
         """Enqueue an attach job for a chat that nobody has, once per term; push does not wait for it."""
@@ -243,13 +267,23 @@ class Producer:
             # Declared dead (this process stood still): its messages were failed. List it again for
             # those to come; the checks will find out about the others.
             _log.warning("producer %s stood still and was declared dead", self.id)
-            await self._list(*self._live.values())
+            await self._enlist(*self._messages())
             await scripts.beat(self.client.queue, keys.producers, self.id, first=True)
+        elif not first:
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        """List the messages again that a queue's Redis has forgotten; more than these do no harm."""
+        listed = self.client.keys.producer_messages(self.id)
+        messages = self._messages()
+        if await self.client.queue.execute("SCARD", listed) < len(messages):
+            await self._enlist(*messages)
 
     async def _care(self) -> None:
         while True:
             await asyncio.sleep(_CARE_S)
-            await asyncio.gather(*(self._check(message) for message in list(self._live.values())))
+            due = [message for message in self._messages() if message.is_due()]
+            await asyncio.gather(*(self._check(message) for message in due))
 
     async def _check(self, message: Message) -> None:
         try:
@@ -260,7 +294,7 @@ class Producer:
 
     async def _leave(self) -> None:
         """Strike this producer off, unless messages are open: then the lease ends them."""
-        for message in list(self._live.values()):
+        for message in self._messages():
             if message.is_ended:
                 await self.forget(message)
         if not self._live:

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A producer silent for this long is dead; its messages fail with producer_lost.",
     )
+    resend_bytes: int = Field(
+        default=64 * MIB,
+        ge=0,
+        description="What a producer process keeps to send again what Redis has forgotten, all "
+        "messages together, until 30 s after their end. 0: nothing; what is forgotten is lost.",
+    )
 
     retention_s: float = Field(
         default=86_400.0,
