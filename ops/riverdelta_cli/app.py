@@ -11,6 +11,7 @@ import typer
 
 from riverdelta import Settings
 from riverdelta_cli import options as o
+from riverdelta_cli.dead import dead as run_dead
 from riverdelta_cli.grammar import Command, Group
 from riverdelta_cli.inspecting import inspect_all, inspect_chat
 from riverdelta_cli.pipe import pipe as run_pipe
@@ -348,6 +349,48 @@ def stop(
             settings=settings,
             reason=reason,
             interrupt=interrupt,
+        ),
+    )
+
+
+@app.command(cls=Command)
+def dead(
+    chat: o.ChatArgument,
+    *,
+    requeue: Annotated[
+        bool,
+        typer.Option("--requeue", metavar="", help="Put each back onto the chat, at its end."),
+    ] = False,
+    as_json: o.Json = False,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Show what a chat could not use: raw chunks that broke, or that killed workers.
+
+    With --requeue each goes back as a new chunk, once, however often the command is
+    repeated or cut off; first mend what broke, or it comes back. Only an open message
+    takes it: readers were told the end of the others.
+
+    [bold]Examples[/bold]
+
+        riverdelta dead chat-1
+        riverdelta dead chat-1 --requeue
+
+    [bold]Prints[/bold] of each: id, message and its status, why it is here, what it holds
+    (as it was pushed: filters have not seen it). With --json one per line, with all of it.
+
+    [bold]Exit codes[/bold]
+
+        0    shown, or all of them put back
+        1    no such chat, or some could not be put back
+        2    bad usage, or no server there
+    """
+    _run_on(
+        redis_url,
+        data_dir,
+        lambda settings, interrupt: run_dead(
+            chat, requeued=requeue, settings=settings, as_json=as_json, interrupt=interrupt
         ),
     )
 

@@ -45,6 +45,7 @@ _hand_over = Script("hand_over")
 _persist = Script("persist")
 _snapshot = Script("snapshot")
 _stop = Script("stop")
+_requeue = Script("requeue")
 _enqueue = Script("enqueue")
 _beat = Script("beat")
 _bury = Script("bury")
@@ -252,6 +253,28 @@ async def stop(executor: Executor, keys: ChatKeys, *, message_id: str, reason: s
     """Ask a message's producer to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
     reply = await _stop(executor, (keys.message(message_id),), (reason,))
     return str(reply[0].decode())
+
+
+class Requeued(NamedTuple):
+    """What `requeue` did: *status* is ``requeued``, or says why nothing was done."""
+
+    status: str
+    owner: str = ""
+    term: int = 0
+
+
+async def requeue(
+    executor: Executor, keys: ChatKeys, *, letter_id: str, message_id: str
+) -> Requeued:
+    """Move one dead letter to the end of the raw stream, once. See ``requeue.lua``."""
+    reply = await _requeue(
+        executor,
+        (keys.head, keys.chunks, keys.dead, keys.message(message_id), keys.wake),
+        (letter_id, message_id),
+    )
+    if reply[0] != b"requeued":
+        return Requeued(reply[0].decode())
+    return Requeued("requeued", reply[2].decode(), int(reply[3]))
 
 
 class AttachJob(NamedTuple):
