@@ -175,13 +175,16 @@ async def test_the_command(
     message: Message, bug: Bug, settings: Settings, client: Client, tmp_path: Path
 ) -> None:
     shell = Shell(tmp_path)
-    options = {
-        "RIVERDELTA_REDIS_URL": settings.redis_url,
-        "RIVERDELTA_KEY_PREFIX": settings.key_prefix,
-    }
 
     async def dead(*arguments: str) -> tuple[int, str, str]:
-        done = await asyncio.to_thread(lambda: shell.run("dead", *arguments, **options))
+        done = await asyncio.to_thread(
+            lambda: shell.run(
+                "dead",
+                *arguments,
+                RIVERDELTA_REDIS_URL=settings.redis_url,
+                RIVERDELTA_KEY_PREFIX=settings.key_prefix,
+            )
+        )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     code, out, _ = await dead("c")
