@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from riverdelta import Producer, Settings
+from riverdelta import Producer, Settings, Subscriber
+from riverdelta.broker.client import Client
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
 from tests.integration.servers import Server, binaries
@@ -34,3 +35,15 @@ async def gateway(settings: Settings) -> AsyncIterator[Running]:
     """A gateway without tokens."""
     async with gateway_server(settings, GatewaySettings(dev=True, port=0)) as running:
         yield running
+
+
+@pytest.fixture
+async def subscriber(settings: Settings) -> AsyncIterator[Subscriber]:
+    async with Subscriber(settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with Client(settings) as connected:
+        yield connected

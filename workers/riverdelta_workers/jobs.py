@@ -14,6 +14,7 @@ from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from riverdelta.broker.arq_loop import run_until
 from riverdelta.broker.keys import Keys
 from riverdelta.broker.queue import ATTACH_JOB
 from riverdelta.broker.settings import Settings
@@ -26,7 +27,6 @@ _ROOM_WAIT_S: Final = 50.0
 _MAX_JOBS: Final = 32
 _POLL_S: Final = 0.02
 """Pickup in 12 ms at the median, for 0.6 % of a core when idle."""
-_RESTART_S: Final = 0.5
 
 _log = logging.getLogger("riverdelta.worker")
 
@@ -115,28 +115,7 @@ async def bring_chats(pump: Pump, stop: asyncio.Event) -> None:
         )
         worker = Worker(redis_pool=pool, handle_signals=False, ctx={"pump": pump}, **options)
         try:
-            await _run_until(worker, stop)
+            await run_until(worker, stop, _log)
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pool.aclose(close_connection_pool=True)
-
-
-async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
-    """Run arq's loop until it loses its Redis or *stop* is set."""
-    running = asyncio.create_task(worker.async_run(), name="riverdelta-arq")
-    stopping = asyncio.create_task(stop.wait(), name="riverdelta-stop")
-    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if running.done():
-            await running
-    except (RedisError, OSError) as error:
-        _log.warning("arq lost its Redis, starting it again: %s", error)
-        await asyncio.wait((stopping,), timeout=_RESTART_S)
-    finally:
-        stopping.cancel()
-        with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
-            await worker.close()
-        # close() stops waiting at the first job that was cancelled; each puts itself back with our pool.
-        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
-        with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
-            await running

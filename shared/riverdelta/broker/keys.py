@@ -73,6 +73,15 @@ class Keys:
         return f"{self.prefix}:queue"
 
     @property
+    def turns(self) -> str:
+        """Arq's queue of turns (zset): replies that a gateway asked for."""
+        return f"{self.prefix}:turns"
+
+    def turn_job(self, chat_id: str, message_id: str) -> str:
+        """Arq's id of the job that runs a turn; arq's own keys carry no prefix."""
+        return f"{self.prefix}:turn:{chat_id}:{message_id}"
+
+    @property
     def workers(self) -> str:
         """Hash: worker id -> heartbeat counter."""
         return f"{self.prefix}:workers"

@@ -1,0 +1,1 @@
+"""Chat backends: who writes the replies. `base` says what one is."""

@@ -1,0 +1,110 @@
+"""Backend `openai`: any OpenAI-compatible API of chat completions, through OpenAI's own SDK."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from typing import Final
+
+from openai import APIStatusError, AsyncOpenAI, OpenAIError
+from openai.types.chat import ChatCompletionMessageParam
+
+from riverdelta.core.errors import SettingsError
+from riverdelta_gateway.backends.base import (
+    TITLE_INSTRUCTION,
+    BackendError,
+    Question,
+    asset_context,
+)
+from riverdelta_gateway.turns.settings import TurnSettings
+
+_NO_KEY: Final = "none"
+"""Servers of one's own mostly want none; and OpenAI's must not be sent to others."""
+
+
+class OpenAIBackend:
+    """
+    Streams chat completions.
+
+    Raises:
+        SettingsError: There is no key.
+    """
+
+    source = "openai-chat"
+
+    def __init__(self, settings: TurnSettings) -> None:
+        key = settings.openai_api_key
+        try:
+            self._client = AsyncOpenAI(
+                base_url=settings.openai_base_url,
+                api_key=key.get_secret_value()
+                if key is not None
+                else _NO_KEY
+                if settings.openai_base_url
+                else None,
+                timeout=settings.provider_silence_s,
+            )
+        except OpenAIError as error:
+            raise SettingsError(
+                "backend openai needs RIVERDELTA_TURNS_OPENAI_API_KEY, OPENAI_API_KEY, "
+                "or RIVERDELTA_TURNS_OPENAI_BASE_URL"
+            ) from error
+        self._model = settings.openai_model
+        self._system_prompt = settings.system_prompt
+
+    async def reply(self, question: Question) -> AsyncGenerator[object, None]:
+        """Give the SDK's chunks as they come."""
+        with _in_our_words():
+            stream = await self._client.chat.completions.create(
+                model=self._model,
+                messages=self._messages(question),
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async with stream:
+                async for chunk in stream:
+                    yield chunk
+
+    async def title(self, question: Question) -> AsyncGenerator[str, None]:
+        """Give what one short call of the same model says."""
+        with _in_our_words():
+            stream = await self._client.chat.completions.create(
+                model=self._model,
+                messages=[
+                    {"role": "system", "content": TITLE_INSTRUCTION},
+                    {"role": "user", "content": question.prompt},
+                ],
+                stream=True,
+            )
+            async with stream:
+                async for chunk in stream:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        yield chunk.choices[0].delta.content
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _messages(self, question: Question) -> list[ChatCompletionMessageParam]:
+        system = [self._system_prompt, question.asset and asset_context(question.asset)]
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": text} for text in system if text
+        ]
+        for said in question.history:
+            if said.role == "user":
+                messages.append({"role": "user", "content": said.text})
+            else:
+                messages.append({"role": "assistant", "content": said.text})
+        return [*messages, {"role": "user", "content": question.prompt}]
+
+
+@contextlib.contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except APIStatusError as error:
+        raise BackendError(
+            f"The language model refused the request (status {error.status_code})"
+        ) from error
+    except (OpenAIError, ValueError) as error:  # a ValueError: what came is no JSON
+        raise BackendError("The language model could not be reached, or broke off") from error

@@ -1,0 +1,70 @@
+"""Backend `scripted`: written replies at a human speed, for demos and tests. Needs no key, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Iterator
+
+from riverdelta.core.text import truncate_message
+from riverdelta_gateway.backends import script
+from riverdelta_gateway.backends.base import Question, ToolAnswer
+from riverdelta_gateway.backends.tokens import Step, words
+from riverdelta_gateway.turns.settings import TurnSettings
+
+_QUOTE_CHARS = 80
+_TITLE_WORDS = 6
+_TITLE_CHARS = 48
+
+
+class ScriptedBackend:
+    """Plays a reply as a model would stream it: three calls, with tools and their answers in between."""
+
+    source = "openai-chat"
+
+    def __init__(self, settings: TurnSettings) -> None:
+        self._pace_s = settings.scripted_pace_ms / 1000
+
+    async def reply(self, question: Question) -> AsyncGenerator[object, None]:
+        """Think, search, plan, make two metrics, and say so."""
+        for item in _play(question):
+            if not isinstance(item, ToolAnswer):
+                await asyncio.sleep(self._pace_s)
+            yield item
+
+    async def title(self, question: Question) -> AsyncGenerator[str, None]:
+        """Give the prompt's beginning."""
+        for word in words(title_from(question.prompt)):
+            await asyncio.sleep(self._pace_s)
+            yield word
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def title_from(prompt: str) -> str:
+    """Make a title of a prompt's first words."""
+    text = " ".join(prompt.split()[:_TITLE_WORDS])
+    return truncate_message(text, _TITLE_CHARS).rstrip(".?!:;, ") or truncate_message(
+        text, _TITLE_CHARS
+    )
+
+
+def _play(question: Question) -> Iterator[object]:
+    token = secrets.token_hex(4)
+    searching, planning, telling = (Step(f"step-{token}-{name}") for name in ("1", "2", "3"))
+    search, plan, create = (f"call-{token}-{name}" for name in ("search", "plan", "create"))
+    again = any(said.role == "assistant" for said in question.history)
+    yield from searching.reasoning(script.REASONING)
+    yield from searching.text(script.GREETING_AGAIN if again else script.GREETING)
+    yield from searching.call(search, "search_data_catalog", script.SEARCH)
+    yield from searching.end()
+    yield ToolAnswer(search, script.FOUND)
+    yield from planning.call(plan, "create_plan", {"plan": script.PLAN})
+    yield from planning.call(create, "create_metrics", {"files": script.METRICS})
+    yield from planning.end()
+    yield ToolAnswer(create, script.CREATED)
+    quoted = truncate_message(" ".join(question.prompt.split()), _QUOTE_CHARS)
+    about = f" about {question.asset.name}" if question.asset else ""
+    yield from telling.text(script.ANSWER.format(about=about, quoted=quoted))
+    yield from telling.end()

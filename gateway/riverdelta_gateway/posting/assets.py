@@ -1,0 +1,84 @@
+"""Metrics and dashboards by id: where posts find the assets that they name."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, cast
+
+from riverdelta.core.ids import check_id
+from riverdelta_gateway.plugs import factory_named
+from riverdelta_gateway.posting.request import AssetType
+from riverdelta_gateway.turns.settings import TurnSettings
+
+DEMO_FOLDER: Final = Path(__file__).with_name("demo_assets")
+"""A metric and a dashboard, so that the demo has something to open."""
+
+_SUFFIXES: Final = (".yml", ".yaml")
+_NAME: Final = re.compile(
+    r"""^(?:name|title)[ \t]*:[ \t]*(?:"([^"\n]+)"|'([^'\n]+)'|([^\s#"'|>&*!\[{][^#\n]*))""",
+    re.MULTILINE,
+)
+
+
+class Asset(NamedTuple):
+    """A metric or dashboard as it is now."""
+
+    type: AssetType
+    id: str
+    name: str
+    yml_content: str
+
+
+class AssetCatalog(Protocol):
+    """Finds assets. Another store of them implements this one method."""
+
+    async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
+        """Give the asset; None: there is none with this id."""
+
+
+def make_catalog(settings: TurnSettings) -> AssetCatalog:
+    """
+    Make the catalog that the settings name.
+
+    Raises:
+        SettingsError: Nothing has that name.
+    """
+    if settings.asset_catalog is not None:
+        factory = factory_named("asset_catalog", settings.asset_catalog)
+        return cast("AssetCatalog", factory(settings))
+    return FolderCatalog(settings.assets_dir or DEMO_FOLDER)
+
+
+class FolderCatalog:
+    """
+    Assets as YAML files: ``<folder>/metrics/<id>.yml`` and ``<folder>/dashboards/<id>.yml`` (or ``.yaml``).
+
+    An asset's name is the ``name`` or ``title`` at the top level of its file, else its id.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
+        """Read the file anew each time: whoever edits it sees the change."""
+        check_id("asset_id", asset_id)  # no slash: nothing outside of the folder has such a name
+        return await asyncio.to_thread(self._read, asset_type, asset_id)
+
+    def _read(self, asset_type: AssetType, asset_id: str) -> Asset | None:
+        for suffix in _SUFFIXES:
+            path = self._folder / f"{asset_type}s" / f"{asset_id}{suffix}"
+            try:
+                content = path.read_text("utf-8", "replace")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return Asset(asset_type, asset_id, _name_in(content) or asset_id, content)
+        return None
+
+
+def _name_in(content: str) -> str | None:
+    found = _NAME.search(content)
+    if found is None:
+        return None
+    return next(group for group in found.groups() if group is not None).strip() or None

@@ -1,0 +1,110 @@
+"""The request ``/chats/post``: its whole validation, as far as it needs no Redis. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from riverdelta.core.errors import InvalidIdError
+from riverdelta.core.ids import check_id
+from riverdelta_gateway.errors import RequestError, bad_request
+
+AssetType = Literal["metric", "dashboard"]
+ASSET_TYPES: Final[tuple[AssetType, ...]] = get_args(AssetType)
+
+MAX_PROMPT_CHARS: Final = 100_000
+"""A prompt is stored with its message's start, and sent with every snapshot: not the place for files."""
+
+_ALLOWED_TYPES: Final = " or ".join(f"`{name}`" for name in ASSET_TYPES)
+_ASSET_FIELDS: Final[Mapping[str, AssetType | None]] = {
+    "asset_id": None,
+    "metric_id": "metric",
+    "dashboard_id": "dashboard",
+}
+"""The fields that name an asset; old clients say its type by the name of the field."""
+
+
+class AssetRef(NamedTuple):
+    """Which asset a post is about. *field*: where the client named it, for errors."""
+
+    type: AssetType
+    id: str
+    field: str = "asset_id"
+
+
+class Post(NamedTuple):
+    """A post that may be accepted: *prompt* or *asset* is there, ids are well-formed."""
+
+    prompt: str | None = None
+    chat_id: str | None = None
+    message_id: str | None = None
+    asset: AssetRef | None = None
+
+
+def read_post(payload: Mapping[str, Any]) -> Post:
+    """
+    Read the payload of ``/chats/post``. Fields that are not known are passed over.
+
+    Raises:
+        RequestError: BAD_REQUEST, with a sentence that names the field.
+    """
+    prompt = _prompt(payload)
+    chat_id, message_id = _id(payload, "chat_id"), _id(payload, "message_id")
+    asset = _asset(payload)
+    if message_id is not None and chat_id is None:
+        raise bad_request("chat_id must be provided when message_id is specified")
+    if prompt is None and asset is None:
+        raise bad_request("prompt must not be empty unless an asset is specified")
+    return Post(prompt, chat_id, message_id, asset)
+
+
+def unknown_asset(asset: AssetRef) -> RequestError:
+    """Make the error of an asset that no catalog has."""
+    return RequestError("NOT_FOUND", f"{asset.field}: there is no {asset.type} with this id")
+
+
+def _prompt(payload: Mapping[str, Any]) -> str | None:
+    prompt = _text(payload, "prompt")
+    if prompt is None or not prompt.strip():
+        return None
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise bad_request(f"prompt must have {MAX_PROMPT_CHARS} characters at most")
+    return prompt
+
+
+def _asset(payload: Mapping[str, Any]) -> AssetRef | None:
+    ids = {field: id_ for field in _ASSET_FIELDS if (id_ := _id(payload, field)) is not None}
+    asset_type = _text(payload, "asset_type")
+    if len(ids) > 1:
+        raise bad_request(f"only one of {', '.join(_ASSET_FIELDS)} may be specified")
+    if asset_type is not None and asset_type not in ASSET_TYPES:
+        raise bad_request(f"asset_type must be {_ALLOWED_TYPES}")
+    if "asset_id" in ids:
+        if asset_type is None:
+            raise bad_request("asset_type must be provided when asset_id is specified")
+        return AssetRef(asset_type, ids["asset_id"])
+    if asset_type is not None:
+        raise bad_request("asset_id must be provided when asset_type is specified")
+    for field, type_ in _ASSET_FIELDS.items():
+        if field in ids and type_ is not None:
+            return AssetRef(type_, ids[field], field)
+    return None
+
+
+def _id(payload: Mapping[str, Any], field: str) -> str | None:
+    value = _text(payload, field)
+    if value is None:
+        return None
+    try:
+        return check_id(field, value)
+    except InvalidIdError:
+        raise bad_request(
+            f"{field} must have 1 to 128 characters, of A-Z a-z 0-9 . _ : @ -"
+        ) from None
+
+
+def _text(payload: Mapping[str, Any], field: str) -> str | None:
+    value = payload.get(field)
+    if not isinstance(value, str | None):
+        raise bad_request(f"{field} must be a string")
+    return value

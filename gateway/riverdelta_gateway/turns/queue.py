@@ -1,0 +1,72 @@
+"""The queue of turns: how a gateway asks for one. arq's, beside the one of attach jobs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from riverdelta.broker.keys import Keys
+from riverdelta.broker.settings import Settings
+from riverdelta.core.errors import BrokerUnavailable
+from riverdelta_gateway.turns.turn import Turn
+
+TURN_JOB: Final = "run_turn"
+"""Name of the arq function that runs a turn."""
+
+SERIALIZERS: Final[dict[str, Any]] = {
+    "job_serializer": orjson.dumps,
+    "job_deserializer": orjson.loads,
+}
+"""Jobs are JSON: readable with redis-cli, and no code of ours is in them."""
+
+
+@contextlib.asynccontextmanager
+async def arq_pool(settings: Settings) -> AsyncIterator[ArqRedis]:
+    """Make arq's connections to the queue's Redis; each command connects as it has to."""
+    pool = ArqRedis(
+        ConnectionPool.from_url(
+            settings.effective_queue_url,
+            socket_timeout=settings.command_timeout_s,
+            socket_connect_timeout=settings.command_timeout_s,
+        ),
+        default_queue_name=Keys(settings.key_prefix).turns,
+        **SERIALIZERS,
+    )
+    try:
+        yield pool
+    finally:
+        with contextlib.suppress(RedisError, OSError):
+            await pool.aclose(close_connection_pool=True)
+
+
+class TurnQueue:
+    """
+    Asks for turns.
+
+    Args:
+        pool: See `arq_pool`.
+        settings: Whose queue it is.
+    """
+
+    def __init__(self, pool: ArqRedis, settings: Settings) -> None:
+        self._pool = pool
+        self._keys = Keys(settings.key_prefix)
+
+    async def ask(self, turn: Turn) -> None:
+        """
+        Put *turn* on the queue; once, however often it is asked for.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; asking again is safe.
+        """
+        job_id = self._keys.turn_job(turn.chat_id, turn.message_id)
+        try:
+            await self._pool.enqueue_job(TURN_JOB, turn.to_json(), _job_id=job_id)
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"the turn could not be queued: {error}") from error

@@ -1,0 +1,282 @@
+"""Runs turns: opens the reply, asks the backend, pushes what it says, and sees to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final, Self, cast
+
+from riverdelta.broker.message import Message
+from riverdelta.broker.producer import Producer
+from riverdelta.broker.settings import Settings
+from riverdelta.broker.subscriber import Subscriber
+from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
+from riverdelta.core.view import ChatView
+from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
+from riverdelta_gateway.backends.choice import make_backend
+from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
+from riverdelta_gateway.backends.opening import opening_reply
+from riverdelta_gateway.backends.scripted import title_from
+from riverdelta_gateway.chats import Chats
+from riverdelta_gateway.plugs import factory_named
+from riverdelta_gateway.posting.assets import Asset, AssetCatalog, make_catalog
+from riverdelta_gateway.turns.history import ChatHistory, HistoryStore, latest, what_was_said
+from riverdelta_gateway.turns.settings import TurnSettings
+from riverdelta_gateway.turns.turn import TITLE, Turn, from_message_on, title_of
+
+_LOOK_S: Final = 0.25
+"""How soon a provider that is silent is let go after its reply was stopped."""
+_SETTLE_S: Final = 30.0
+_FAIL_WAIT_S: Final = 2.0
+
+_log = logging.getLogger("riverdelta.turns")
+
+
+class TurnRunner:
+    """
+    Runs the turns of one process. An async context manager.
+
+    Leaving it lets replies go on for ``drain_s``; then they fail with ``turn_interrupted``.
+
+    Raises:
+        SettingsError: A backend, catalog or store that cannot be used.
+    """
+
+    def __init__(self, settings: Settings, turns: TurnSettings) -> None:
+        self.settings = settings
+        self.turns = turns
+        self._backend: ChatBackend = make_backend(turns)
+        self._catalog: AssetCatalog = make_catalog(turns)
+        self._producer = Producer(settings)
+        self._subscriber = Subscriber(settings)
+        self._chats = Chats(self._subscriber.client, open_to_all=False)
+        self._history: HistoryStore = ChatHistory(self._subscriber)
+        if turns.history_store is not None:
+            factory = factory_named("history_store", turns.history_store)
+            self._history = cast("HistoryStore", factory(turns))
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """
+        Connect.
+
+        Raises:
+            BrokerUnavailable: No server there.
+            ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._backend.aclose)
+            await stack.enter_async_context(self._producer)
+            await stack.enter_async_context(self._subscriber)
+            stack.push_async_callback(self._drain)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let replies end, then close."""
+        await self._stack.aclose()
+
+    async def run(self, turn: Turn) -> None:
+        """
+        Run *turn*, unless it ran or runs before; returns when it is over, however it ended.
+
+        It goes on if the caller is cancelled: arq cancels its jobs whenever it loses its Redis.
+
+        Raises:
+            BrokerUnavailable: The reply could not be opened; try again.
+        """
+        key = (turn.chat_id, turn.message_id)
+        if key in self._running:
+            return
+        task = asyncio.create_task(self._run(turn), name=f"riverdelta-turn-{turn.message_id}")
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key))
+        await asyncio.shield(task)
+
+    async def _drain(self) -> None:
+        tasks = list(self._running.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.turns.drain_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- one turn --------------------------------------------------------------------------------
+
+    async def _run(self, turn: Turn) -> None:
+        snapshot = await self._subscriber.snapshot(turn.chat_id)
+        messages = snapshot.data["messages"]
+        if turn.message_id in (message["message"] for message in messages):
+            return
+        owner = await self._chats.owner(turn.chat_id)
+        if owner not in {None, "", turn.user}:  # somebody else was faster to make a chat of this id
+            _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
+            return
+        replaces = from_message_on(messages, turn.from_message)
+        title = title_of([message for message in messages if message["message"] not in replaces])
+        reply = self._producer.message(
+            turn.chat_id,
+            source=OPENING_SOURCE if turn.prompt is None else self._backend.source,
+            message_id=turn.message_id,
+            metadata=turn.metadata(replaces, title),
+            user=turn.user,
+            replaces=replaces,
+        )
+        try:
+            async with reply as message:
+                await self._reply(turn, message, replaces, needs_title=title is None)
+        except MessageExists:
+            return  # it runs, or ran, elsewhere: whoever has it ends it, or its producer's lease does
+        except (Stopped, MessageEnded) as end:
+            _log.info("turn %s of chat %s: %s", turn.message_id, turn.chat_id, end)
+        if self._history.saves:
+            await self._save(turn)
+
+    async def _reply(
+        self, turn: Turn, message: Message, replaces: Sequence[str], *, needs_title: bool
+    ) -> None:
+        """Write the reply; what goes wrong becomes its end, in words that are safe for readers."""
+        limit_s = self.turns.turn_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                writing = self._write(turn, message, replaces, needs_title=needs_title)
+                await _while_open(message, writing)
+        except BackendError as error:
+            await _fail(message, "provider_error", error.sentence, error.__cause__ or error)
+        except _ProviderSilent as error:
+            silence_s = f"{self.turns.provider_silence_s:g}"
+            sentence = f"The language model said nothing for {silence_s} s"
+            await _fail(message, "provider_timeout", sentence, error)
+        except TimeoutError as error:
+            sentence = f"The reply was not done after {limit_s:g} s"
+            await _fail(message, "turn_timeout", sentence, error)
+        except asyncio.CancelledError as error:
+            async with asyncio.timeout(_FAIL_WAIT_S):
+                sentence = "The server was shut down while it wrote this reply"
+                await _fail(message, "turn_interrupted", sentence, error)
+            raise
+
+    async def _write(
+        self, turn: Turn, message: Message, replaces: Sequence[str], *, needs_title: bool
+    ) -> None:
+        asset = await self._asset(turn)
+        if turn.asset_id is not None and asset is None:
+            sentence = f"The {turn.asset_type} is not there any more"
+            await _fail(message, "asset_gone", sentence, LookupError(turn.asset_id))
+            return
+        if turn.prompt is None:
+            if asset is not None:
+                if needs_title:
+                    await message.annotate(TITLE, {"title": asset.name})
+                await self._push(message, opening_reply(asset))
+            return
+        said = await self._history.load(turn.chat_id, [*replaces, turn.message_id])
+        question = Question(turn.prompt, latest(said, self.turns.history_max_chars), asset)
+        if not needs_title:
+            await self._push(message, self._backend.reply(question))
+            return
+        title = asyncio.create_task(self._title(message, question), name="riverdelta-title")
+        try:
+            await self._push(message, self._backend.reply(question))
+            await asyncio.wait((title,))
+        finally:
+            title.cancel()
+            (error,) = await asyncio.gather(title, return_exceptions=True)
+            if isinstance(error, Exception):  # the reply does not suffer from that
+                _log.warning("chat %s got no title", turn.chat_id, exc_info=error)
+
+    async def _asset(self, turn: Turn) -> Asset | None:
+        if turn.asset_id is None or turn.asset_type is None:
+            return None
+        return await self._catalog.get(turn.asset_type, turn.asset_id)
+
+    async def _push(self, message: Message, chunks: AsyncGenerator[object, None]) -> None:
+        """Push what a backend says as it comes."""
+        async with aclosing(chunks):
+            while True:
+                try:
+                    async with asyncio.timeout(self.turns.provider_silence_s):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise _ProviderSilent from error
+                if isinstance(chunk, ToolAnswer):
+                    await message.push_tool_result(chunk.tool_call_id, chunk.content)
+                else:
+                    await message.push(chunk)
+
+    async def _title(self, message: Message, question: Question) -> None:
+        """Give the chat a title, beside the reply: the backend's, or the prompt's beginning."""
+        pieces: list[str] = []
+        try:
+            async with (
+                asyncio.timeout(self.turns.title_timeout_s),
+                aclosing(self._backend.title(question)) as stream,
+            ):
+                async for piece in stream:
+                    pieces.append(piece)
+                    await message.annotate(TITLE, {"title_chunk": piece})
+        except (BackendError, TimeoutError) as error:
+            _log.warning("no title for chat %s: %s", message.chat_id, error.__cause__ or error)
+            pieces.clear()
+        title = "".join(pieces).strip() or title_from(question.prompt)
+        await message.annotate(TITLE, {"title": title})
+
+    async def _save(self, turn: Turn) -> None:
+        """Give the turn to a history store of one's own, once the chat has all of it."""
+        view = ChatView()
+        async with (
+            asyncio.timeout(_SETTLE_S),
+            aclosing(self._subscriber.events(turn.chat_id)) as events,
+        ):
+            async for event in events:
+                view.apply(event)
+                ours = [m for m in view.messages if m["message"] == turn.message_id]
+                if ours and ours[0]["status"] != "open":
+                    said = what_was_said(ours[0])
+                    await self._history.save(turn.chat_id, turn.message_id, said)
+                    return
+
+
+class _ProviderSilent(Exception):
+    """The provider sent nothing for ``provider_silence_s``."""
+
+
+async def _while_open(message: Message, writing: Coroutine[Any, Any, None]) -> None:
+    """
+    Await *writing*, but not beyond the message's end.
+
+    A push meets a stop by itself; while the provider is silent, nothing is pushed.
+    """
+    task = asyncio.create_task(writing, name=f"riverdelta-reply-{message.id}")
+    try:
+        while not task.done() and not message.is_ended:
+            await asyncio.wait((task,), timeout=_LOOK_S)
+    finally:
+        ended_by_itself = task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    if ended_by_itself:
+        task.result()
+
+
+async def _fail(message: Message, code: str, sentence: str, error: BaseException) -> None:
+    """Fail a reply. What readers must not see goes to the log, with an id that the sentence names."""
+    error_id = secrets.token_hex(4)
+    _log.warning(
+        "error %s: turn %s of chat %s failed with %s",
+        error_id,
+        message.id,
+        message.chat_id,
+        code,
+        exc_info=error,
+    )
+    try:
+        await message.fail(code, f"{sentence}. The id of this error is {error_id}.")
+    except RiverdeltaError as refused:
+        _log.warning("error %s: turn %s ended otherwise: %s", error_id, message.id, refused)

@@ -1,0 +1,80 @@
+"""Settings of the turns, from ``RIVERDELTA_TURNS_*`` environment variables or arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class TurnSettings(BaseSettings):
+    """
+    Who replies, and how long that may take. Every name is also an environment variable.
+
+    Example: ``openai_model`` is ``RIVERDELTA_TURNS_OPENAI_MODEL``. Units stand in the names.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RIVERDELTA_TURNS_", frozen=True)
+
+    backend: str = Field(
+        default="scripted",
+        description="Who replies: scripted, openai, anthropic, or package.module:factory of your own; "
+        "the factory is given these settings and returns a ChatBackend.",
+    )
+    system_prompt: str = Field(
+        default="You are a data analyst. Answer briefly, in the language of the question.",
+        description="What a language model is told first. Empty: nothing.",
+    )
+    assets_dir: Path | None = Field(
+        default=None,
+        description="Folder with metrics/<id>.yml and dashboards/<id>.yml. Unset: two for the demo.",
+    )
+
+    asset_catalog: str | None = Field(
+        default=None,
+        description="package.module:factory of an AssetCatalog of your own; it is given these settings.",
+    )
+    history_store: str | None = Field(
+        default=None,
+        description="package.module:factory of a HistoryStore of your own; it is given these settings. "
+        "Unset: a chat's own keys are its history, for retention_s.",
+    )
+
+    scripted_pace_ms: int = Field(
+        default=25, ge=0, description="Backend scripted: the pause between two tokens."
+    )
+
+    openai_base_url: str | None = Field(
+        default=None, description="Any OpenAI-compatible API. Unset: OpenAI's own."
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None, description="Unset: OPENAI_API_KEY; with openai_base_url: a placeholder."
+    )
+    openai_model: str = Field(default="gpt-4.1-mini", min_length=1, description="Model.")
+    anthropic_base_url: str | None = Field(default=None, description="Unset: Anthropic's own API.")
+    anthropic_api_key: SecretStr | None = Field(
+        default=None,
+        description="Unset: ANTHROPIC_API_KEY; with anthropic_base_url: a placeholder.",
+    )
+    anthropic_model: str = Field(default="claude-sonnet-4-5", min_length=1, description="Model.")
+    max_reply_tokens: int = Field(
+        default=4096, gt=0, description="Tokens of one reply, where the API wants a limit."
+    )
+
+    turn_timeout_s: float = Field(default=600.0, gt=0, description="A reply takes no longer.")
+    provider_silence_s: float = Field(
+        default=60.0, gt=0, description="A provider that sends nothing for this long has failed."
+    )
+    title_timeout_s: float = Field(
+        default=10.0, gt=0, description="A title that takes longer is the prompt's beginning."
+    )
+    drain_s: float = Field(
+        default=2.0, ge=0, description="At SIGTERM replies may go on for this long; then they fail."
+    )
+    max_turns: int = Field(default=100, gt=0, description="Turns of one process at the same time.")
+    history_max_chars: int = Field(
+        default=200_000,
+        ge=0,
+        description="What a model is told of earlier turns, the latest first.",
+    )

@@ -1,0 +1,50 @@
+"""Runs arq's loop as long as it can run: it ends with its Redis. Needs no arq: it is handed the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final, Protocol
+
+from redis.exceptions import RedisError
+
+_RESTART_S: Final = 0.5
+_CANCEL_AGAIN_S: Final = 0.1
+
+
+class ArqWorker(Protocol):
+    """What is used of `arq.Worker`."""
+
+    tasks: dict[str, asyncio.Task[Any]]
+
+    async def async_run(self) -> None:
+        """Pick jobs, for ever."""
+
+    async def close(self) -> None:
+        """Cancel what runs, and let go of Redis."""
+
+
+async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger) -> None:
+    """Run arq's loop until it loses its Redis or *stop* is set; the caller may then start another."""
+    running = asyncio.create_task(worker.async_run(), name="riverdelta-arq")
+    stopping = asyncio.create_task(stop.wait(), name="riverdelta-stop")
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if running.done():
+            running.result()
+    except (RedisError, OSError) as error:
+        log.warning("arq lost its Redis, starting it again: %s", error)
+        await asyncio.wait((stopping,), timeout=_RESTART_S)
+    finally:
+        stopping.cancel()
+        while not running.done():
+            # Again and again: a cancellation that comes just as redis-py gives up a read is lost there,
+            # and a loop that polls on finds no pool any more once close() was called.
+            running.cancel()
+            await asyncio.wait((running,), timeout=_CANCEL_AGAIN_S)
+        await asyncio.gather(running, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
+            await worker.close()
+        # close() stops waiting at the first job that was cancelled; each puts itself back with our pool.
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)

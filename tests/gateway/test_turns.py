@@ -1,0 +1,233 @@
+"""Turns through Redis, a worker and arq's queue of turns: every way they can end, and who may die."""
+
+import asyncio
+import logging
+import signal
+
+import pytest
+
+from riverdelta import Settings, Subscriber
+from riverdelta.broker.client import Client
+from riverdelta.core.events import SnapshotMessage
+from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.turns.queue import TurnQueue
+from riverdelta_gateway.turns.turn import Turn, title_of
+from tests.gateway.local_turns import (
+    CALLS,
+    local_turns,
+    turn_process,
+    turn_queue,
+    until_message,
+)
+from tests.integration.local_workers import local_workers
+from tests.integration.servers import until
+
+USER = "dev"
+
+
+async def reply_to(
+    queue: TurnQueue, subscriber: Subscriber, prompt: str | None, message_id: str, **turn: str
+) -> SnapshotMessage:
+    await queue.ask(Turn("c", message_id, USER, prompt, **turn))  # type: ignore[arg-type]  # a type
+    return await until_message(subscriber, "c", message_id)
+
+
+async def messages_of(subscriber: Subscriber) -> list[SnapshotMessage]:
+    snapshot = await subscriber.snapshot("c")
+    return list(snapshot.data["messages"])
+
+
+async def test_a_turn_a_title_and_a_second_turn_with_its_history(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        first = await reply_to(queue, subscriber, "Hello there", "m1")
+        assert (first["status"], reply_text(first)) == ("completed", "Hello there ")
+        assert first["metadata"]["user"] == USER
+        second = await reply_to(queue, subscriber, "HISTORY", "m2")
+        assert reply_text(second) == "user: Hello there|assistant: Hello there "
+        assert title_of([first]) == title_of([second]) == "A title"
+        assert second["annotations"] == []
+
+
+async def test_a_turn_that_replaces_what_followed_a_message(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        for message_id in ("m1", "m2", "m3"):
+            await reply_to(queue, subscriber, f"This is {message_id}", message_id)
+        again = await reply_to(queue, subscriber, "HISTORY", "m4", from_message="m2")
+        assert reply_text(again) == "user: This is m1|assistant: This is m1 "
+        ids = [message["message"] for message in await messages_of(subscriber)]
+        assert ids == ["m1", "m4"]
+        assert title_of(await messages_of(subscriber)) == "A title"
+
+
+@pytest.mark.parametrize("prompt", ["Tell me UNTITLED please", "Tell me BADTITLE please"])
+async def test_a_title_that_fails_does_not_harm_the_reply(
+    settings: Settings, subscriber: Subscriber, prompt: str
+) -> None:
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        message = await reply_to(queue, subscriber, prompt, "m")
+    assert (message["status"], reply_text(message)) == ("completed", f"{prompt} ")
+    assert title_of([message]) == (None if "BADTITLE" in prompt else "Tell me UNTITLED please")
+
+
+async def test_errors_are_safe_sentences_with_an_id_that_the_log_knows(
+    settings: Settings, subscriber: Subscriber, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        message = await reply_to(queue, subscriber, "Well FAIL", "m")
+        bug = await reply_to(queue, subscriber, "Well BUG", "m2")
+    error = message["error"]
+    assert error is not None
+    assert (message["status"], error["code"]) == ("failed", "provider_error")
+    assert error["detail"].startswith("The model is not well. The id of this error is ")
+    error_id = error["detail"].rstrip(".").rpartition(" ")[2]
+    (record,) = [record for record in caplog.records if error_id in record.getMessage()]
+    assert "secret 123" in caplog.text
+    assert record.exc_info is not None
+    assert bug["error"] == {"code": "producer_error", "detail": "ZeroDivisionError"}
+    assert reply_text(message) == "Well "
+
+
+async def test_a_stop_ends_the_reply_and_closes_the_providers_call(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        await queue.ask(Turn("c", "m", USER, "Some words HANG"))
+        await until_message(subscriber, "c", "m", text="words")
+        assert CALLS == ["began Some words HANG"]
+        assert await subscriber.stop("c") == ["m"]
+        message = await until_message(subscriber, "c", "m")
+        assert (message["status"], reply_text(message)) == ("stopped", "Some words ")
+
+        async def closed() -> bool:
+            return "ended Some words HANG" in CALLS
+
+        await until(closed, 5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"provider_silence_s": 0.3}, "provider_timeout"),
+        ({"turn_timeout_s": 0.3}, "turn_timeout"),
+    ],
+)
+async def test_a_reply_that_takes_too_long_fails(
+    settings: Settings, subscriber: Subscriber, limits: dict[str, float], code: str
+) -> None:
+    async with (
+        local_workers(settings),
+        local_turns(settings, **limits),
+        turn_queue(settings) as queue,
+    ):
+        message = await reply_to(queue, subscriber, "Words HANG", "m")
+    assert message["error"] is not None
+    assert message["error"]["code"] == code
+    assert reply_text(message) == "Words "
+
+
+async def test_an_asset_is_opened_without_a_prompt_and_is_context_with_one(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    about = {"asset_type": "metric", "asset_id": "quarterly-revenue"}
+    async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
+        opened = await reply_to(queue, subscriber, None, "m1", **about)
+        assert CALLS == []
+        assert opened["status"] == "completed"
+        assert title_of([opened]) == "Quarterly revenue"
+        card = opened["chunks"][0]["outputs"]["metric"]
+        assert (card["status"], card["file_ids"]) == ("completed", ["quarterly-revenue"])
+        assert "date_trunc" in card["files"]["quarterly-revenue"]["file"]["text"]
+        asked = await reply_to(queue, subscriber, "ASSET", "m2", **about)
+        assert reply_text(asked) == "Quarterly revenue"
+        after = await reply_to(queue, subscriber, "HISTORY", "m3")
+        assert "date_trunc" in reply_text(after)
+        gone = await reply_to(queue, subscriber, None, "m4", asset_type="metric", asset_id="gone")
+        assert gone["error"] is not None
+        assert gone["error"]["code"] == "asset_gone"
+
+
+async def test_a_turn_runs_once_however_often_it_is_asked_for(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    turn = Turn("c", "m", USER, "Once")
+    async with local_workers(settings), turn_queue(settings) as queue:
+        for _ in range(3):
+            await queue.ask(turn)
+        async with local_turns(settings) as one, local_turns(settings) as two:
+            await until_message(subscriber, "c", "m")
+            await queue.ask(turn)
+            await asyncio.gather(one.run(turn), two.run(turn))
+            assert CALLS.count("began Once") == 1
+
+
+async def test_a_killed_turn_ends_with_its_lease_and_is_not_run_again(
+    settings: Settings, subscriber: Subscriber, client: Client
+) -> None:
+    quick = settings.model_copy(update={"producer_lease_s": 1.0})
+    async with local_workers(quick), turn_queue(quick) as queue:
+        with turn_process(quick) as process:
+            await queue.ask(Turn("c", "m", USER, "Words HANG"))
+            await until_message(subscriber, "c", "m", text="Words")
+            process.send_signal(signal.SIGKILL)
+        message = await until_message(subscriber, "c", "m")
+        assert message["error"] is not None
+        assert message["error"]["code"] == "producer_lost"
+        # arq's mark of the dead process is in the way of its job, for seconds: as if they were over.
+        await client.queue.execute("DEL", f"arq:in-progress:{client.keys.turn_job('c', 'm')}")
+        async with local_turns(quick):
+
+            async def done() -> bool:
+                return not await client.queue.execute("ZCARD", client.keys.turns)
+
+            await until(done)
+            assert CALLS == []
+
+
+async def test_sigterm_lets_replies_end_and_fails_those_that_do_not(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), turn_queue(settings) as queue:
+        with turn_process(settings, drain_s=0.5) as process:
+            await queue.ask(Turn("c", "m", USER, "Words HANG"))
+            await until_message(subscriber, "c", "m", text="Words")
+            process.terminate()
+            message = await until_message(subscriber, "c", "m")
+            assert process.wait(10) == 0
+    assert message["error"] is not None
+    assert message["error"]["code"] == "turn_interrupted"
+
+
+async def test_arq_that_loses_its_redis_does_not_end_a_turn(
+    settings: Settings, subscriber: Subscriber, client: Client
+) -> None:
+    async with local_workers(settings), turn_queue(settings) as queue, local_turns(settings):
+        await queue.ask(Turn("c", "m", USER, "Words HANG"))
+        await until_message(subscriber, "c", "m", text="Words")
+        for line in (await client.queue.execute("CLIENT", "LIST")).decode().splitlines():
+            fields = dict(field.split("=", 1) for field in line.split())
+            if fields["cmd"] != "client|list":
+                await client.queue.execute("CLIENT", "KILL", "ID", fields["id"])
+        await queue.ask(Turn("c", "m2", USER, "Later"))
+        later = await until_message(subscriber, "c", "m2")
+        assert later["status"] == "completed"
+        (first, _) = await messages_of(subscriber)
+        assert first["status"] == "open"
+        await subscriber.stop("c", "m")
+        stopped = await until_message(subscriber, "c", "m")
+        assert stopped["status"] == "stopped"
+
+
+async def test_a_chat_of_another_user_is_not_written_to(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), local_turns(settings) as runner:
+        await runner.run(Turn("c", "m1", "anna", "Mine"))
+        await until_message(subscriber, "c", "m1")
+        await runner.run(Turn("c", "m2", "bert", "Mine now"))
+        assert [message["message"] for message in await messages_of(subscriber)] == ["m1"]
+        assert CALLS.count("began Mine now") == 0
