@@ -17,6 +17,7 @@ from riverdelta_workers.janitor import Janitor
 from riverdelta_workers.pipeline import load_pipeline
 from riverdelta_workers.pump import Pump
 from riverdelta_workers.reaper import Reaper
+from riverdelta_workers.silence import Silence
 
 _log = logging.getLogger("riverdelta.worker")
 
@@ -43,6 +44,8 @@ class WorkerProcess:
         self._heartbeat = Heartbeat(self.pump)
         self._reaper = Reaper(self.client)
         self._janitor = Janitor(self.pump)
+        timeout_s = settings.producer_timeout_s
+        self._silence = Silence(self.pump, timeout_s) if timeout_s else None
 
     async def __aenter__(self) -> Self:
         """
@@ -57,10 +60,14 @@ class WorkerProcess:
         await self._heartbeat.start()
         await self._reaper.start()
         await self._janitor.start()
+        if self._silence is not None:
+            await self._silence.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Hand over and close."""
+        if self._silence is not None:
+            await self._silence.shutdown()
         await self._janitor.shutdown()
         await self._reaper.shutdown()
         try:

@@ -99,6 +99,11 @@ class Pump:
         """Chats that this process owns, or is about to."""
         return [*self._chats, *self._attaching]
 
+    @property
+    def attachments(self) -> list[Attachment]:
+        """What this process knows of each chat that it owns."""
+        return list(self._chats.values())
+
     async def room(self, timeout_s: float) -> bool:
         """Wait until this process may take another chat; False: it is still full."""
         with contextlib.suppress(TimeoutError):

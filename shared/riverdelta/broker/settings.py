@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A producer silent for this long is dead; its messages fail with producer_lost.",
     )
+    producer_timeout_s: float = Field(
+        default=3_600.0,
+        ge=0,
+        description="An open message that nothing was pushed to for this long fails with "
+        "producer_timeout, though its producer lives. Longer than any tool may take. 0: never.",
+    )
     resend_bytes: int = Field(
         default=64 * MIB,
         ge=0,
