@@ -103,7 +103,7 @@ class Backlog:
         return [pack(args) for args in recorder.seen if _stores(args)]
 
 
-_STORING_KEYS = (7, 5)
+_STORING_KEYS = (8, 5)
 """How many keys open.lua and push.lua take; no other script on a chat that a producer calls does."""
 
 

@@ -84,7 +84,7 @@ async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, 
     messages = await asyncio.gather(
         *(_read_message(client, keys, message_id, count) for message_id, count in listed.items())
     )
-    names = [keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead]
+    names = [keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, keys.outbox]
     names += [key for mid, count in listed.items() for key in keys.message_and_chunks(mid, count)]
     sizes = await asyncio.gather(*(_read_key(client, name) for name in names))
     pushed, processed = head.get("pushed", 0), head.get("processed", 0)

@@ -23,6 +23,7 @@ from riverdelta.core.errors import (
 from riverdelta.core.events import Event
 from riverdelta.core.filters import StreamFilter, TextFilter
 from riverdelta.core.json_stream import JsonStream, JsonStreamError, Patch, apply_patches
+from riverdelta.core.observers import EndedMessage, Observer
 from riverdelta.core.outputs import reduce_output
 from riverdelta.core.parser import StreamingParser
 from riverdelta.core.pipeline import Pipeline
@@ -39,6 +40,7 @@ __all__ = [
     "ChunkText",
     "ChunkTooLarge",
     "ChunkTracker",
+    "EndedMessage",
     "Event",
     "FormatTooNew",
     "InvalidIdError",
@@ -49,6 +51,7 @@ __all__ = [
     "MessageEnded",
     "MessageExists",
     "MessageLost",
+    "Observer",
     "Patch",
     "Pipeline",
     "Processor",

@@ -12,8 +12,10 @@ from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.connection import Arg
 from riverdelta.broker.keys import ChatKeys
+from riverdelta.broker.outbox import field_of, read_calls, spell_call
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.scripts import NewEntry, PushLimits, PushReply, Refused
+from riverdelta.core.changes import OwedCall
 from riverdelta.core.wake import parse_wake
 from tests.integration.servers import Server
 
@@ -302,6 +304,42 @@ async def test_release_only_when_nothing_is_left_to_do(client: Client, keys: Cha
     assert await scripts.persist(client.chats, keys, [keys.message("m")], term=2)
     assert await client.chats.execute("PTTL", keys.message("m")) == -1
     assert not await scripts.persist(client.chats, keys, [], term=1)
+
+
+async def test_an_outbox_holds_the_release_and_is_settled_by_its_owner_only(
+    client: Client, keys: ChatKeys
+) -> None:
+    await opened(client, keys)
+    await claimed(client, keys)
+    await client.chats.execute("HSET", keys.head, "processed", "1", "open", "")
+    call, other = (OwedCall("m", name, b'{"seq":9}') for name in ("Archive", "Mail"))
+    for owed in (call, other):
+        await client.chats.execute("HSET", keys.outbox, field_of(owed), spell_call(owed))
+
+    async def outbox() -> list[OwedCall]:
+        flat = await client.chats.execute("HGETALL", keys.outbox)
+        return read_calls(scripts.as_hash(flat))
+
+    async def release() -> str:
+        return await scripts.release(client.chats, keys, [], term=1, retention_ms=60_000, trim=True)
+
+    again = call._replace(tries=2, error="away")
+    assert await release() == "busy"
+    assert not await scripts.try_again(client.chats, keys, again, term=7)
+    assert not await scripts.settle(client.chats, keys, call, term=7)
+    assert await outbox() == [call, other]
+    assert await scripts.try_again(client.chats, keys, again, term=1)
+    assert await outbox() == [again, other]
+    for _ in range(2):
+        assert await scripts.settle(client.chats, keys, call, term=1)
+    assert not await scripts.try_again(client.chats, keys, again, term=1), "it is settled"
+    assert await release() == "busy"
+    assert await scripts.settle(client.chats, keys, other, term=1, given_up="tired")
+    assert await client.chats.execute("HGET", keys.message("m"), "gave_up.Mail") == b"tired"
+    gone = other._replace(message_id="gone")
+    assert await scripts.settle(client.chats, keys, gone, term=1, given_up="tired")
+    assert await client.chats.execute("EXISTS", keys.message("gone"), keys.outbox) == 0
+    assert await release() == "released"
 
 
 async def test_a_new_message_takes_the_expiry_off_a_released_chat(

@@ -3,6 +3,7 @@ from typing import Any
 import orjson
 import pytest
 
+from riverdelta import InvalidIdError, Observer, SettingsError
 from riverdelta.core.events import Event, json_schema
 from riverdelta.core.fold import RECENT_MESSAGES, ChatFold
 from riverdelta.core.pipeline import Pipeline
@@ -256,6 +257,37 @@ def test_a_chat_remembers_fifty_messages_and_never_drops_an_open_one() -> None:
     assert dropped == [f"m{i}" for i in range(6)]
     assert "open" in folder.state.recent
     assert len(folder.state.recent) == RECENT_MESSAGES
+
+
+def test_a_message_whose_end_somebody_has_yet_to_hear_of_is_not_dropped() -> None:
+    class Other(Observer):
+        """A second one."""
+
+    folder = ChatFold(new_state(), Pipeline(observers=[Observer(), Other()]))
+    dropped: list[str] = []
+    for i in range(RECENT_MESSAGES + 2):
+        batch = entries([start("text"), control("end")], f"m{i}", 1 + 2 * i)
+        changes = folder.apply(batch, NOW_MS)
+        assert [(c.message_id, c.observer) for c in changes.owed] == [
+            (f"m{i}", "Observer"),
+            (f"m{i}", "Other"),
+        ]
+        assert [Event(call.end).type for call in changes.owed] == ["message.completed"] * 2
+        dropped += changes.dropped
+        if i != 1:
+            folder.state.owed -= {(f"m{i}", "Observer"), (f"m{i}", "Other")}
+    assert dropped == ["m0", "m2"]
+
+
+def test_two_observers_of_one_name_are_refused() -> None:
+    class Named(Observer):
+        name = "Observer"
+
+    with pytest.raises(SettingsError, match="two observers are called 'Observer'"):
+        Pipeline(observers=[Observer(), Named()])
+    Named.name = "not an id"
+    with pytest.raises(InvalidIdError):
+        Pipeline(observers=[Named()])
 
 
 def replacing(*ids: str) -> tuple[str, bytes]:

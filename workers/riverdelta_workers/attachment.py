@@ -10,6 +10,7 @@ from typing import Final
 from riverdelta.broker.keys import ChatKeys
 from riverdelta.broker.state import HotChat
 from riverdelta.core.state import Entry
+from riverdelta_workers.hooks import Hooks
 
 _INBOX_ENTRIES: Final = 256
 _INBOX_BYTES: Final = 1024 * 1024
@@ -34,6 +35,7 @@ class Attachment:
         idle_since: Loop time of the last work.
         closing: Give it up: no further round.
         entry_bytes: Average size of the entries read last.
+        hooks: What observers are told of it; None: nothing so far.
     """
 
     chat_id: str
@@ -51,6 +53,7 @@ class Attachment:
     poison: tuple[int, str, str] | None = None
     closing: bool = False
     entry_bytes: int = 0
+    hooks: Hooks | None = None
     _inbox: deque[Entry] = field(default_factory=deque)
     _inbox_bytes: int = 0
     _next: int = 0
@@ -59,6 +62,11 @@ class Attachment:
     def has_work(self) -> bool:
         """Whether anything may be unread."""
         return self.must_read or bool(self._inbox)
+
+    @property
+    def owes(self) -> bool:
+        """Whether calls of observers have to come through before it may be given up."""
+        return self.hooks is not None and bool(self.hooks.owed)
 
     def offer(self, entries: list[Entry]) -> None:
         """Take entries that came with a wake; none, or not the next ones: the stream must be read."""

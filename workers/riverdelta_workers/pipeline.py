@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import partial
 from importlib import import_module
@@ -14,9 +15,12 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
 from riverdelta.core.filters import DEFAULT_SECTIONS, SectionRule
 from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.state import ChatState
 from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule, Sections
 
 _Rule = TypeVar("_Rule", bound=BaseModel)
+
+_log = logging.getLogger("riverdelta.worker")
 
 
 def load_pipeline(settings: Settings) -> Pipeline:
@@ -33,9 +37,7 @@ def load_pipeline(settings: Settings) -> Pipeline:
     if not module_name or not path:
         raise _unusable(settings, "name a function, as in package.module:build")
     here = str(Path.cwd())
-    if (
-        here not in sys.path
-    ):  # the command's own path has not: a file beside the shell is found, too
+    if here not in sys.path:  # as arq does: a file in the current folder is found, too
         sys.path.append(here)
     try:
         found: Any = import_module(module_name)
@@ -52,6 +54,16 @@ def load_pipeline(settings: Settings) -> Pipeline:
         what = type(pipeline).__name__
         raise _unusable(settings, f"it returned a {what}; it has to return a riverdelta.Pipeline")
     return pipeline
+
+
+def compare_versions(chat_id: str, state: ChatState, pipeline: Pipeline) -> None:
+    """Say which messages were begun by other processors than those that go on with them."""
+    for message in state.messages.values():
+        if message.pipeline != pipeline.version:
+            _log.warning(
+                "chat %s: message %s was begun by pipeline version %r, and goes on with %r",
+                *(chat_id, message.id, message.pipeline, pipeline.version),
+            )
 
 
 def _unusable(settings: Settings, why: str) -> SettingsError:

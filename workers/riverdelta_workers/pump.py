@@ -33,6 +33,8 @@ from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.ending import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.observing import Observing
+from riverdelta_workers.pipeline import compare_versions
 from riverdelta_workers.reading import next_entries
 
 CLAIMS_BEFORE_DEAD_LETTER: Final = 3
@@ -71,6 +73,7 @@ class Pump:
         self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
         self._trim = not settings.retain_raw
         self._pipeline = pipeline or Pipeline()
+        self.observing = Observing(client, self._pipeline.observers)
         self._chats: dict[str, Attachment] = {}
         self._attaching: set[str] = set()
         self._orphans: dict[str, int] = {}
@@ -194,6 +197,7 @@ class Pump:
             and attachment.idle_since <= limit
             and attachment.hot is not None
             and not attachment.hot.state.messages
+            and not attachment.owes
         ]
         results = await asyncio.gather(
             *(self._release(attachment) for attachment in idle), return_exceptions=True
@@ -216,7 +220,7 @@ class Pump:
             trim=self._trim,
         )
         if answer == "busy":
-            attachment.must_read = True
+            attachment.drop()
             self._schedule(attachment)
             return False
         await self._forget(attachment)
@@ -225,6 +229,7 @@ class Pump:
     async def _forget(self, attachment: Attachment) -> None:
         """Strike a chat off that is not ours any more."""
         attachment.closing = True
+        self.observing.stop(attachment)
         if self._chats.get(attachment.chat_id) is not attachment:
             return
         del self._chats[attachment.chat_id]
@@ -243,6 +248,8 @@ class Pump:
         for error in results:
             if isinstance(error, BaseException):
                 _log.warning("a chat was not handed over, its lease will run out: %s", error)
+        for attachment in self._chats.values():
+            self.observing.stop(attachment)
         for chore in self._chores:
             chore.cancel()
         await self._pubsub.aclose()
@@ -251,8 +258,10 @@ class Pump:
         attachment.closing = True
         if self._filters:
             self._filters.abandon(attachment.chat_id)
+        self.observing.abandon(attachment)
         if attachment.task is not None:
             await attachment.task
+        await self.observing.let_go(attachment)
         if attachment.hot is not None and not attachment.has_work:
             attachment.closing = False
             if await self._release(attachment):
@@ -276,6 +285,7 @@ class Pump:
         for attachment in old.values():
             attachment.closing = True
             self._orphans[attachment.chat_id] = attachment.term
+            self.observing.stop(attachment)
             if attachment.task is not None:
                 attachment.task.cancel()
             await self._pubsub.unsubscribe(attachment.keys.wake)
@@ -363,6 +373,16 @@ class Pump:
         changes = self._fold(attachment, hot, entries, verdicts)
         if changes is None:
             return
+        if not await self._commit(attachment, hot, changes):
+            return
+        if self._pipeline.observers:
+            await self.observing.committed(attachment, changes)
+        if self.client.settings.rollup_ms and changes.chunks:
+            # What comes meanwhile is folded at once. The text that begins a message was not held up.
+            await asyncio.sleep(self.client.settings.rollup_ms / 1000)
+
+    async def _commit(self, attachment: Attachment, hot: HotChat, changes: Changes) -> bool:
+        """Write a batch; False: another owns the chat, or wrote before us."""
         keys, args = hot.encode(changes, log=self._log_limits, now_ms=_now_ms(), trim=self._trim)
         answer = await scripts.commit(self.client.chats, keys, args)
         if isinstance(answer, scripts.Refused):
@@ -373,15 +393,13 @@ class Pump:
                 *answer,
             )
             attachment.drop()
-            return
+            return False
         hot.committed(answer)
         attachment.version, attachment.seq = answer, hot.state.seq
         attachment.claims = 0
         if attachment.poison is None:
             attachment.single = False
-        if self.client.settings.rollup_ms and changes.chunks:
-            # What comes meanwhile is folded at once. The text that begins a message was not held up.
-            await asyncio.sleep(self.client.settings.rollup_ms / 1000)
+        return True
 
     async def _load(self, attachment: Attachment) -> bool:
         """Load the chat as Redis has it; False: it is not ours, or is gone."""
@@ -409,23 +427,14 @@ class Pump:
         ):
             return False
         if attachment.version == 0:
-            self._compare_pipelines(attachment.chat_id, hot)
+            compare_versions(attachment.chat_id, hot.state, self._pipeline)
         await doubt_producers(self.client, attachment.chat_id, hot.state.messages.values())
         attachment.hot = hot
         attachment.version, attachment.seq = hot.state.version, hot.state.seq
         attachment.expect(hot.state.processed + 1)
         attachment.must_read = True
+        self.observing.took_up(attachment)
         return True
-
-    def _compare_pipelines(self, chat_id: str, hot: HotChat) -> None:
-        """Say which messages were begun by other processors than those that go on with them."""
-        ours = self._pipeline.version
-        for message in hot.state.messages.values():
-            if message.pipeline != ours:
-                _log.warning(
-                    "chat %s: message %s was begun by pipeline version %r, and goes on with %r",
-                    *(chat_id, message.id, message.pipeline, ours),
-                )
 
     async def _new_epoch(self, attachment: Attachment, head: Head, hot: HotChat) -> bool:
         """Start a new log: readers must not take another server's for the one they know."""

@@ -17,6 +17,7 @@ class ChatKeys:
         wake: Channel that tells the owner that there is something to read.
         producers: Hash ``<producer>:<message>`` -> number of its last stored entry.
         dead: Stream of entries that could not be used.
+        outbox: Hash ``<message> <observer>`` -> a call that the message's end asks for.
     """
 
     head: str
@@ -25,6 +26,7 @@ class ChatKeys:
     wake: str
     producers: str
     dead: str
+    outbox: str
 
     def message(self, message_id: str) -> str:
         """Hash of one message."""
@@ -61,6 +63,7 @@ class Keys:
             wake=f"{head}:wake",
             producers=f"{head}:producers",
             dead=f"{head}:dead",
+            outbox=f"{head}:outbox",
         )
 
     def chat_id_of_wake(self, channel: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
 import orjson
@@ -18,6 +19,7 @@ from riverdelta.broker.fields import (
     text_segments,
 )
 from riverdelta.broker.keys import ChatKeys
+from riverdelta.broker.outbox import read_calls
 from riverdelta.broker.state import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
 from riverdelta.core.cards import equip, restart_filter
 from riverdelta.core.pipeline import Pipeline
@@ -98,7 +100,9 @@ async def load(
 
     Only the owner writes what is read here, so several reads see one state; None: no such chat.
     """
-    head = await read_head(executor, keys)
+    head, outbox = await asyncio.gather(
+        read_head(executor, keys), executor.execute("HGETALL", keys.outbox)
+    )
     if head is None:
         return None
     state = ChatState(
@@ -112,6 +116,8 @@ async def load(
         recent=dict(head.recent),
     )
     hot = HotChat(state, head.term, keys, pipeline)
+    hot.owed = read_calls(scripts.as_hash(outbox))
+    state.owed = {(call.message_id, call.observer) for call in hot.owed}
     for message_id in head.open:
         message = await _load_message(executor, keys, message_id, pipeline)
         if message is not None:

@@ -11,6 +11,8 @@ from redis.exceptions import NoScriptError
 
 from riverdelta.broker.connection import Arg, Executor
 from riverdelta.broker.keys import ChatKeys, Keys
+from riverdelta.broker.outbox import field_of, spell_call
+from riverdelta.core.changes import OwedCall
 from riverdelta.core.events import FORMAT
 
 WAKE_PAYLOAD_BYTES: Final = 16 * 1024
@@ -44,6 +46,8 @@ _release = Script("release")
 _hand_over = Script("hand_over")
 _persist = Script("persist")
 _snapshot = Script("snapshot")
+_settle = Script("settle")
+_try_again = Script("try_again")
 _stop = Script("stop")
 _requeue = Script("requeue")
 _enqueue = Script("enqueue")
@@ -125,6 +129,7 @@ async def open_message(
             keys.wake,
             keys.deltas,
             keys.dead,
+            keys.outbox,
         ),
         (producer, message_id, opener, FORMAT, start, user),
     )
@@ -224,7 +229,7 @@ async def release(  # the script's own arguments
     trim: bool,
 ) -> str:
     """Give an idle chat up: ``released``, ``busy`` or ``refused``. See ``release.lua``."""
-    every = (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, *others)
+    every = (keys.head, keys.chunks, keys.outbox, keys.deltas, keys.producers, keys.dead, *others)
     reply = await _release(executor, every, (term, retention_ms, int(trim)))
     return str(reply[0].decode())
 
@@ -233,6 +238,30 @@ async def hand_over(executor: Executor, keys: ChatKeys, *, term: int) -> bool:
     """Give a chat up although there is more to do; False: it was not ours. See ``hand_over.lua``."""
     reply = await _hand_over(executor, (keys.head,), (term,))
     return bool(reply[0] == b"released")
+
+
+async def settle(
+    executor: Executor, keys: ChatKeys, call: OwedCall, *, term: int, given_up: str = ""
+) -> bool:
+    """
+    Strike *call* off the outbox; False: the chat is not ours. See ``settle.lua``.
+
+    With *given_up*, why nobody will make it any more, the message says so from then on.
+    """
+    field = f"gave_up.{call.observer}" if given_up else ""
+    reply = await _settle(
+        executor,
+        (keys.head, keys.outbox, keys.message(call.message_id)),
+        (term, field_of(call), field, given_up),
+    )
+    return bool(reply[0] == b"settled")
+
+
+async def try_again(executor: Executor, keys: ChatKeys, call: OwedCall, *, term: int) -> bool:
+    """Note one more try of *call*; False: it is settled, or not ours. See ``try_again.lua``."""
+    args = (term, field_of(call), spell_call(call))
+    reply = await _try_again(executor, (keys.head, keys.outbox), args)
+    return bool(reply[0] == b"noted")
 
 
 async def persist(executor: Executor, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:

@@ -133,6 +133,26 @@ class Settings(BaseSettings):
         default="disable",
         description="What a processor's exception ends: itself, for its chunk; or the message as well.",
     )
+    observer_timeout_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="How long a chat waits for an observer's live hooks, over what one commit brought.",
+    )
+    observer_end_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a try of `on_complete` or `on_error` may take.",
+    )
+    observer_tries: int = Field(
+        default=10,
+        gt=0,
+        description="Tries of `on_complete` or `on_error`, crashes included, until it is given up.",
+    )
+    observer_pause_s: float = Field(
+        default=0.5,
+        gt=0,
+        description="Pause before the second try; each later one is twice as long, a minute at most.",
+    )
     filter_agents: tuple[HttpAgent, ...] = Field(
         default=(), description="Asked about every raw chunk, in this order. A JSON list."
     )

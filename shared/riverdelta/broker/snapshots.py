@@ -60,6 +60,19 @@ async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms
     )
 
 
+async def read_message(
+    executor: Executor, keys: ChatKeys, message_id: str
+) -> SnapshotMessage | None:
+    """Read one message that has ended, as a snapshot has it; None: it is gone."""
+    key = keys.message(message_id)
+    fields = scripts.as_hash(await executor.execute("HGETALL", key))
+    if "source" not in fields:
+        return None
+    others = keys.message_and_chunks(message_id, int_of(fields, "chunks"))
+    _, message, *chunks = await scripts.snapshot(executor, keys, others)
+    return _snapshot_message(message_id, message, chunks) if message else None
+
+
 def _snapshot_message(
     message_id: str, fields: dict[str, bytes], chunks: list[dict[str, bytes]]
 ) -> SnapshotMessage:

@@ -15,7 +15,8 @@ import orjson
 from riverdelta.broker.connection import Arg
 from riverdelta.broker.fields import keys_of
 from riverdelta.broker.keys import ChatKeys
-from riverdelta.core.changes import Changes, ChunkChange
+from riverdelta.broker.outbox import field_of, spell_call
+from riverdelta.core.changes import Changes, ChunkChange, OwedCall
 from riverdelta.core.events import (
     FORMAT,
 )
@@ -61,6 +62,8 @@ class HotChat:
         self.term = term
         self.keys = keys
         self.fold = ChatFold(state, pipeline)
+        self.owed: list[OwedCall] = []
+        """Calls of observers that were waited for when the chat was loaded."""
         self._stored: dict[str, Fields] = {}
         self._halves: tuple[int, int] | None = None
         self._trimmed_bytes = 0
@@ -112,6 +115,9 @@ class HotChat:
             for key in keys.message_and_chunks(message_id, recent.chunk_count):
                 script_keys.append(key)
                 args += ("1", "", "", 0)
+        if changes.owed:
+            script_keys.append(keys.outbox)
+            args += _write({field_of(call): spell_call(call) for call in changes.owed})
         return script_keys, args
 
     def _trim_to(self) -> int:

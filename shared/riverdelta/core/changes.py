@@ -36,6 +36,24 @@ class CardEnd(NamedTuple):
     output: dict[str, Any]
 
 
+class OwedCall(NamedTuple):
+    """
+    A call of an observer that the end of a message asks for.
+
+    Attributes:
+        message_id, observer: Whose end, and the observer's name.
+        end: The event that ended the message.
+        tries: Tries begun, this one included.
+        error: Why the last one failed; "" when none did.
+    """
+
+    message_id: str
+    observer: str
+    end: bytes
+    tries: int = 1
+    error: str = ""
+
+
 @dataclass(slots=True)
 class Changes:
     """What a batch asks to be written, in one atomic step."""
@@ -47,3 +65,4 @@ class Changes:
     card_ends: list[CardEnd] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
+    owed: list[OwedCall] = field(default_factory=list)

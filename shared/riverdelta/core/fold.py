@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from riverdelta.core.cards import wire
-from riverdelta.core.changes import CardEnd, Changes, DeadLetter
+from riverdelta.core.changes import CardEnd, Changes, DeadLetter, OwedCall
 from riverdelta.core.chunks import Chunks
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -236,7 +236,8 @@ class ChatFold:
         if surplus <= 0:
             return
         recent = self.state.recent
-        ended = [mid for mid in recent if mid not in self.state.messages]
+        kept = self.state.messages.keys() | {message_id for message_id, _ in self.state.owed}
+        ended = [mid for mid in recent if mid not in kept]
         ended.sort(key=lambda mid: not recent[mid].replaced)  # what nobody sees goes first
         for mid in ended[:surplus]:
             self._draft.changes.dropped[mid] = recent.pop(mid)
@@ -413,6 +414,10 @@ class ChatFold:
     ) -> None:  # as in encode_event
         self._draft.emit(type_, message.id, None, data)
         del self.state.messages[message.id]
+        for observer in self._pipeline.observers:
+            call = OwedCall(message.id, observer.name, self._draft.changes.events[-1])
+            self._draft.changes.owed.append(call)
+            self.state.owed.add((message.id, observer.name))
 
     # -- writing down ----------------------------------------------------------------------------
 

@@ -1,15 +1,18 @@
-"""What a deployment puts between raw chunks and readers: processors, a filter of text, a splitter."""
+"""What a deployment puts between raw chunks and readers: processors, filters, a splitter, observers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import Codec, CodecState, Mode
 from riverdelta.core.codecs.sectioned import STATE, SectionedCodec
+from riverdelta.core.errors import SettingsError
 from riverdelta.core.filters import ChainedFilter, Splitter, StreamFilter
+from riverdelta.core.ids import check_id
+from riverdelta.core.observers import Observer
 from riverdelta.core.processors import ProcessorRegistry, builtin_processors
 from riverdelta.core.tracker import OnMismatch
 
@@ -28,6 +31,7 @@ class Pipeline:
             message, which fails with the code ``processor_failed``.
         splitter: Makes what cuts one text into named parts; None: nothing is cut.
         cut_all: Cut all text, and not only chunks that name ``sections`` as their processor.
+        observers: Are told how messages go; each has a name of its own.
         version: Raise it with every change: it is written into each message at its start, and a worker
             of another version that takes the message over says so.
     """
@@ -37,7 +41,22 @@ class Pipeline:
     on_processor_failure: OnProcessorFailure = "disable"
     splitter: Callable[[], Splitter] | None = None
     cut_all: bool = False
+    observers: Sequence[Observer] = ()
     version: str = ""
+
+    def __post_init__(self) -> None:
+        """
+        See that the observers can be told apart.
+
+        Raises:
+            SettingsError: Two have one name.
+            InvalidIdError: One has a name with characters that ids must not have.
+        """
+        names = [check_id("an observer's name", observer.name) for observer in self.observers]
+        for name in names:
+            if names.count(name) > 1:
+                message = f"two observers are called {name!r}: give one of them another `name`"
+                raise SettingsError(message)
 
     def with_filter(self, stream_filter: Callable[[], StreamFilter]) -> Pipeline:
         """Give this pipeline one more filter, behind those it has."""

@@ -174,3 +174,5 @@ class ChatState:
     """Open messages only."""
     recent: dict[str, Recent] = field(default_factory=dict)
     """The last messages, open ones included, oldest first."""
+    owed: set[tuple[str, str]] = field(default_factory=set)
+    """Message and observer of each call that ended messages still wait for: they are not dropped."""

@@ -4,7 +4,7 @@
 --
 -- No allow-oom flag: a full server refuses, and the producer waits as for any other back-pressure.
 --
--- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel  6 deltas  7 dead
+-- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel  6 deltas  7 dead  8 outbox
 -- ARGV  1 producer id  2 message id  3 opener: random token of the caller's Message object
 --       4 format number v of what is written  5 start: JSON
 --       6 user that a chat made here belongs to for good ("": nobody)
@@ -25,7 +25,7 @@ if h[1] then
   for _, key in ipairs({head, chunks, producers, KEYS[6], KEYS[7]}) do redis.call('PERSIST', key) end
 else
   -- Whatever is left of a chat without a head is of another life.
-  redis.call('DEL', chunks, producers, KEYS[6], KEYS[7])
+  redis.call('DEL', chunks, producers, KEYS[6], KEYS[7], KEYS[8])
   redis.call('HSET', head, 'v', ARGV[4], 'user', ARGV[6], 'term', '0', 'owner', '',
     'processed', '0', 'processed_bytes', '0')
 end

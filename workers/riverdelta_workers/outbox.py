@@ -1,0 +1,154 @@
+"""
+Makes the calls of observers that the end of a message asks for: at least once, whatever dies.
+
+The commit that ends a message writes each call into the chat's outbox. The chat's owner makes it and
+strikes it off; an owner that takes the chat over finds what is left. The chat is not given up as idle
+before its outbox is empty, so a reaper finds it another owner like any other.
+
+Not arq jobs: a process that is full holds arq's job slots, slow hooks would hold them too, and a job
+whose worker was killed is blocked for the longest job timeout. An owner is there within three seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from redis.exceptions import RedisError
+
+from riverdelta.broker import scripts
+from riverdelta.broker.client import Client
+from riverdelta.broker.snapshots import read_message
+from riverdelta.core.changes import OwedCall
+from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.core.events import Event
+from riverdelta.core.observers import EndedMessage, Observer
+from riverdelta_workers.attachment import Attachment
+from riverdelta_workers.hooks import Hooks, reason
+
+_LONGEST_PAUSE_S: Final = 60.0
+_REDIS_PAUSE_S: Final = 0.5
+
+T = TypeVar("T")
+
+_log = logging.getLogger("riverdelta.worker")
+
+
+class Outbox:
+    """
+    The calls that this process owes, each in a task of its own: none waits for another.
+
+    Attributes:
+        failures: Tries that raised or took too long, ever.
+        given_up: Calls that used up their tries, ever.
+    """
+
+    def __init__(self, client: Client, observers: Sequence[Observer]) -> None:
+        self.failures = 0
+        self.given_up = 0
+        self._client = client
+        self._observers = {observer.name: observer for observer in observers}
+        self._tries = client.settings.observer_tries
+
+    def begin(self, attachment: Attachment, hooks: Hooks, calls: Iterable[OwedCall]) -> None:
+        """Make *calls*, which were just committed: their first try is counted there."""
+        for call in calls:
+            self._start(attachment, hooks, call, taken_over=False)
+
+    def take_over(self, attachment: Attachment, hooks: Hooks, calls: Iterable[OwedCall]) -> None:
+        """Make *calls*, which were found; those under way are left alone."""
+        for call in calls:
+            if (call.message_id, call.observer) not in hooks.owed:
+                self._start(attachment, hooks, call, taken_over=True)
+
+    def _start(
+        self, attachment: Attachment, hooks: Hooks, call: OwedCall, *, taken_over: bool
+    ) -> None:
+        key = call.message_id, call.observer
+        task = asyncio.create_task(self._deliver(attachment, call, taken_over=taken_over))
+        hooks.owed[key] = task
+        task.add_done_callback(lambda _: hooks.owed.pop(key))
+
+    async def _deliver(self, attachment: Attachment, call: OwedCall, *, taken_over: bool) -> None:
+        """Try until it is done, given up, or another's."""
+        current: OwedCall | None = call
+        if taken_over:
+            # Its last try was begun, and nobody lived to say how it went.
+            current = await self._count(attachment, call, "its worker was gone before it was done")
+        while current is not None and current.tries <= self._tries:
+            error = await self._attempt(attachment, current)
+            if not error:
+                await self._strike(attachment, current)
+                return
+            self.failures += 1
+            _log.warning(
+                "chat %s: %s, try %d of %d: %s",
+                *(attachment.chat_id, _name(current), current.tries, self._tries, error),
+            )
+            pause_s = self._pause_s(current.tries)
+            current = await self._count(attachment, current, error)
+            if current is not None and current.tries <= self._tries:
+                await asyncio.sleep(pause_s)
+        if current is not None:
+            self.given_up += 1
+            given_up = f"{self._tries} tries, the last one: {current.error}"
+            _log.error("chat %s: %s is given up: %s", attachment.chat_id, _name(current), given_up)
+            await self._strike(attachment, current, given_up)
+
+    async def _attempt(self, attachment: Attachment, call: OwedCall) -> str:
+        """Call the hook; returns what went wrong, or ""."""
+        observer = self._observers.get(call.observer)
+        if observer is None:
+            return "the pipeline has no observer of this name"
+        chats, keys = self._client.chats, attachment.keys
+        message = await _insist(lambda: read_message(chats, keys, call.message_id))
+        if message is None:
+            return "Redis has the message no more"
+        status = message["status"]
+        ended = EndedMessage(
+            attachment.chat_id, call.message_id, status, Event(call.end), message, call.tries
+        )
+        hook = observer.on_error if status == "failed" else observer.on_complete
+        try:
+            async with asyncio.timeout(self._client.settings.observer_end_timeout_s):
+                await hook(ended)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+            return reason(error)
+        return ""
+
+    async def _count(self, attachment: Attachment, call: OwedCall, error: str) -> OwedCall | None:
+        """Note in Redis that another try begins; None: it is settled, or another's."""
+        chats, again = self._client.chats, call._replace(tries=call.tries + 1, error=error)
+        noted = await _insist(
+            lambda: scripts.try_again(chats, attachment.keys, again, term=attachment.term)
+        )
+        return again if noted else None
+
+    async def _strike(self, attachment: Attachment, call: OwedCall, given_up: str = "") -> None:
+        """Take a call off the outbox. Where the chat is another's by now, that one calls again."""
+        chats, keys = self._client.chats, attachment.keys
+        await _insist(
+            lambda: scripts.settle(chats, keys, call, term=attachment.term, given_up=given_up)
+        )
+        if attachment.hot is not None:
+            attachment.hot.state.owed.discard((call.message_id, call.observer))
+
+    def _pause_s(self, tries: int) -> float:
+        doubled = self._client.settings.observer_pause_s * 2.0 ** (tries - 1)
+        return min(doubled, _LONGEST_PAUSE_S)
+
+
+async def _insist(command: Callable[[], Awaitable[T]]) -> T:
+    """Run a command until Redis answers; whoever gives the chat up cancels it."""
+    while True:
+        try:
+            return await command()
+        except (BrokerUnavailable, RedisError) as error:
+            _log.warning("outbox: trying again: %s", error)
+            await asyncio.sleep(_REDIS_PAUSE_S)
+
+
+def _name(call: OwedCall) -> str:
+    return f"end of message {call.message_id} for observer {call.observer}"
