@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any, Final
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.subscriber import Subscriber
-from riverdelta_gateway import chat_routes  # noqa: F401  # registers its routes
+from riverdelta_gateway import chat_routes, http  # noqa: F401  # the first registers its routes
 from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.close_codes import REASONS, CloseCode
@@ -25,6 +28,11 @@ from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.sockets import Socket, Sockets
+
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type", "Last-Event-ID"],
+}
 
 
 @contextlib.asynccontextmanager
@@ -59,11 +67,15 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
 
 def make_app(services: Services) -> Starlette:
     """Make the application; it needs our own server, see `serve`."""
-    routes: list[BaseRoute] = [
-        WebSocketRoute("/ws", open_socket),
-        Route("/healthz", healthz),
-    ]
-    app = Starlette(routes=routes)
+    routes = [WebSocketRoute("/ws", open_socket), *http.ROUTES]
+    middleware = []
+    if origins := services.gateway.allowed_origins:
+        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, **_CORS))
+    app = Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={HTTPException: http.unknown_path},
+    )
     app.state.services = services
     return app
 
@@ -82,24 +94,22 @@ async def open_socket(websocket: WebSocket) -> None:
         identity = services.auth.identify(websocket)
     except RequestError as refusal:
         # Not at the handshake: browsers do not tell a page why that failed.
-        protocol.write(error_response(refusal))
-        protocol.close(CloseCode.UNAUTHORIZED, REASONS[CloseCode.UNAUTHORIZED], grace_s)
-        return
-    socket = Socket(protocol, identity, services)
-    if not await services.sockets.add(socket):
-        code = CloseCode.TOO_MANY_SOCKETS
-        error = RequestError("RATE_LIMITED", "You have too many sockets open: close one first.")
-        protocol.write(error_response(error))
-        protocol.close(code, REASONS[code], grace_s)
+        _refuse(protocol, refusal, CloseCode.UNAUTHORIZED, grace_s)
         return
     try:
+        services.sockets.take_place(identity.user)
+    except RequestError as refusal:
+        _refuse(protocol, refusal, CloseCode.TOO_MANY_SOCKETS, grace_s)
+        return
+    socket = Socket(protocol, identity, services)
+    try:
+        await services.sockets.add(socket)
         await socket.serve(websocket)
     finally:
         await services.sockets.remove(socket)
+        services.sockets.give_place_back(identity.user)
 
 
-async def healthz(request: Request) -> Response:
-    """Say whether this process can serve: Redis answers."""
-    services: Services = request.app.state.services
-    await services.client.chats.execute("PING")
-    return JSONResponse({"status": "ok", "sockets": len(services.sockets)})
+def _refuse(protocol: SocketProtocol, error: RequestError, code: CloseCode, grace_s: float) -> None:
+    protocol.write(error_response(error))
+    protocol.close(code, REASONS[code], grace_s)

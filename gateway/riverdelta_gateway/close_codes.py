@@ -31,7 +31,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4500
     """No token, or one that is not valid: get another one first."""
     TOO_MANY_SOCKETS = 4501
-    """The user has ``max_sockets_per_user`` open in this process: close one first."""
+    """The user has ``max_sockets_per_user`` sockets and streams open in this process."""
 
 
 REASONS: Final = {

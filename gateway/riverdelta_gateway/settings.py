@@ -48,7 +48,9 @@ class GatewaySettings(BaseSettings):
     )
 
     max_posts_per_minute: int = Field(default=30, gt=0, description="Of one user, everywhere.")
-    max_sockets_per_user: int = Field(default=20, gt=0, description="Of one user, in one process.")
+    max_sockets_per_user: int = Field(
+        default=20, gt=0, description="Of one user, SSE streams too, in one process."
+    )
     max_chats_per_socket: int = Field(default=100, gt=0, description="Subscribed to at once.")
     max_message_bytes: int = Field(
         default=256 * KIB, gt=0, description="Largest request; a larger one is refused."

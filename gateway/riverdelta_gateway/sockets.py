@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,7 +17,7 @@ from riverdelta.broker.users import Announcement, read_announcement
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.close_codes import REASONS, CloseCode
-from riverdelta_gateway.errors import safe_error
+from riverdelta_gateway.errors import RequestError, safe_error
 from riverdelta_gateway.frames import Request, error_response, parse_request
 from riverdelta_gateway.outbox import Delivery
 from riverdelta_gateway.protocol import SocketProtocol
@@ -194,13 +194,14 @@ class Sockets:
 
     Args:
         client: Its queue's Redis announces.
-        max_per_user: Sockets one user may have here.
+        max_per_user: Sockets and streams that one user may have here.
     """
 
     def __init__(self, client: Client, max_per_user: int) -> None:
         self._client = client
         self._max_per_user = max_per_user
         self._of_user: dict[str, set[Socket]] = {}
+        self._places: Counter[str] = Counter()
         self._listeners: list[Listener] = []
         settings = client.settings
         self._pubsub = ShardedPubSub(
@@ -249,18 +250,32 @@ class Sockets:
         """Call *listener* with user and announcement when a message of a user who is here is opened."""
         self._listeners.append(listener)
 
-    async def add(self, socket: Socket) -> bool:
-        """List a socket; False: its user has too many."""
+    def take_place(self, user: str) -> None:
+        """
+        Count a socket, or another stream that stays open; `give_place_back` when it ends.
+
+        Raises:
+            RequestError: RATE_LIMITED: the user has too many of them.
+        """
+        if self._places[user] >= self._max_per_user:
+            raise RequestError(
+                "RATE_LIMITED", "You have too many sockets and streams open: close one first."
+            )
+        self._places[user] += 1
+
+    def give_place_back(self, user: str) -> None:
+        """Count one that has ended."""
+        self._places -= Counter((user,))  # keeps no zeros
+
+    async def add(self, socket: Socket) -> None:
+        """List a socket, and hear from now on what is announced to its user."""
         sockets = self._of_user.setdefault(socket.user, set())
-        if len(sockets) >= self._max_per_user:
-            return False
         sockets.add(socket)
         if len(sockets) == 1:
             try:
                 await self._pubsub.subscribe(self._client.keys.user_chats(socket.user))
             except BrokerUnavailable as error:
                 _log.warning("announcements of user %s are missing: %s", socket.user, error)
-        return True
 
     async def remove(self, socket: Socket) -> None:
         """Strike a socket off."""

@@ -12,6 +12,7 @@ import typer
 from riverdelta import Settings
 from riverdelta_cli import options as o
 from riverdelta_cli.dead import dead as run_dead
+from riverdelta_cli.gateway import gateway as run_gateway
 from riverdelta_cli.grammar import Command, Group
 from riverdelta_cli.inspecting import inspect_all, inspect_chat
 from riverdelta_cli.pipe import pipe as run_pipe
@@ -93,19 +94,29 @@ def up(
             help="Use this server. Unset: an embedded one.",
         ),
     ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=1,
+            max=65535,
+            metavar="PORT",
+            help="Where the gateway listens. Unset: 8000, or a free one.",
+        ),
+    ] = None,
 ) -> None:
     """
-    Run a server and workers until Ctrl-C.
+    Run a server, workers and a gateway until Ctrl-C.
 
     The server is a real Valkey on a free port of 127.0.0.1, with an append-only
-    file in --data-dir. A worker that dies is replaced. Ctrl-C ends all that was
-    started.
+    file in --data-dir. The gateway asks for no tokens, and listens on 127.0.0.1
+    only. What dies is replaced. Ctrl-C ends all that was started.
 
     [bold]Example[/bold]
 
         riverdelta up --workers 3
 
-    [bold]Prints[/bold] the URL, and what to type in other terminals. Commands in the same
+    [bold]Prints[/bold] the URLs, and what to type in other terminals. Commands in the same
     folder find the server by themselves.
 
     [bold]Exit codes[/bold]
@@ -113,7 +124,7 @@ def up(
         0    ended by Ctrl-C or SIGTERM
         2    the folder is in use by another `up`, or the server cannot be used
     """
-    run(lambda interrupt: run_up(data_dir, workers, redis_url, interrupt))
+    run(lambda interrupt: run_up(data_dir, workers, redis_url, port, interrupt))
 
 
 @app.command(cls=Command)
@@ -139,6 +150,55 @@ def worker(redis_url: o.RedisUrl = None, data_dir: o.DataDir = o.FOLDER) -> None
     def work() -> int:
         with hint_at_up(redis_url):
             return run_worker(settings_for(redis_url, data_dir))
+
+    end_with(work)
+
+
+@app.command(cls=Command)
+def gateway(
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="HOST", help="Address to listen on. Unset: 127.0.0.1."),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="PORT", help="Unset: 8000. 0: a free one."
+        ),
+    ] = None,
+    *,
+    dev: Annotated[
+        bool,
+        typer.Option("--dev", metavar="", help="Ask for no tokens; on a loopback address only."),
+    ] = False,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Run one gateway process until Ctrl-C or SIGTERM: chats over WebSocket and SSE.
+
+    Start as many as you like behind a load balancer. At SIGTERM sockets are
+    closed with code 4000: clients reconnect to another one, and go on where they
+    were. Users are known by tokens: set RIVERDELTA_GATEWAY_TOKEN_SECRET (HS256) or
+    RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE.
+
+    [bold]Example[/bold]
+
+        riverdelta gateway --dev
+
+    [bold]Prints[/bold] its log on stderr; its first line has the URL.
+
+    [bold]Exit codes[/bold]
+
+        0    ended by a signal
+        2    a setting, the address or the server cannot be used
+    """
+
+    def work() -> int:
+        with hint_at_up(redis_url):
+            return run_gateway(
+                settings_for(redis_url, data_dir), host=host, port=port, dev=dev or None
+            )
 
     end_with(work)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Final, Self
 
 from riverdelta_cli import children
 from riverdelta_cli.errors import CliError, require_extras
+from riverdelta_cli.ports import LOOPBACK, free_port
 
-_HOST: Final = "127.0.0.1"
 _READY_S: Final = 60.0
 """A large append-only file takes its time to load."""
 _END_S: Final = 10.0
@@ -73,7 +72,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"redis://{_HOST}:{self.port}"
+        return f"redis://{LOOPBACK}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -114,7 +113,7 @@ class EmbeddedServer:
         """Start it (again, after `stop` or `kill`: on the same port). Raises as `__aenter__`."""
         for attempt in range(_PORTS_TO_TRY):
             if self._any_port:
-                self.port = (self._last_port if attempt == 0 else None) or _free_port()
+                self.port = (self._last_port if attempt == 0 else None) or free_port()
             self._launch()
             try:
                 ready = await self._ready()
@@ -155,7 +154,7 @@ class EmbeddedServer:
             "--port",
             str(self.port),
             "--bind",
-            _HOST,
+            LOOPBACK,
             "--logfile",
             _LOG,
             "--save",
@@ -208,16 +207,10 @@ def _bundled_binary() -> Path:
         raise CliError(f"{error} Use --redis-url with a server of your own.") from error
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 async def _answers(port: int, pid: int) -> bool:
     """Whether the server on *port* is process *pid* (nobody else's), and has loaded its data."""
     try:
-        reader, writer = await asyncio.open_connection(_HOST, port)
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:
         return False
     try:

@@ -83,9 +83,10 @@ def explain(error: BaseException) -> CliError | None:
 
 
 def _settings_line(error: ValidationError) -> str:
+    prefix = "RIVERDELTA_GATEWAY_" if error.title == "GatewaySettings" else "RIVERDELTA_"
     names = (
         (
-            "RIVERDELTA_" + ".".join(str(part) for part in entry["loc"]).upper(),
+            prefix + ".".join(str(part) for part in entry["loc"]).upper(),
             friendly(entry["msg"]),
         )
         for entry in error.errors(include_url=False)

@@ -15,7 +15,7 @@ _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("cli", "gateway"),
     "pipe": ("cli", "embedded", "workers"),
-    "up": ("cli", "embedded", "workers"),
+    "up": ("cli", "embedded", "gateway", "workers"),
     "worker": ("cli", "workers"),
 }
 

@@ -128,6 +128,15 @@ async def _run(command: Command) -> int:
         raise
 
 
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Choose how a server's event loop is made: uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415  # not on every machine
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop
+
+
 def log_to_stderr(line: str, level: int) -> None:
     """Show log records of *level* and above; arq's own only where they warn."""
     logging.basicConfig(format=line, level=level, stream=sys.stderr, force=True)

@@ -1,4 +1,4 @@
-"""``riverdelta up``: a server and workers, for as long as somebody wants them."""
+"""``riverdelta up``: a server, workers and a gateway, for as long as somebody wants them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from riverdelta.broker.client import Client
 from riverdelta_cli.embedded import EmbeddedServer
 from riverdelta_cli.errors import DONE, CliError, require_extras, say
 from riverdelta_cli.folder import DEFAULT_FOLDER, DataFolder
+from riverdelta_cli.ports import LOOPBACK, free_port
 from riverdelta_cli.servers import embedded_settings, settings_for
 from riverdelta_cli.session import Interrupt, cancel
 from riverdelta_cli.words import count as counted
@@ -24,14 +25,31 @@ _READY_S: Final = 30.0
 _SERVER_DEATHS: Final = 5
 """Starts of a server that dies again at once; more would only hide why."""
 _STEADY_S: Final = 10.0
+_GATEWAY_PORT: Final = 8000
+_NOT_FOR_DEV: Final = (
+    "RIVERDELTA_GATEWAY_TOKEN_SECRET",
+    "RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE",
+)
+"""Settings of a gateway with users, which the one that `up` starts would refuse."""
 
 
-async def up(path: Path, count: int, url: str | None, interrupt: Interrupt) -> int:
-    """Run a server (unless *url* names one) and *count* workers until a signal; the exit code."""
+async def up(
+    path: Path, count: int, url: str | None, port: int | None, interrupt: Interrupt
+) -> int:
+    """
+    Run a server (unless *url* names one), *count* workers and a gateway until a signal; the exit code.
+
+    Args:
+        path: The server's folder.
+        count: Worker processes.
+        url: Server to use. None: one of our own.
+        port: Of the gateway. None: `_GATEWAY_PORT`, or a free one.
+        interrupt: Ends it.
+    """
     if url is None:
-        require_extras("riverdelta up without --redis-url", "embedded", "workers")
+        require_extras("riverdelta up without --redis-url", "embedded", "gateway", "workers")
     else:
-        require_extras("riverdelta up", "workers")
+        require_extras("riverdelta up", "gateway", "workers")
     Settings()  # a variable that cannot be used is found before anything starts
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(DataFolder(path))
@@ -47,10 +65,19 @@ async def up(path: Path, count: int, url: str | None, interrupt: Interrupt) -> i
             settings = settings_for(url, None)
         client = await stack.enter_async_context(Client(settings))  # says what is wrong with a URL
         folder.announce(settings.redis_url)
-        print(_what_next(path, settings.redis_url, server, count), flush=True)
+        port = free_port(_GATEWAY_PORT) if port is None else port
+        print(_what_next(path, settings.redis_url, server, count, port), flush=True)
         ready = asyncio.create_task(_new_workers(client, count))
         await asyncio.sleep(0)  # it looks who is there before ours are
         await stack.enter_async_context(WorkerPool(settings, count, notify=say))
+        gateway = WorkerPool(
+            settings,
+            1,
+            notify=say,
+            command=("gateway", "--dev", "--host", LOOPBACK, "--port", str(port)),
+            without=_NOT_FOR_DEV,
+        )
+        await stack.enter_async_context(gateway)
         watching = asyncio.create_task(_keep_server(server))
         asked = asyncio.create_task(interrupt.asked.wait())
         stack.push_async_callback(cancel, watching, asked, ready)
@@ -92,17 +119,19 @@ async def _new_workers(client: Client, count: int) -> None:
     say(f"{counted(count, 'worker')} ready")
 
 
-def _what_next(path: Path, url: str, server: EmbeddedServer | None, workers: int) -> str:
+def _what_next(path: Path, url: str, server: EmbeddedServer | None, workers: int, port: int) -> str:
     """Say what runs, and exactly what to type in other terminals."""
     other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
     host = urlsplit(url).hostname or "localhost"
     what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"
-    return f"""riverdelta is up: {what}, {counted(workers, "worker")}.
+    return f"""riverdelta is up: {what}, {counted(workers, "worker")}, a gateway.
   URL       {url}
+  gateway   http://{LOOPBACK}:{port} (WebSocket at /ws; without tokens, on this machine only)
 
 In other terminals, in this folder:
   follow    riverdelta tail chat-1{other}
   push      echo 'Hello from a stream' | riverdelta push chat-1 --source text -{other}
+  listen    curl -sN http://{LOOPBACK}:{port}/chats/chat-1/events
   look      riverdelta inspect chat-1{other}
   redis     redis-cli -u {url} HGETALL 'rd:{{chat-1}}'
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 
 from riverdelta import Settings
 from riverdelta_cli.errors import DONE, require_extras
-from riverdelta_cli.session import log_to_stderr
+from riverdelta_cli.session import fast_loop, log_to_stderr
 
 
 def worker(settings: Settings) -> int:
@@ -19,14 +18,8 @@ def worker(settings: Settings) -> int:
     from riverdelta_workers.garbage import collect_less  # noqa: PLC0415  # an extra
 
     log_to_stderr(f"%(asctime)s worker[{os.getpid()}] %(levelname)s %(message)s", logging.INFO)
-    try:
-        from uvloop import new_event_loop as uv_loop  # noqa: PLC0415  # not on every machine
-    except ImportError:
-        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    else:
-        new_loop = uv_loop
     collect_less()
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(run_worker(settings))
     return DONE

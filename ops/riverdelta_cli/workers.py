@@ -1,4 +1,4 @@
-"""Keeps worker processes alive: starts them, starts again those that die, ends them in order."""
+"""Keeps processes of ours alive: starts them, starts again those that die, ends them in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -37,10 +37,12 @@ class _Slot:
 
 class WorkerPool:
     """
-    *count* processes of ``riverdelta worker``; an async context manager.
+    *count* processes of ``riverdelta worker``, or of another command; an async context manager.
 
     Args:
         settings: Names the servers; what else they use is in the environment.
+        command: What they run.
+        without: Variables of our environment that they do not get.
         log: File that takes what they print. Unset: our stderr.
         notify: Called with a line when one died.
         max_deaths: Give up (`failed` is set) when one died this often in a row. Unset: never.
@@ -52,16 +54,21 @@ class WorkerPool:
         count: int,
         *,
         notify: Callable[[str], None],
+        command: Sequence[str] = ("worker",),
+        without: Collection[str] = (),
         log: Path | None = None,
         max_deaths: int | None = None,
     ) -> None:
-        self._environment = os.environ | {
+        kept = {name: value for name, value in os.environ.items() if name not in without}
+        self._environment = kept | {
             # Not arguments: a URL may hold a password, and those are for everybody to see.
             "RIVERDELTA_REDIS_URL": settings.redis_url,
             "RIVERDELTA_QUEUE_URL": settings.effective_queue_url,
         }
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self._notify = notify
+        self._command = command
+        self._what = command[0]
         self._log_path = log
         self._log: IO[bytes] | None = None
         self._max_deaths = max_deaths
@@ -100,7 +107,7 @@ class WorkerPool:
         slot.started_at = asyncio.get_running_loop().time()
         slot.process = children.start(
             # -P: modules in the user's current folder are not ours.
-            [sys.executable, "-P", "-m", "riverdelta_cli", "worker"],
+            [sys.executable, "-P", "-m", "riverdelta_cli", *self._command],
             if_we_die=signal.SIGKILL,  # its chats are in Redis; nobody is left to wait for it
             output=None if self._log is None else self._log.fileno(),
             environment=self._environment,
@@ -126,10 +133,10 @@ class WorkerPool:
         how = _how_it_ended(process.returncode)
         if slot.deaths == self._max_deaths:
             if not self.failed.done():
-                self.failed.set_result(CliError(f"the worker {how}{self._last_words()}"))
+                self.failed.set_result(CliError(f"the {self._what} {how}{self._last_words()}"))
         else:
             self._notify(
-                f"worker {slot.number} (pid {process.pid}) {how}; another one in {wait_s:g} s"
+                f"{self._what} {slot.number} (pid {process.pid}) {how}; another one in {wait_s:g} s"
             )
 
     def _last_words(self) -> str:

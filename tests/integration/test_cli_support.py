@@ -29,7 +29,7 @@ from riverdelta_cli.options import ModeName, OnMismatchName, Source
 DEADLINE_S = 20.0
 _SIDE_BY_SIDE = 4
 DEMO = Path(str(resources.files("riverdelta_cli"))) / "demo" / "reply.jsonl"
-COMMANDS = ("up", "worker", "push", "tail", "pipe", "inspect", "stop", "dead")
+COMMANDS = ("up", "worker", "gateway", "push", "tail", "pipe", "inspect", "stop", "dead")
 
 
 def eventually(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:

@@ -432,10 +432,18 @@ def _branch(type_: str, data_name: str, owners: list[str]) -> dict[str, Any]:
         "data": {"$ref": f"#/$defs/{data_name}"},
     }
     properties |= {owner: {"type": "string"} for owner in owners}
+    required = list(properties)
+    if type_ == "chunk.delta":
+        properties["first_seq"] = {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Never on the log. A gateway merged the events from this one to seq for a "
+            "slow reader: this follows the event whose seq is one less than this number",
+        }
     return {
         "type": "object",
         "title": type_,
         "properties": properties,
-        "required": list(properties),
+        "required": required,
         "additionalProperties": False,
     }
