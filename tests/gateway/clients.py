@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from riverdelta import ChatView, Event
 
@@ -50,6 +51,16 @@ class Client:
             frame = await self.next()
             if frame["route"] == "/chats/subscribe" and frame["position"] is not None:
                 yield Event(json.dumps(frame["payload"]).encode())
+
+    async def until_closed(self) -> tuple[list[Event], int | None]:
+        """Collect events until the socket is closed; and with which code, if with one."""
+        collected = []
+        try:
+            async for event in self.events():
+                collected.append(event)  # noqa: PERF401  # what came before the close counts
+        except ConnectionClosed as closed:
+            return collected, None if closed.rcvd is None else closed.rcvd.code
+        raise AssertionError("never reached: events() has no end of its own")
 
     async def until_end(self, count: int = 1) -> list[Event]:
         """Collect events until *count* messages have ended."""

@@ -1,0 +1,59 @@
+"""Gateways die and restart; replies and readers go on."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from riverdelta import Producer, Settings
+from riverdelta_gateway.close_codes import CloseCode
+from tests.gateway.clients import client, view_of
+from tests.gateway.processes import GatewayProcess
+from tests.integration.local_workers import local_workers
+
+WORDS = [f"word{number} " for number in range(200)]
+
+
+async def push_slowly(producer: Producer, begun: asyncio.Event) -> None:
+    async with producer.message("c", source="text", message_id="m") as message:
+        for number, word in enumerate(WORDS):
+            await message.push(word)
+            if number == 20:
+                begun.set()
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("how", ["kill -9", "SIGTERM"])
+async def test_a_client_goes_on_at_another_gateway_where_it_was(
+    how: str, settings: Settings, producer: Producer, tmp_path: Path
+) -> None:
+    begun = asyncio.Event()
+    with (
+        GatewayProcess(settings, tmp_path, "--dev") as first,
+        GatewayProcess(settings, tmp_path, "--dev") as second,
+    ):
+        async with local_workers(settings):
+            async with client(first.url) as browser:
+                await browser.subscribe("c")
+                reply = asyncio.create_task(push_slowly(producer, begun))
+                await begun.wait()
+                ending = asyncio.create_task(asyncio.to_thread(end, first, how))
+                events, code = await browser.until_closed()
+                await ending
+            assert code == (CloseCode.RESTARTING if how == "SIGTERM" else None)
+            assert not reply.done()
+            async with client(second.url) as browser:
+                await browser.subscribe("c", events[-1].position)
+                rest = await browser.until_end()
+            await reply
+    assert rest[0].type != "snapshot"
+    assert view_of(events + rest).text("m") == "".join(WORDS)
+    assert rest[-1].type == "message.completed"
+    assert "Traceback" not in first.log + second.log
+
+
+def end(gateway: GatewayProcess, how: str) -> None:
+    if how == "SIGTERM":
+        assert gateway.terminate() == 0
+    else:
+        gateway.kill()
