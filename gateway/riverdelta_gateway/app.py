@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
-from starlette.routing import WebSocketRoute
+from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from riverdelta.broker.settings import Settings
@@ -24,6 +24,7 @@ from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import error_document, error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
+from riverdelta_gateway.page import Page
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
@@ -67,7 +68,7 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
 
 def make_app(services: Services) -> Starlette:
     """Make the application; it needs our own server, see `serve`."""
-    routes = [WebSocketRoute("/ws", open_socket), *http.ROUTES]
+    routes = [WebSocketRoute("/ws", open_socket), *http.ROUTES, Mount("/", Page())]
     middleware = []
     if origins := services.gateway.allowed_origins:
         middleware.append(Middleware(CORSMiddleware, allow_origins=origins, **_CORS))

@@ -169,7 +169,11 @@ class World:
 
     def _start_chunk(self, index: int) -> None:
         fields = {"kind": "text", "format": "text", "index": index}
-        self._append("chunk.started", index, fields | {"tool_name": None, "tool_call_id": None})
+        self._append(
+            "chunk.started",
+            index,
+            fields | {"tool_name": None, "tool_call_id": None, "section": None},
+        )
 
     def _append(self, type_: EventType, chunk: int | None, data: object) -> None:
         event = self._event(type_, self.seq + 1, chunk, data)
