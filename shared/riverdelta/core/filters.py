@@ -148,8 +148,8 @@ class Splitter(Protocol):
     Cuts one text into parts, holding back only what may yet turn out to be a marker.
 
     A deterministic fold, as a `StreamFilter`: texts and markers, joined, are the input. Every method
-    that takes text may raise `TimeoutError`: a pattern ran without end. Then nothing has changed, and
-    the splitter is to be given up: `held_text` and the text it was given are still to be shown.
+    may raise `TimeoutError`: a pattern ran without end. Then the splitter is to be given up; its
+    `held_text`, and behind it the text that it was given, are still to be shown.
     """
 
     @property

@@ -5,6 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.pieces import ChunkStart, Text
+from riverdelta.core.codecs.sectioned import SectionedCodec
 from riverdelta.core.events import Event
 from riverdelta.core.filters import SectionRule
 from riverdelta.core.fold import ChatFold
@@ -97,6 +100,22 @@ def test_text_that_may_start_over_is_not_cut() -> None:
     assert "chunk.reset" in [event.type for event in events]
     appended = {"chunk": "a", "mode": "append", "text": REPLY}
     assert chunks_of(events_of(said("chunks", appended, on_mismatch="reset"))) == CHUNKS
+
+
+def test_a_chunk_that_began_without_text_may_go_on_with_a_run() -> None:
+    """As with a codec that opens a chunk before its first text."""
+    inner = make_codec("openai-chat")
+    codec = SectionedCodec(inner, Sections, mode="append", on_mismatch="emit", only_asked=False)
+    inner.decode = lambda raw: [ChunkStart("text", "text")] if not raw else []  # type: ignore[method-assign]
+    inner.decode_run = lambda raws: ("text", [raw.decode() for raw in raws], None)  # type: ignore[method-assign]
+    assert codec.decode(b"") == []
+    raws = iter([b"a", b"b"])
+    assert codec.decode_run(raws) == (
+        "",
+        [],
+        [ChunkStart("text", "text", mode="append"), Text("text", "a")],
+    )
+    assert codec.decode_run(raws) == ("", [], [Text("text", "b")])
 
 
 WILD = Pipeline(

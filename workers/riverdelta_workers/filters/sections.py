@@ -79,11 +79,11 @@ class Sections:
             return []
         if self.passes(delta):
             return [SectionText(delta)]
-        return self._cut_or_stay(delta, final=False)
+        return self._cut(delta, final=False)
 
     def finish(self) -> list[SectionPart]:
         """Take the end of the chunk: the rest, and the end of the open part."""
-        parts = self._cut_or_stay("", final=True)
+        parts = self._cut("", final=True)
         if self._open is not None:
             parts.append(SectionEnd(""))
             self._open = None
@@ -114,15 +114,6 @@ class Sections:
         if self._set.any_shipped and _HOT.search(text) is not None:
             return False
         return all(by.start.quiet(text, at) for by in self._set.own)
-
-    def _cut_or_stay(self, delta: str, *, final: bool) -> list[SectionPart]:
-        """As `_cut`; after an exception nothing has changed."""
-        before = self._open
-        try:
-            return self._cut(delta, final=final)
-        except TimeoutError:
-            self._open = before
-            raise
 
     def _cut(self, delta: str, *, final: bool) -> list[SectionPart]:
         text = self._before + self._held + delta
