@@ -1,15 +1,13 @@
 """
 JsonStream on a tool call of 97 KB in pieces of 4 characters, its value asked for at each.
 
-Against jiter, which has to read the whole prefix again at each piece, and jsonriver, where it is
-installed (``pip install jsonriver``; not a dependency). Run as a script, or as one of run.py's
-measurements. All figures are of CPU time, in one process, in turns.
+Against jiter, which has to read the whole prefix again at each piece, and jsonriver. Run as a script,
+or as one of run.py's measurements. All figures are of CPU time, in one process, in turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import sys
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jiter
+import jsonriver
 
 if __name__ == "__main__":  # as run.py, which finds its siblings through its own folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,18 +24,6 @@ if __name__ == "__main__":  # as run.py, which finds its siblings through its ow
 from bench.result import Row, row, table
 from riverdelta.core.json_stream import JsonStream
 
-_Rival = Any
-"""A module that may be missing, so that types say nothing of it."""
-
-
-def _if_installed(name: str) -> _Rival:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-_RIVER: Final = _if_installed("jsonriver")
 _PIECE: Final = 4
 _TOOL_CALL: Final = 97 * 1024
 _SMALL: Final = 6 * 1024
@@ -79,12 +66,11 @@ def measure(_server: object = None, *, quick: bool = False) -> tuple[list[Row], 
     repeats = 1 if quick else 5
     text = tool_call(_TOOL_CALL)
     what = f"JSON of {len(text) // 1024} KB in pieces of {_PIECE}, value at each"
-    rivals: list[tuple[str, Reader, float]] = [("jiter, whole prefix again", _jiter, 15)]
+    rivals: list[tuple[str, Reader, float]] = [
+        ("jiter, whole prefix again", _jiter, 15),
+        ("jsonriver", _jsonriver, 1.5),
+    ]
     notes = [f"JSON: {len(text) // _PIECE:,} pieces; CPU time; speed-up = rival / ours"]
-    if _RIVER is None:
-        notes.append("JSON: jsonriver is not installed here (pip install jsonriver): not compared")
-    else:
-        rivals.append(("jsonriver", _jsonriver, 1.5))
     rows = []
     for name, read, bar in rivals:
         pairs = [(_ours_per(text), _per_piece(read, text)) for _ in range(repeats)]
@@ -144,7 +130,7 @@ def _jsonriver(text: str, pieces: list[str]) -> float:
 
     async def read() -> Any:
         value = None
-        async for grown in _RIVER.parse(arriving()):
+        async for grown in jsonriver.parse(arriving()):
             value = grown
         return value
 

@@ -1,20 +1,28 @@
 """
-What `Redact` costs on clean text in 4-character deltas, against one bare search of its patterns per delta.
+What filters of text cost on clean 4-character deltas, against one bare search of their patterns per delta.
 
-``python ops/bench/redact.py``: several rounds in turns, in CPU time; the median ratio and its quartiles,
-for prose and for texts that are harder on it, with how much was held back on average after each delta.
+`Redact`, for prose and for texts that are harder on it, and `Sections`. Run as a script, or as one of
+run.py's measurements. Figures are of CPU time, in one process, in turns; what was held back on average
+after each delta stands below.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from statistics import mean, median, quantiles
+from pathlib import Path
+from statistics import mean
 from typing import Final
 
 import regex
 
-from riverdelta_workers.filters import SHIPPED, Redact
+if __name__ == "__main__":  # as run.py, which finds its siblings through its own folder
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.result import Row, row, table
+from riverdelta.core.filters import DEFAULT_SECTIONS
+from riverdelta_workers.filters import SHIPPED, Redact, Sections
 
 _DELTA: Final = 4
 _ROUNDS: Final = 41
@@ -41,33 +49,39 @@ TEXTS: Final = {
 }
 
 
+def measure(_server: object = None, *, quick: bool = False) -> tuple[list[Row], list[str]]:
+    """Measure both filters on each text."""
+    rounds = 3 if quick else _ROUNDS
+    secrets = regex.compile("|".join(f"(?:{pattern.expression})" for pattern in SHIPPED))
+    markers = regex.compile("|".join(f"(?m:{rule.start})" for rule in DEFAULT_SECTIONS))
+    rows, notes = [], []
+    for name, text in TEXTS.items():
+        deltas = deltas_of(text)
+        pairs = [
+            (_us_each(Redact().feed, deltas), _us_each(secrets.search, deltas))
+            for _ in range(rounds)
+        ]
+        bar = _BAR if name == "prose" else None
+        what = f"redact, clean {name}, {_DELTA}-character deltas"
+        rows.append(row(what, "one bare search of its patterns", "us/delta", pairs, at_most=bar))
+        held, at_word_ends = _held(deltas)
+        notes.append(
+            f"redact, {name}: held back {held:.2f} characters, {at_word_ends:.2f} at word ends"
+        )
+    deltas = deltas_of(TEXTS["prose"])
+    pairs = [
+        (_us_each(Sections().feed, deltas), _us_each(markers.search, deltas)) for _ in range(rounds)
+    ]
+    what = f"sections, prose, {_DELTA}-character deltas"
+    rows.append(row(what, "one bare search of their starts", "us/delta", pairs))
+    return rows, notes
+
+
 def deltas_of(text: str) -> list[str]:
     """Cut *text*, over and over, into deltas."""
     size = _DELTA * _DELTAS
     text = (text * (size // len(text) + 1))[:size]
     return [text[at : at + _DELTA] for at in range(0, size, _DELTA)]
-
-
-def main() -> None:
-    """Measure and print."""
-    expression = "|".join(f"(?:{pattern.expression})" for pattern in SHIPPED)
-    bare = regex.compile(expression)
-    print(f"{len(SHIPPED)} patterns, {_DELTA}-character deltas, {_ROUNDS} rounds in turns")
-    for name, text in TEXTS.items():
-        deltas = deltas_of(text)
-        ratios, ours, theirs = [], [], []
-        for _ in range(_ROUNDS):
-            theirs.append(_us_each(bare.search, deltas))
-            ours.append(_us_each(Redact().feed, deltas))
-            ratios.append(ours[-1] / theirs[-1])
-        low, middle, high = quantiles(ratios, n=4)
-        bar = f" (bar: <= {_BAR:g})" if name == "prose" else ""
-        held, at_word_ends = _held(deltas)
-        print(
-            f"{name:8} {middle:5.2f} x ({low:.2f} to {high:.2f}){bar}: "
-            f"{median(ours):.2f} us against {median(theirs):.2f} us; "
-            f"held back {held:.2f} characters, {at_word_ends:.2f} at word ends"
-        )
 
 
 def _us_each(take: Callable[[str], object], deltas: list[str]) -> float:
@@ -94,4 +108,8 @@ def _held(deltas: list[str]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    found_rows, found_notes = measure(quick="--quick" in sys.argv)
+    print(table(found_rows))
+    print()
+    for note in found_notes:
+        print(note)
