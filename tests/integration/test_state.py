@@ -1,5 +1,6 @@
 """A chat read back from Redis is the chat that was written, at every entry of any message."""
 
+import itertools
 from typing import Any
 
 import orjson
@@ -15,15 +16,29 @@ from riverdelta.broker.state import (
     HotChat,
     LogLimits,
     _message_fields,
+    _retake,
 )
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import Event
 from riverdelta.core.pipeline import Pipeline
-from riverdelta.core.state import Entry
+from riverdelta.core.state import ChunkState, Entry, MessageState
 from tests.integration.reading import view_of
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import chunk, control, start
 from tests.unit.test_fold_cards import ARGUMENTS, LONG_ARGUMENTS, steps_of
+from tests.unit.test_restart import (
+    AGAIN,
+    BEGIN,
+    DELIVERED,
+    RESULT,
+    STOP,
+    TABLE,
+    THOUGHT,
+    block,
+    call,
+    restart,
+    texts,
+)
 
 LOG = LogLimits(10_000, 1 << 24)
 NOW_MS = 1_763_600_000_123
@@ -113,9 +128,13 @@ def picture(hot: HotChat) -> Any:
                     c.processor_failed,
                     c.card,
                     None if c.parser is None else (c.parser.value, c.parser.processor_type),
+                    c.status,
+                    c.text,
+                    None if c.retake is None else _retake(c.retake),
                 )
-                for key, c in message.open_chunks.items()
+                for key, c in _live(message)
             },
+            [(key, c.id, c.kind, c.status, c.text, c.segment) for key, c in message.closed],
         )
         for mid, message in state.messages.items()
     }
@@ -126,8 +145,21 @@ def picture(hot: HotChat) -> Any:
     return head, log, state.recent, messages, cards
 
 
+def _live(message: MessageState) -> list[tuple[str, ChunkState]]:
+    """Every chunk whose text may go on."""
+    left = [] if message.retry is None else message.retry.left
+    waiting = [(f"left {c.index}", c) for _, c in left if c.status == "open"]
+    return [*message.open_chunks.items(), *waiting]
+
+
 def message_of(source: str, raws: list[bytes], **options: Any) -> list[tuple[str, bytes]]:
     return [start(source, **options), *(chunk(raw) for raw in raws), control("end")]
+
+
+def so_far(text: str, source: str) -> list[str]:
+    """Spell *text* in pieces of two, or in snapshots that grow by as much."""
+    pieces = [text[at : at + 2] for at in range(0, len(text), 2)]
+    return list(itertools.accumulate(pieces)) if source == "text-snapshot" else pieces
 
 
 SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "Ã©" * 3000]
@@ -170,6 +202,45 @@ SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "Ã
         ),
         pytest.param(steps_of(LONG_ARGUMENTS, size=97), id="long-card"),
         pytest.param(steps_of('{"files": oops}'), id="no-json"),
+        *(
+            pytest.param(
+                [
+                    *[start(source), *texts(*so_far(DELIVERED, source))],
+                    *[restart(), *texts(*so_far(again, source)), control("end")],
+                ],
+                id=f"restart-{source}-{again[:8]}",
+            )
+            for source in ("text", "text-snapshot")
+            for again, *_ in TABLE
+        ),
+        *(
+            pytest.param(
+                [
+                    *[start("anthropic"), BEGIN, *THOUGHT, *call(1, "old", ARGUMENTS)],
+                    *[*block(2, "text", "Hel", "lo", stop=False), restart(rule), AGAIN],
+                    *[*block(0, "thinking", "Let me ", last), *block(2, "text", *"Help")],
+                    *[*call(3, "new", *other), *STOP],
+                    control("tool_result", tool_call_id="new", content=RESULT),
+                    control("end"),
+                ],
+                id=f"restart-{rule}-{last}",
+            )
+            for rule in ("stitch", "append", "reset")
+            for last, other in (
+                ("think.", [ARGUMENTS[:50], ARGUMENTS[50:]]),
+                ("go.", [ARGUMENTS[:50], *ARGUMENTS[50:].replace("b", "c")]),
+            )
+        ),
+        pytest.param(
+            [
+                *[start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hello", stop=False)],
+                *[restart(), AGAIN, *THOUGHT[:2], restart(), AGAIN, *THOUGHT],
+                *block(1, "text", "Hel", stop=False),
+                chunk({"type": "error", "error": {"type": "overloaded_error"}}),
+                *[restart(), AGAIN, *THOUGHT, *STOP, control("end")],
+            ],
+            id="restart-again-and-after-an-error",
+        ),
     ],
 )
 async def test_a_new_owner_at_every_entry_finds_what_the_old_one_left(

@@ -30,8 +30,11 @@ from riverdelta.core.state import (
     LogWindow,
     MessageState,
     Recent,
+    Retake,
+    Retry,
     ToolCall,
 )
+from riverdelta.core.stitch import Stitcher
 from riverdelta.core.tracker import TextTrack
 
 
@@ -153,6 +156,7 @@ async def _load_message(
         usage=orjson.loads(fields["usage"]),
         failure=orjson.loads(fields["failure"]),
         annotations=orjson.loads(fields["annotations"]),
+        call_aliases=orjson.loads(fields.get("call_aliases", b"{}")),
         raw_chunks=int_of(fields, "raw_chunks"),
         raw_bytes=int_of(fields, "raw_bytes"),
         rejected=int_of(fields, "rejected"),
@@ -160,17 +164,37 @@ async def _load_message(
         last_at_ms=int_of(fields, "last_at_ms"),
         pipeline=text_of(fields, "pipeline"),
     )
-    for key, index in orjson.loads(fields["open_chunks"]).items():
-        stored = scripts.as_hash(await executor.execute("HGETALL", keys.chunk(message_id, index)))
-        chunk = message.open_chunks[key] = _chunk_state(message, index, stored)
-        _take_up_filter(chunk, stored, pipeline)
-        equip(chunk, pipeline)
+    message.skipped = int_of(fields, "skipped") - message.codec.skipped
+    await _load_chunks(executor, keys, message, fields, pipeline)
     await _load_cards(executor, keys, message)
     return message
 
 
+async def _load_chunks(
+    executor: Executor,
+    keys: ChatKeys,
+    message: MessageState,
+    fields: dict[str, bytes],
+    pipeline: Pipeline,
+) -> None:
+    """Take up the chunks that are open, and those that the provider's call may say again."""
+
+    async def chunk_at(index: int) -> ChunkState:
+        flat = await executor.execute("HGETALL", keys.chunk(message.id, index))
+        return _chunk_state(message, index, scripts.as_hash(flat), pipeline)
+
+    for key, index in orjson.loads(fields["open_chunks"]).items():
+        message.open_chunks[key] = await chunk_at(index)
+    for key, index in orjson.loads(fields.get("closed", b"[]")):
+        message.closed.append((key, await chunk_at(index)))
+    retry = orjson.loads(fields.get("retry", b"null"))
+    if retry is not None:
+        left = [(key, await chunk_at(index)) for key, index in retry["left"]]
+        message.retry = Retry(retry["rule"], retry["begun"], left)
+
+
 def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
-    """Have a new filter go on where the last owner's was."""
+    """Have a new filter, and a new stitcher, go on where the last owner's were."""
     if "held_back" not in fields:
         return
     text, (last_length, odd_last) = chunk.track.complete, chunk.track.remembered()
@@ -181,11 +205,18 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
         chunk.filter.load(orjson.loads(fields["held_back"]))
     chunk.shown = TextTrack("append", "emit")
     chunk.shown.restore(text, len(text), None)
+    if fields.get("retake"):
+        retake = orjson.loads(fields["retake"])
+        stitcher = Stitcher(text, ended=chunk.status != "open")
+        stitcher.load(retake["stitcher"])
+        chunk.retake = Retake(stitcher, retake["tool_call_id"])
 
 
 async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState) -> None:
     """Take up the cards of calls whose result may still come."""
-    still_open = {chunk.index for chunk in message.open_chunks.values()}
+    left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
+    chunks = [*message.open_chunks.values(), *left]
+    still_open = {chunk.index for chunk in chunks if chunk.status == "open"}
     for call_id, call in message.tool_calls.items():
         if call.chunk_index not in still_open:
             flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
@@ -195,14 +226,16 @@ async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState)
                 message.cards[call_id] = card
 
 
-def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) -> ChunkState:
+def _chunk_state(
+    message: MessageState, index: int, fields: dict[str, bytes], pipeline: Pipeline
+) -> ChunkState:
     check_format(fields, "chunk")
     track = TextTrack(text_of(fields, "mode"), message.on_mismatch)  # type: ignore[arg-type]  # as above
     segments = text_segments(fields)
     text = "".join(segments)
     track.restore(text, int_of(fields, "last_length"), text_of(fields, "last") or None)
     full = bool(segments) and len(segments[-1]) >= SEGMENT_LENGTH
-    return ChunkState(
+    chunk = ChunkState(
         id=f"{message.id}.{index}",
         index=index,
         kind=text_of(fields, "kind"),  # type: ignore[arg-type]  # as above
@@ -214,9 +247,14 @@ def _chunk_state(message: MessageState, index: int, fields: dict[str, bytes]) ->
         section=section_of(fields),
         card=_card_state(fields),
         processor_failed=bool(int_of(fields, "processor_failed")),
+        status=text_of(fields, "status"),  # type: ignore[arg-type]  # as above
         segment=max(0, len(segments) - (0 if full else 1)),
         segment_length=0 if full or not segments else len(segments[-1]),
     )
+    _take_up_filter(chunk, fields, pipeline)
+    if chunk.status == "open":
+        equip(chunk, pipeline)
+    return chunk
 
 
 def _card_state(fields: dict[str, bytes]) -> CardState | None:

@@ -25,6 +25,7 @@ from riverdelta.core.errors import (
     RiverdeltaError,
     Stopped,
 )
+from riverdelta.core.stitch import OVERLAP_RULES, OnOverlap
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -170,6 +171,54 @@ class Message:
     async def annotate(self, name: str, data: object) -> None:
         """Add something of the backend's own to the message: a title, a citation. Any JSON value."""
         await self._store("annotate", [clean_json({"name": name, "data": data})])
+
+    async def restart(self, on_overlap: OnOverlap = "stitch") -> None:
+        """
+        Say that the provider's call is made again: push the new call's chunks after this.
+
+        The step that is under way goes on, with the chunks that readers have. The new call's first text
+        takes up the step's first text, its second the second; so do reasoning, the calls of each tool,
+        and every other kind of chunk. How a text goes on, with ``Hello, dear world`` delivered:
+
+        =====================  ======================  =========================  =====================
+        the new call says      it is                   readers get                and end with
+        =====================  ======================  =========================  =====================
+        Hello, dear world! A   from its start          what is new: ``! A``       Hello, dear world! A
+        dear world! A          from its middle         what is new: ``! A``       Hello, dear world! A
+        Hello, cruel world     a changed word          `chunk.reset`, all of it   Hello, cruel world
+        Good night             nothing in common       `chunk.reset`, all of it   Good night
+        Hello                  less than it was        `chunk.reset`, all of it   Hello
+        =====================  ======================  =========================  =====================
+
+        A reader's text is never a mix of two calls that differ. While a new text may still turn out to
+        be a repeat, it is held, and readers keep what they have: also where the message is stopped or
+        fails meanwhile. A call goes on *from its middle* if it begins with the last characters that
+        were delivered: at least eight, and more than it has in common with the start. Where a filter
+        is at work, what it lets out is compared.
+
+        A chunk that had ended stays as it is if the new call says the same; else it is emptied by a
+        `chunk.reset`, and another takes its place. What the new call does not say again is emptied when
+        its step ends, and fails with ``superseded`` if it was open. A call of a tool keeps the id that
+        readers know; results may be pushed under the new one. Results that were pushed stay.
+
+        If the step has failed already (the provider sent an error), its chunks are emptied, and the new
+        call is a step of its own. Without a step under way there is nothing to take up: what was
+        completed stays. With the source ``chunks``, chunks take up those of the same name, and what was
+        ``done`` stays: do not push it again.
+
+        Args:
+            on_overlap: ``"stitch"``: as above. ``"append"``: the new call goes on where the last one
+                stopped and says nothing again (a prefill): its texts are added to those that are open.
+                ``"reset"``: what was delivered of the step is void at once.
+
+        Raises:
+            ValueError: *on_overlap* is none of these; a caller bug.
+            RiverdeltaError: As `push`.
+        """
+        if on_overlap not in OVERLAP_RULES:
+            message = f"on_overlap {on_overlap!r} is unknown: use one of {', '.join(OVERLAP_RULES)}"
+            raise ValueError(message)
+        await self._store("restart", [clean_json({"on_overlap": on_overlap})])
 
     async def end(self) -> None:
         """End the message; leaving the block does it. Nothing can be pushed after it."""

@@ -28,6 +28,8 @@ from riverdelta.core.state import (
     ChatState,
     ChunkState,
     MessageState,
+    Retake,
+    Retry,
 )
 
 SEGMENT_LENGTH: Final = 1024
@@ -217,6 +219,9 @@ def _changing_fields(message: MessageState) -> Fields:
         "step_open": int(message.step_open),
         "chunks": message.chunk_count,
         "open_chunks": orjson.dumps(open_chunks),
+        "closed": orjson.dumps([(key, chunk.index) for key, chunk in message.closed]),
+        "retry": orjson.dumps(_retry(message.retry)),
+        "call_aliases": orjson.dumps(message.call_aliases),
         "tool_calls": orjson.dumps({key: [*call] for key, call in message.tool_calls.items()}),
         "codec": orjson.dumps(message.codec.dump()),
         "finish_reason": message.finish_reason or "",
@@ -227,10 +232,17 @@ def _changing_fields(message: MessageState) -> Fields:
         "raw_chunks": message.raw_chunks,
         "raw_bytes": message.raw_bytes,
         "rejected": message.rejected,
-        "skipped": message.codec.skipped,
+        "skipped": message.skipped + message.codec.skipped,
         "ttft_ms": "" if message.ttft_ms is None else message.ttft_ms,
         "last_at_ms": message.last_at_ms,
     }
+
+
+def _retry(retry: Retry | None) -> dict[str, Any] | None:
+    if retry is None:
+        return None
+    left = [[key, chunk.index] for key, chunk in retry.left]
+    return {"rule": retry.rule, "begun": retry.begun, "left": left}
 
 
 def _chunk_write(change: ChunkChange) -> list[Arg]:
@@ -262,8 +274,8 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
 
 
 def _memory_fields(chunk: ChunkState) -> Fields:
-    """What the next text is compared with, and what a filter holds back: never shown to readers."""
-    open_ = chunk.status == "open"
+    """What the next text is compared with, and what is held back of it: never shown to readers."""
+    open_ = chunk.status == "open" or chunk.retake is not None
     fields: Fields = {}
     if chunk.track.mode == "snapshot":
         last_length, odd_last = chunk.track.remembered()
@@ -273,7 +285,12 @@ def _memory_fields(chunk: ChunkState) -> Fields:
     if chunk.shown is not None:
         state = chunk.filter.dump() if open_ and chunk.filter is not None else {}
         fields["held_back"] = orjson.dumps(state)
+        fields["retake"] = b"" if chunk.retake is None else orjson.dumps(_retake(chunk.retake))
     return fields
+
+
+def _retake(retake: Retake) -> dict[str, Any]:
+    return {"stitcher": retake.stitcher.dump(), "tool_call_id": retake.tool_call_id}
 
 
 def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from riverdelta.core.cards import equip, restart_filter
+from riverdelta.core.cards import equip
 from riverdelta.core.codecs.pieces import ChunkEnd, ChunkPiece, ChunkStart, ProcessorFail, Text
 from riverdelta.core.draft import Draft
-from riverdelta.core.events import ChunkCompleted, ChunkStarted, Failure, section_data
+from riverdelta.core.events import (
+    ChunkCompleted,
+    ChunkStarted,
+    Failure,
+    ResetReason,
+    section_data,
+)
+from riverdelta.core.filters import StreamFilter
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState, ChunkState, Entry, MessageState, Recent, ToolCall
-from riverdelta.core.tracker import TextTrack
+from riverdelta.core.tracker import Delta, TextTrack
+
+_KEPT_CHUNKS: Final = 64
+_KEPT_LENGTH: Final = 1 << 20
+"""
+How many ended chunks of source ``chunks`` are kept for a restart, and their code points.
+
+Its one step is the whole message: an agent may run for hours. A provider's call has a bound of its own.
+"""
 
 
 class Chunks:
@@ -41,16 +57,21 @@ class Chunks:
                 chunk_id = message.open_chunks[key].id
                 self._draft.processor_failed(message.id, chunk_id, processor, code)
 
-    def start(self, message: MessageState, start: ChunkStart) -> None:
+    def start(self, message: MessageState, start: ChunkStart) -> ChunkState:
         """Begin a chunk under its codec's key."""
         index = message.chunk_count
+        call_id = start.tool_call_id
+        if call_id and start.kind == "tool_call":
+            message.call_aliases.pop(call_id, None)  # a call of its own
+        elif call_id:
+            call_id = message.call_aliases.get(call_id, call_id)
         chunk = ChunkState(
             id=f"{message.id}.{index}",
             index=index,
             kind=start.kind,
             format=start.format,
             tool_name=start.tool_name,
-            tool_call_id=start.tool_call_id,
+            tool_call_id=call_id,
             processor=start.processor,
             section=start.section,
             track=TextTrack(start.mode or message.mode, message.on_mismatch),
@@ -58,9 +79,8 @@ class Chunks:
         equip(chunk, self._pipeline)
         message.chunk_count += 1
         message.open_chunks[start.key] = chunk
-        if start.kind == "tool_call" and start.tool_call_id and start.tool_name:
-            call = ToolCall(start.tool_name, index, start.processor)
-            message.tool_calls[start.tool_call_id] = call
+        if start.kind == "tool_call" and call_id and start.tool_name:
+            message.tool_calls[call_id] = ToolCall(start.tool_name, index, start.processor)
         self._state.recent[message.id] = Recent(message.chunk_count, message.producer)
         self._draft.change(chunk).fresh = True
         started = ChunkStarted(
@@ -72,11 +92,19 @@ class Chunks:
             section=section_data(chunk.section),
         )
         self._draft.emit("chunk.started", message.id, chunk.id, started)
+        return chunk
 
     def end(self, message: MessageState, key: str) -> None:
         """Complete an open chunk: whatever was held back of it goes out first."""
+        self._show_rest(message, key)
         chunk = message.open_chunks.pop(key)
-        self._show_rest(message, chunk)
+        if chunk.status == "open":
+            self._complete(message, chunk)
+        else:
+            self._draft.change(chunk)  # it ended before, and was the same again
+        self._remember(message, key, chunk)
+
+    def _complete(self, message: MessageState, chunk: ChunkState) -> None:
         self._draft.finish_text(message.id, chunk)
         if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
             message.cards[chunk.tool_call_id] = chunk.card.latest
@@ -86,13 +114,35 @@ class Chunks:
         self._draft.emit("chunk.completed", message.id, chunk.id, completed)
 
     def fail_all(self, message: MessageState, failure: Failure) -> None:
-        """Fail every open chunk of a message."""
-        for chunk in message.open_chunks.values():
-            self._show_rest(message, chunk)
-            chunk.status = "failed"
-            self._draft.change(chunk)
-            self._draft.emit("chunk.failed", message.id, chunk.id, failure)
+        """Fail every open chunk of a message, none of which is being said again."""
+        for key, chunk in message.open_chunks.items():
+            self._show_rest(message, key)
+            self.fail(message, chunk, failure)
+            self._remember(message, key, chunk)
         message.open_chunks.clear()
+
+    def fail(self, message: MessageState, chunk: ChunkState, failure: Failure) -> None:
+        """End a chunk that will not be whole."""
+        chunk.status = "failed"
+        self._draft.change(chunk)
+        self._draft.emit("chunk.failed", message.id, chunk.id, failure)
+
+    def _remember(self, message: MessageState, key: str, chunk: ChunkState) -> None:
+        """Keep a chunk that has ended while its provider call may still be made again."""
+        chunk.parser = None
+        if chunk.shown is not None:
+            chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
+        if message.step_open:
+            message.closed.append((key, chunk))
+            if message.source == "chunks":
+                _forget_oldest(message.closed)
+
+    def add_whole(self, message: MessageState, start: ChunkStart, text: str) -> None:
+        """Add a chunk of the producer's own: all of it at once, and no part of a provider call."""
+        self.start(message, start)
+        self.add(message, start.key, text)
+        self._show_rest(message, start.key)
+        self._complete(message, message.open_chunks.pop(start.key))
 
     def add_run(
         self, message: MessageState, key: str, texts: Sequence[str], entries: Sequence[Entry]
@@ -108,14 +158,104 @@ class Chunks:
     def add(self, message: MessageState, key: str, text: str) -> None:
         """Add a text to an open chunk: an increment, or all of it so far."""
         chunk = message.open_chunks[key]
+        if chunk.shown is not None:
+            self._add_split(message, key, chunk, text)
+            return
         text, reset = chunk.track.add(text)
         if reset:
-            restart_filter(chunk, self._pipeline)
-            self._draft.reset(message, chunk)
+            self._draft.reset(message, chunk, "mismatch")
+        if text:
+            self._draft.add_text(message, chunk, text)
+
+    def _add_split(self, message: MessageState, key: str, chunk: ChunkState, text: str) -> None:
+        """Add a text that does not go out as it comes in."""
+        if chunk.track.mode == "snapshot":  # increments need not be kept twice
+            text, reset = chunk.track.add(text)
+            if reset:
+                chunk.filter = self.new_filter()
+                if chunk.retake is not None:
+                    chunk.retake.stitcher.restart()
+                else:
+                    self.void(message, chunk, "mismatch")
         if chunk.filter is not None and text:
             text = chunk.filter.feed(text)
-            self._draft.change(chunk)  # what it holds back has to be written down
-        self._show(message, chunk, text)
+        self._draft.change(chunk)  # what is held back has to be written down
+        self._pass_on(message, key, chunk, text)
+
+    def _show_rest(self, message: MessageState, key: str) -> None:
+        """The chunk ends: what was held back of it is judged, and goes out."""
+        chunk = message.open_chunks[key]
+        if chunk.filter is not None:
+            rest, chunk.filter = chunk.filter.finish(), None
+            self._pass_on(message, key, chunk, rest)
+        if chunk.retake is not None:
+            self._settle(message, key, chunk, chunk.retake.stitcher.finish())
+
+    def _pass_on(self, message: MessageState, key: str, chunk: ChunkState, text: str) -> None:
+        if text and chunk.retake is not None:
+            self._settle(message, key, chunk, chunk.retake.stitcher.add(text))
+        else:
+            self._show(message, chunk, text)
+
+    # -- chunks of a call that is made again -----------------------------------------------------
+
+    def _settle(self, message: MessageState, key: str, chunk: ChunkState, delta: Delta) -> None:
+        """Do what a stitcher said; nothing while it holds the text."""
+        if chunk.retake is None or not chunk.retake.stitcher.settled:
+            return
+        call_id, chunk.retake = chunk.retake.tool_call_id, None
+        if delta.reset and chunk.status == "open":
+            self.void(message, chunk)
+        elif delta.reset:
+            chunk = self._begin_instead(message, key, chunk, call_id)
+        self._show(message, chunk, delta.text)
+
+    def _begin_instead(
+        self, message: MessageState, key: str, old: ChunkState, call_id: str | None
+    ) -> ChunkState:
+        """Void a chunk that has ended and is not the same again: another takes its place."""
+        self.withdraw(message, old)
+        start = ChunkStart(
+            key,
+            old.kind,
+            old.format,
+            old.tool_name,
+            call_id,
+            old.processor,
+            old.track.mode,
+            old.section,
+        )
+        chunk = self.start(message, start)
+        chunk.track, chunk.filter, chunk.shown = old.track, old.filter, TextTrack("append", "emit")
+        old.track, old.filter = TextTrack(old.track.mode, old.track.on_mismatch), None
+        return chunk
+
+    def withdraw(self, message: MessageState, chunk: ChunkState) -> None:
+        """Take back what readers have of a chunk that will not go on, and the call that it was."""
+        if chunk.text:
+            self.void(message, chunk)
+        if chunk.tool_call_id is not None:
+            message.tool_calls.pop(chunk.tool_call_id, None)
+            message.cards.pop(chunk.tool_call_id, None)
+
+    def void(
+        self, message: MessageState, chunk: ChunkState, reason: ResetReason = "restarted"
+    ) -> None:
+        """All that readers have of a chunk is void."""
+        self._draft.reset(message, chunk, reason)
+        if chunk.shown is not None:
+            chunk.shown = TextTrack("append", "emit")
+        else:
+            chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
+
+    def note(self, chunk: ChunkState) -> None:
+        """Have a chunk written down."""
+        self._draft.change(chunk)
+
+    def new_filter(self) -> StreamFilter | None:
+        """Make a filter that has seen nothing; None: there are none."""
+        make = self._pipeline.stream_filter
+        return None if make is None else make()
 
     def _show(self, message: MessageState, chunk: ChunkState, text: str) -> None:
         if not text:
@@ -124,8 +264,10 @@ class Chunks:
             chunk.shown.add(text)
         self._draft.add_text(message, chunk, text)
 
-    def _show_rest(self, message: MessageState, chunk: ChunkState) -> None:
-        """The chunk ends: what its filter held back is judged, and goes out."""
-        if chunk.filter is not None:
-            self._show(message, chunk, chunk.filter.finish())
-            chunk.filter = None
+
+def _forget_oldest(closed: list[tuple[str, ChunkState]]) -> None:
+    """Bound *closed*; what is forgotten stays with readers."""
+    length = sum(len(chunk.text) for _, chunk in closed)
+    while len(closed) > _KEPT_CHUNKS or length > _KEPT_LENGTH:
+        _, oldest = closed.pop(0)
+        length -= len(oldest.text)

@@ -18,6 +18,7 @@ from riverdelta.core.events import (
     ChunkReset,
     EventType,
     ProcessorFailed,
+    ResetReason,
     encode_event,
 )
 from riverdelta.core.state import CardState, ChatState, ChunkState, MessageState
@@ -62,17 +63,20 @@ class Draft:
             self._offset = len(chunk.text) - len(text)
         self._texts.append(text)
 
-    def reset(self, message: MessageState, chunk: ChunkState) -> None:
-        """All text of *chunk* so far is void."""
+    def reset(self, message: MessageState, chunk: ChunkState, reason: ResetReason) -> None:
+        """All text of *chunk* so far is void, and the card made of it."""
         self._flush()
         change = self.change(chunk)
         change.reset = True
         change.texts.clear()
         change.outputs.clear()
+        of_chunk = (message.id, chunk.index)
+        ends = self.changes.card_ends
+        ends[:] = [end for end in ends if (end.message_id, end.chunk_index) != of_chunk]
         chunk.card = None
         if chunk.parser is not None:
             chunk.parser.add("", reset=True)
-        self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason="mismatch"))
+        self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason=reason))
 
     def finish_text(self, message_id: str, chunk: ChunkState) -> None:
         """Nothing more comes for *chunk*: have its parser say the rest."""

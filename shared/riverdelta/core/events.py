@@ -21,6 +21,7 @@ FORMAT: Final = 1
 
 MessageStatus = Literal["open", "completed", "failed", "stopped"]
 ChunkStatus = Literal["open", "completed", "failed"]
+ResetReason = Literal["mismatch", "restarted"]
 EventType = Literal[
     "message.started",
     "step.started",
@@ -154,9 +155,15 @@ class ProcessorFailed(TypedDict):
 
 @with_config(_CLOSED)
 class ChunkReset(TypedDict):
-    """All text of the chunk so far is void; it starts over at offset 0."""
+    """
+    All text of the chunk so far is void, and so are its patches and its card.
 
-    reason: str
+    An open chunk starts over at offset 0. *reason* ``mismatch``: its source said something else;
+    ``restarted``: its provider call was made again. Then it may come after the chunk's end, too: such a
+    chunk stays empty.
+    """
+
+    reason: ResetReason
 
 
 @with_config(_CLOSED)

@@ -47,6 +47,7 @@ from riverdelta.core.events import (
 from riverdelta.core.parser import complete_card
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
+from riverdelta.core.restart import Restarts
 from riverdelta.core.state import (
     ChatState,
     Entry,
@@ -54,6 +55,7 @@ from riverdelta.core.state import (
     Recent,
     ToolCall,
 )
+from riverdelta.core.stitch import OVERLAP_RULES
 from riverdelta.core.usage import add_usage, usage_data
 from riverdelta.core.verdicts import Call, Verdict
 
@@ -75,6 +77,7 @@ class ChatFold:
         self._pipeline = pipeline
         self._draft = Draft(state)
         self._chunks = Chunks(state, self._draft, pipeline)
+        self._restarts = Restarts(self._chunks, pipeline)
 
     def apply(
         self,
@@ -257,6 +260,7 @@ class ChatFold:
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
         result = orjson.loads(entry.data)
         call_id, content = result["tool_call_id"], result["content"]
+        call_id = message.call_aliases.get(call_id, call_id)
         call = message.tool_calls.get(call_id)
         is_text = isinstance(content, str)
         text = content if is_text else orjson.dumps(content).decode()
@@ -268,9 +272,7 @@ class ChatFold:
             tool_call_id=call_id,
             mode="append",
         )
-        self._chunks.start(message, start)
-        self._chunks.add(message, start.key, text)
-        self._chunks.end(message, start.key)
+        self._chunks.add_whole(message, start, text)
         if call is not None:
             self._complete_card(message, call_id, call, content)
 
@@ -291,6 +293,13 @@ class ChatFold:
         if failure is not None:
             self._draft.processor_failed(message.id, chunk_id, failure.processor, "exception")
 
+    def _restart(self, message: MessageState, entry: Entry) -> None:
+        rule = orjson.loads(entry.data)["on_overlap"]
+        if rule not in OVERLAP_RULES:
+            self._reject(message, entry, "bad_restart", f"on_overlap {rule!r} is unknown")
+            return
+        self._restarts.begin(message, rule)
+
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
         annotation = Annotated(name=note["name"], data=note["data"])
@@ -302,7 +311,7 @@ class ChatFold:
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
             case Text() | ChunkStart() | ChunkEnd() | ProcessorFail():
-                self._chunks.take(message, piece)
+                self._restarts.take(message, piece)
             case StepStart(model):
                 self._step_start(message, model)
             case StepEnd():
@@ -313,8 +322,12 @@ class ChatFold:
                 self._reject(message, entry, code, detail)
 
     def _step_start(self, message: MessageState, model: str | None) -> None:
+        if message.retry is not None and not message.retry.begun:
+            message.retry.begun = True  # it goes on with the step that is under way
+            return
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
+        message.closed.clear()
         message.step += 1
         message.step_open = True
         message.failure = None
@@ -323,8 +336,10 @@ class ChatFold:
         )
 
     def _step_end(self, message: MessageState, end: StepEnd) -> None:
+        self._restarts.finish(message)
         for key in list(message.open_chunks):
             self._chunks.end(message, key)
+        message.closed.clear()
         usage = None if end.usage is None else usage_data(end.usage)
         message.usage = add_usage(message.usage, usage)
         message.step_open = False
@@ -338,6 +353,7 @@ class ChatFold:
         self._draft.emit("step.completed", message.id, None, completed)
 
     def _step_fail(self, message: MessageState, failure: Failure) -> None:
+        self._restarts.give_up(message)
         self._chunks.fail_all(message, failure)
         if not message.step_open:
             message.step += 1  # the provider refused before it began: the step is its failure
@@ -398,6 +414,7 @@ class ChatFold:
     def _stop_for(self, message: MessageState, reason: str) -> None:
         message.stop_reason = reason
         self._release(message)
+        self._restarts.give_up(message)
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
         message.status = "stopped"
@@ -407,7 +424,7 @@ class ChatFold:
     def _release(self, message: MessageState) -> None:
         """The message is cut off: readers get what its codec held back."""
         for piece in message.codec.release():
-            self._chunks.take(message, piece)
+            self._restarts.take(message, piece)
 
     def _close(
         self, message: MessageState, type_: EventType, data: Any
@@ -448,6 +465,7 @@ def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 _CONTROLS: Final[dict[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
     "tool_result": ChatFold._tool_result,  # noqa: SLF001  # the table belongs to the class
     "annotate": ChatFold._annotate,  # noqa: SLF001
+    "restart": ChatFold._restart,  # noqa: SLF001
     "end": ChatFold._complete,  # noqa: SLF001
     "fail": ChatFold._fail,  # noqa: SLF001
     "stop": ChatFold._stop,  # noqa: SLF001

@@ -9,9 +9,10 @@ from riverdelta.core.codecs.pieces import Codec, FinishReason, Format, Kind, Mod
 from riverdelta.core.events import Annotated, ChunkStatus, Failure, MessageStatus, UsageData
 from riverdelta.core.filters import StreamFilter
 from riverdelta.core.parser import ChunkParser
+from riverdelta.core.stitch import OnOverlap, Stitcher
 from riverdelta.core.tracker import OnMismatch, TextTrack
 
-EntryType = Literal["start", "chunk", "tool_result", "annotate", "end", "fail", "stop"]
+EntryType = Literal["start", "chunk", "tool_result", "annotate", "restart", "end", "fail", "stop"]
 
 
 class Entry(NamedTuple):
@@ -48,12 +49,25 @@ class CardState:
 
 
 @dataclass(slots=True)
+class Retake:
+    """
+    A call that is made again says a chunk again; until it is clear how its text goes on.
+
+    *tool_call_id* is the id that the call has now.
+    """
+
+    stitcher: Stitcher
+    tool_call_id: str | None
+
+
+@dataclass(slots=True)
 class ChunkState:
     """
-    A chunk that is still open. Its text lives in *track*; *segment* is where Redis appends.
+    A chunk that is still open, or could be said again. *segment* is where Redis appends.
 
-    *parser* makes patches and cards of it; None where nobody asked for either. With a *filter*,
-    *track* has what came in, and *shown* what went out.
+    Its text lives in *track*. With a *filter*, and where its call was made again, *shown* has what
+    went out, and *track* what came in (of the last attempt; nothing where that are increments).
+    *parser* makes patches and cards of it; None where nobody asked for either.
     """
 
     id: str
@@ -67,6 +81,7 @@ class ChunkState:
     section: Section | None = None
     filter: StreamFilter | None = None
     shown: TextTrack | None = None
+    retake: Retake | None = None
     parser: ChunkParser | None = None
     card: CardState | None = None
     processor_failed: bool = False
@@ -89,6 +104,23 @@ class ToolCall(NamedTuple):
 
 
 @dataclass(slots=True)
+class Retry:
+    """
+    A provider call is being made again, within its step.
+
+    Attributes:
+        rule: How its texts go on.
+        begun: Whether anything of it has come.
+        left: Chunks of the step, by their keys, that it has not taken up: those that are open, and with
+            the rule ``stitch`` those that have ended.
+    """
+
+    rule: OnOverlap
+    begun: bool = False
+    left: list[tuple[str, ChunkState]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class MessageState:
     """A message that is still open (or has just ended, in the batch that ended it)."""
 
@@ -106,6 +138,11 @@ class MessageState:
     chunk_count: int = 0
     open_chunks: dict[str, ChunkState] = field(default_factory=dict)
     """By the codec's key, in the order they started."""
+    closed: list[tuple[str, ChunkState]] = field(default_factory=list)
+    """Chunks of the step (of the one under way, or that failed last) which have ended, by their keys."""
+    retry: Retry | None = None
+    call_aliases: dict[str, str] = field(default_factory=dict)
+    """Ids of calls that were made again → the ids that readers know them by."""
     tool_calls: dict[str, ToolCall] = field(default_factory=dict)
     """By the provider's id of the call."""
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -119,6 +156,8 @@ class MessageState:
     raw_chunks: int = 0
     raw_bytes: int = 0
     rejected: int = 0
+    skipped: int = 0
+    """What the codecs of calls that were made again have skipped; *codec* counts its own."""
     ttft_ms: int | None = None
     last_at_ms: int = 0
     pipeline: str = ""

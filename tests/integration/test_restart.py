@@ -1,0 +1,108 @@
+"""A provider call that is made again, through Redis: over any take-over, beside stops and ends."""
+
+import itertools
+import signal
+
+import pytest
+
+from riverdelta import MessageEnded, Producer, Settings, Stopped, Subscriber
+from riverdelta.broker.client import Client
+from riverdelta_workers.pipeline import build_pipeline
+from tests.integration.local_workers import local_workers
+from tests.integration.reading import BEGINNING, read_until_ends, view_of
+from tests.integration.servers import until, worker_processes
+from tests.integration.test_redaction import SECRET, TEXT
+from tests.integration.test_state import Owner
+from tests.unit.fold_tools import control, start
+from tests.unit.test_restart import Steps, restart, texts
+
+STORY = "".join(f"Line {n} of a story that goes on. " for n in range(40))
+
+
+@pytest.mark.timeout(120)
+async def test_a_retry_over_workers_that_are_killed_in_the_middle_of_it(
+    settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
+) -> None:
+    """Each worker dies while it holds text back; no reader is told a character twice."""
+    keys = client.keys.chat("c")
+
+    async def all_processed() -> bool:
+        pushed, processed = await client.chats.execute("HMGET", keys.head, "pushed", "processed")
+        return bool(pushed == processed)
+
+    async with worker_processes(settings, 1) as workers:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push(STORY[:700])
+            await message.restart()
+            for at in (0, 300):
+                await message.push(STORY[at : at + 300])
+                await until(all_processed)
+                owner = workers.processes[-1]
+                await workers.start(1)
+                owner.send_signal(signal.SIGKILL)
+            await message.push(STORY[600:])
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+    assert view_of(events).text("m") == STORY
+    assert "".join(event.data["text"] for event in events if event.type == "chunk.delta") == STORY
+    assert "chunk.reset" not in [event.type for event in events]
+    assert view_of(events).messages == (await subscriber.snapshot("c")).data["messages"]
+
+
+async def test_rules_ends_and_stops(settings: Settings) -> None:
+    async with (
+        local_workers(settings),
+        Producer(settings) as producer,
+        Subscriber(settings) as subscriber,
+    ):
+        async with producer.message("c", source="text", message_id="m") as message:
+            with pytest.raises(ValueError, match="'guess' is unknown: use one of stitch, append"):
+                await message.restart("guess")  # type: ignore[arg-type]  # what is tested
+            await message.push("Hello, dear")
+            await message.restart()
+            await message.push("Hello, ")
+            await message.end()
+            with pytest.raises(MessageEnded):
+                await message.restart()
+        stopped = producer.message("c", source="text", message_id="n")
+        async with stopped:
+            await stopped.push("Hello, dear")
+            await stopped.restart("stitch")
+            await subscriber.stop("c", "n", reason="enough")
+            with pytest.raises(Stopped):
+                while True:
+                    await stopped.restart()
+        view = view_of(await read_until_ends(subscriber, "c", ends=2, after=BEGINNING))
+    assert (view.text("m"), view.text("n")) == ("Hello, ", "Hello, dear")
+    assert view.message("n")["status"] == "stopped"
+
+
+@pytest.mark.parametrize("source", ["text", "text-snapshot"])
+@pytest.mark.parametrize("cut", [10, 22, 30, 50, len(TEXT)])
+async def test_with_redact_a_new_owner_at_every_entry_repeats_nothing(
+    source: str, cut: int, client: Client
+) -> None:
+    pipeline = build_pipeline(client.settings.model_copy(update={"redact": True}))
+
+    def said(text: str) -> Steps:
+        pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
+        return texts(*(itertools.accumulate(pieces) if source == "text-snapshot" else pieces))
+
+    async def shown(chat_id: str, steps: Steps) -> str:
+        owner = Owner(client, chat_id, pipeline)
+        entries = await owner.push(steps)
+        await owner.claim()
+        events = []
+        for entry in entries:
+            hot = await owner.load()
+            events += await owner.commit(hot, [entry])
+        assert not any(event.type == "chunk.reset" for event in events)
+        news = [event.data["text"] for event in events if event.type == "chunk.delta"]
+        assert "".join(news) == view_of(events).text("m")
+        return view_of(events).text("m")
+
+    mode = "snapshot" if source == "text-snapshot" else "append"
+    begin, end = start(source, mode=mode), control("end")
+    plain = await shown("plain", [begin, *said(TEXT), end])
+    again = await shown("again", [begin, *said(TEXT[:cut]), restart(), *said(TEXT), end])
+    assert again == plain
+    assert SECRET not in plain
