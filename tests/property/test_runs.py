@@ -68,6 +68,7 @@ def _message_facts(message: MessageState) -> list[Any]:
         (key, chunk.id, chunk.status, chunk.track.complete, chunk.track.remembered())
         for key, chunk in message.open_chunks.items()
     ]
+    fields["closed"] = [(key, chunk.id, chunk.status, chunk.text) for key, chunk in message.closed]
     return list(fields.items())
 
 
