@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import statistics
+import time
 
-from riverdelta import ChatView, Event, Subscriber
+from riverdelta import ChatView, Event, Producer, Subscriber
 
 BEGINNING = "00000000:0"
 """The position before the first event of any chat: everything is read, and no snapshot."""
@@ -28,6 +30,23 @@ async def read_until_ends(
                 break
     check_contiguous(events)
     return events
+
+
+async def typical_ms(producer: Producer, subscriber: Subscriber, chat_id: str) -> float:
+    """Median time from a push to the reader of its text, over sixty pushes, one after the other."""
+    times = []
+    async with (
+        producer.message(chat_id, source="text", message_id="m") as message,
+        contextlib.aclosing(subscriber.events(chat_id, BEGINNING)) as events,
+    ):
+        for number in range(60):
+            started = time.perf_counter()
+            await message.push(f"X{number} ")
+            async for event in events:
+                if event.type == "chunk.delta" and f"X{number} " in event.data["text"]:
+                    break
+            times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
 
 
 def check_contiguous(events: list[Event]) -> None:

@@ -1,15 +1,13 @@
 """Filter agents in the way of the data: pushed, filtered, folded, read."""
 
 import asyncio
-import contextlib
-import statistics
 import time
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.broker.filter_agents import HttpAgent
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import BEGINNING, read_until_ends, view_of
+from tests.integration.reading import BEGINNING, read_until_ends, typical_ms, view_of
 from tests.integration.servers import until
 from tests.integration.test_filter_agents import (
     AgentServer,
@@ -60,30 +58,15 @@ async def test_a_chat_whose_agent_hangs_changes_no_other_chats_latency(
     async def by_chat(request: Request, writer: asyncio.StreamWriter) -> None:
         await (hang if request.headers["riverdelta-chat"] == "hung" else upper)(request, writer)
 
-    async def typical_ms(chat: str) -> float:
-        times = []
-        async with (
-            producer.message(chat, source="text", message_id="m") as message,
-            contextlib.aclosing(subscriber.events(chat, BEGINNING)) as events,
-        ):
-            for number in range(60):
-                started = time.perf_counter()
-                await message.push(f"x{number} ")
-                async for event in events:
-                    if event.type == "chunk.delta" and f"X{number} " in event.data["text"]:
-                        break
-                times.append((time.perf_counter() - started) * 1000)
-        return statistics.median(times)
-
     async with (
         AgentServer(by_chat) as server,
         local_workers(with_agents(settings, agent(server.url, timeout_s=1))),
     ):
-        alone_ms = await typical_ms("well")
+        alone_ms = await typical_ms(producer, subscriber, "well")
         async with producer.message("hung", source="text", message_id="m") as message:
             texts = [f"{number} " for number in range(200)]
             await message.push_many(texts)
-            beside_ms = await typical_ms("well-too")
+            beside_ms = await typical_ms(producer, subscriber, "well-too")
         events = await read_until_ends(subscriber, "hung", after=BEGINNING)
     assert view_of(events).text("m") == "".join(texts)
     assert beside_ms <= 3 * alone_ms + 2, f"{alone_ms:.2f} ms alone, {beside_ms:.2f} ms beside"

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -29,7 +28,7 @@ from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
-from tests.integration.reading import BEGINNING, read_until_ends, view_of
+from tests.integration.reading import BEGINNING, read_until_ends, typical_ms, view_of
 from tests.integration.servers import until, worker_processes
 from tests.unit.fold_tools import start
 
@@ -227,30 +226,15 @@ def careless(settings: Settings) -> Pipeline:
 async def test_an_observer_that_hangs_or_raises_slows_no_other_chat_and_its_own_once(
     settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
 ) -> None:
-    async def typical_ms(chat: str) -> float:
-        times = []
-        async with (
-            producer.message(chat, source="text", message_id="m") as message,
-            contextlib.aclosing(subscriber.events(chat, BEGINNING)) as events,
-        ):
-            for number in range(60):
-                started = time.perf_counter()
-                await message.push(f"x{number} ")
-                async for event in events:
-                    if event.type == "chunk.delta" and f"x{number} " in event.data["text"]:
-                        break
-                times.append((time.perf_counter() - started) * 1000)
-        return statistics.median(times)
-
     texts = [f"{number} " for number in range(100)]
     async with local_workers(observed(settings, "careless", observer_timeout_s=0.7)) as (pump,):
-        alone_ms = await typical_ms("well")
+        alone_ms = await typical_ms(producer, subscriber, "well")
         async with contextlib.AsyncExitStack() as stack:
             for chat in ("hangs", "hangs-too", "raises"):
                 opening = producer.message(chat, source="text", message_id="m")
                 message = await stack.enter_async_context(opening)
                 await message.push_many(texts)
-            beside_ms = await typical_ms("well-too")
+            beside_ms = await typical_ms(producer, subscriber, "well-too")
         started = time.monotonic()
         for chat in ("hangs", "hangs-too", "raises"):
             events = await read_until_ends(subscriber, chat, after=BEGINNING)

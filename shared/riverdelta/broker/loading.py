@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import NamedTuple
 
 import orjson
@@ -36,6 +37,8 @@ from riverdelta.core.state import (
 )
 from riverdelta.core.stitch import Stitcher
 from riverdelta.core.tracker import TextTrack
+
+_log = logging.getLogger("riverdelta.worker")
 
 
 class Head(NamedTuple):
@@ -202,7 +205,11 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
     chunk.track.restore(text_of(fields, "unfiltered"), last_length, odd_last)
     restart_filter(chunk, pipeline)
     if chunk.filter is not None:  # else it was switched off since: what was held back stays hidden
-        chunk.filter.load(orjson.loads(fields["held_back"]))
+        try:
+            chunk.filter.load(orjson.loads(fields["held_back"]))
+        except Exception:  # noqa: BLE001  # a deployment's own code; the chat goes on
+            _log.exception("chunk %s: another filter held text back, it stays hidden", chunk.id)
+            restart_filter(chunk, pipeline)
     chunk.shown = TextTrack("append", "emit")
     chunk.shown.restore(text, len(text), None)
     if fields.get("retake"):

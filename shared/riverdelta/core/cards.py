@@ -15,7 +15,10 @@ from riverdelta.core.tracker import TextTrack
 def equip(chunk: ChunkState, pipeline: Pipeline) -> None:
     """Give a chunk that begins, or was taken over, its filter and its parser."""
     if chunk.filter is None:
+        text = chunk.text
         restart_filter(chunk, pipeline)
+        if chunk.shown is not None and text:  # shown before there was a filter: it stays
+            chunk.shown.restore(text, len(text), None)
     chunk.parser = _make_parser(chunk, pipeline.processors)
 
 
