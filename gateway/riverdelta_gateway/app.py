@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -21,7 +20,7 @@ from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError
-from riverdelta_gateway.frames import error_document, error_response
+from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
 from riverdelta_gateway.page import Page
@@ -85,8 +84,7 @@ async def open_socket(websocket: WebSocket) -> None:
     """Serve ``/ws``: a foreign page is refused at the handshake, a bad token with a close code."""
     services: Services = websocket.app.state.services
     if not services.auth.is_origin_allowed(websocket):
-        error = RequestError("UNAUTHORIZED", "This page may not open sockets here.")
-        await websocket.send_denial_response(JSONResponse(error_document(error), 403))
+        await websocket.send_denial_response(http.foreign_page())
         return
     await websocket.accept()
     protocol: SocketProtocol = websocket.scope[SCOPE_KEY]

@@ -57,9 +57,9 @@ def endpoint(serve: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     @functools.wraps(serve)
     async def answer(request: Request) -> Response:
         services: Services = request.app.state.services
+        if not services.auth.is_origin_allowed(request):
+            return foreign_page()
         try:
-            if not services.auth.is_origin_allowed(request):
-                raise RequestError("NOT_FOUND", "This page may not use this gateway.")  # noqa: TRY301
             return await serve(request, services)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong ends this request only
             return error_answer(safe_error(error, f"{request.method} {request.url.path}"))
@@ -75,6 +75,12 @@ def error_answer(error: RequestError) -> Response:
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(round(error.retry_after_s))
     return response
+
+
+def foreign_page() -> Response:
+    """Make the response to a page that is not among the allowed origins."""
+    error = RequestError("UNAUTHORIZED", "This page may not use this gateway.")
+    return JSONResponse(error_document(error), 403)
 
 
 async def unknown_path(request: Request, error: Exception) -> Response:

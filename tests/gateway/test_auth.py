@@ -1,0 +1,282 @@
+"""Who is let in, and what they may see."""
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from pydantic import ValidationError
+from starlette.requests import HTTPConnection
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from riverdelta import Producer, Settings, SettingsError
+from riverdelta_gateway.auth import Authenticator
+from riverdelta_gateway.close_codes import CloseCode
+from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.serve import gateway_server
+from riverdelta_gateway.settings import GatewaySettings
+from tests.gateway.clients import client, view_of
+from tests.gateway.processes import GatewayProcess
+from tests.gateway.tokens import SECRET, WITH_TOKENS, token
+from tests.integration.local_workers import local_workers
+
+
+def connection(query: str = "", **headers: str) -> HTTPConnection:
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return HTTPConnection({"type": "http", "headers": pairs, "query_string": query.encode()})
+
+
+def test_a_token_comes_as_a_header_or_in_the_query() -> None:
+    auth = Authenticator(WITH_TOKENS)
+    for asked in (
+        connection(authorization=f"Bearer {token('ann')}"),
+        connection(f"token={token('ann')}"),
+    ):
+        identity = auth.identify(asked)
+        assert identity.user == "ann"
+        assert identity.expires_in_s is not None
+        assert 50 < identity.expires_in_s <= 60
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param("", id="none"),
+        pytest.param("x.y.z", id="junk"),
+        pytest.param(token("ann", exp=time.time() - 1), id="expired"),
+        pytest.param(token("ann", exp=None), id="for-ever"),
+        pytest.param(token("ann", aud="others"), id="for-others"),
+        pytest.param(token("ann", aud=None), id="for-anybody"),
+        pytest.param(token("ann", sub=None), id="nobody"),
+        pytest.param(token("a b {c}"), id="no-id"),
+        pytest.param(token("ann", key="another secret of more than thirty-two bytes"), id="forged"),
+        pytest.param(token("ann", key=None, algorithm="none"), id="unsigned"),
+        pytest.param(token("ann", key=SECRET * 2, algorithm="HS512"), id="other-algorithm"),
+    ],
+)
+def test_a_bad_token_is_nobodys(bad: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Authenticator(WITH_TOKENS).identify(connection(f"token={bad}"))
+    assert refused.value.code == "UNAUTHORIZED"
+    assert not bad or bad not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
+    ],
+    ids=["RS256", "ES256", "EdDSA"],
+)
+def test_a_public_key_checks_with_its_own_algorithm_only(
+    key: Any, algorithm: str, tmp_path: Path
+) -> None:
+    public = tmp_path / "key.pem"
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public.write_bytes(pem)
+    auth = Authenticator(GatewaySettings(token_public_key_file=public))
+    good = token("ann", key=key, algorithm=algorithm)
+    assert auth.identify(connection(f"token={good}")).user == "ann"
+    with pytest.raises(RequestError):
+        # The old trick: the public key as the secret of an HMAC.
+        auth.identify(connection(f"token={token('ann', key=pem.hex())}"))
+    private = tmp_path / "private.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    for unusable in (private, tmp_path / "absent.pem"):
+        with pytest.raises(SettingsError, match="public key"):
+            Authenticator(GatewaySettings(token_public_key_file=unusable))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "TOKEN_SECRET"),
+        ({"dev": True, "host": "0.0.0.0"}, "loopback only"),
+        ({"dev": True, "host": "::"}, "loopback only"),
+        ({"dev": True, "token_secret": SECRET}, "token key"),
+        ({"token_secret": SECRET, "token_public_key_file": "key.pem"}, "one of them"),
+    ],
+)
+def test_settings_that_would_let_everybody_in_are_refused(
+    options: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        Authenticator(GatewaySettings.model_validate(options))
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        GatewaySettings.model_validate({"token_secret": "short"})
+
+
+@pytest.mark.parametrize(
+    ("options", "origin", "allowed"),
+    [
+        ({}, "http://chat.example.com", True),
+        ({}, "http://evil.example.com", False),
+        ({}, "null", False),
+        ({"allowed_origins": ["https://a.example"]}, "https://a.example", True),
+        ({"allowed_origins": ["https://a.example"]}, "http://a.example", False),
+        ({"allowed_origins": ["https://a.example"]}, "https://a.example.evil", False),
+        ({"allowed_origins": ["https://a.example"]}, "http://chat.example.com", False),
+        ({"dev": True, "token_secret": None}, "http://localhost:3000", True),
+        ({"dev": True, "token_secret": None}, "http://chat.example.com", False),
+    ],
+)
+def test_pages_that_may(options: dict[str, Any], origin: str, *, allowed: bool) -> None:
+    settings = GatewaySettings.model_validate({"token_secret": SECRET} | options)
+    asked = connection(host="chat.example.com", origin=origin)
+    assert Authenticator(settings).is_origin_allowed(asked) is allowed
+    assert Authenticator(settings).is_origin_allowed(connection(host="chat.example.com"))
+
+
+async def test_a_foreign_page_is_refused_at_the_handshake(settings: Settings) -> None:
+    async with gateway_server(settings, WITH_TOKENS) as running:
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(running.url, f"?token={token('ann')}", origin="http://evil.example"):
+                pass
+        assert refused.value.response.status_code == 403
+
+
+async def test_a_bad_token_gets_an_error_and_a_close_code_that_pages_can_read(
+    settings: Settings,
+) -> None:
+    async with (
+        gateway_server(settings, WITH_TOKENS) as running,
+        connect(running.url.replace("http", "ws") + "/ws?token=bad") as socket,
+    ):
+        assert json.loads(await socket.recv())["error"]["code"] == "UNAUTHORIZED"
+        await socket.wait_closed()
+        assert socket.close_code == CloseCode.UNAUTHORIZED
+
+
+async def test_a_chat_is_its_openers_and_nobody_elses(
+    settings: Settings, producer: Producer
+) -> None:
+    async with (
+        local_workers(settings),
+        gateway_server(settings, WITH_TOKENS) as running,
+        client(running.url, f"?token={token('ann')}") as ann,
+        client(running.url, f"?token={token('bob')}") as bob,
+    ):
+        async with producer.message("c", source="text", message_id="m", user="ann") as message:
+            await message.push("for Ann")
+        async with producer.message("c", source="text", message_id="n", user="bob") as message:
+            await message.push("by Bob, in Ann's chat")
+        async with producer.message("nobodys", source="text") as message:
+            await message.push("no user was named")
+        await ann.subscribe("c")
+        assert view_of(await ann.until_end(2)).text("m") == "for Ann"
+        for route in ("/chats/subscribe", "/chats/stop"):
+            for chat in ("c", "nobodys", "never-was"):
+                answer = await bob.ask(route, {"chat_id": chat})
+                assert answer["error"]["code"] == "NOT_FOUND", (route, chat)
+                assert answer["error"]["message"] == "There is no such chat."
+        chats = (await ann.ask("/chats/list", {}))["payload"]["chats"]
+        assert [chat["chat_id"] for chat in chats] == ["c"]
+        assert (await bob.ask("/chats/list", {}))["payload"]["chats"] == []
+
+
+async def test_a_socket_ends_with_its_token(settings: Settings) -> None:
+    async with (
+        gateway_server(settings, WITH_TOKENS) as running,
+        client(running.url, f"?token={token('ann', exp=time.time() + 1.5)}") as ann,
+    ):
+        assert (await ann.ask("/chats/list", {}))["error"] is None
+        _, code = await ann.until_closed()
+        assert code == CloseCode.TOKEN_EXPIRED
+
+
+async def test_a_user_has_so_many_sockets_and_every_socket_so_many_chats(
+    settings: Settings,
+) -> None:
+    limits = GatewaySettings(dev=True, port=0, max_sockets_per_user=2, max_chats_per_socket=2)
+    async with gateway_server(settings, limits) as running:
+        async with client(running.url) as first, client(running.url):
+            async with client(running.url) as third:
+                assert (await third.next())["error"]["code"] == "RATE_LIMITED"
+                _, code = await third.until_closed()
+                assert code == CloseCode.TOO_MANY_SOCKETS
+            for chat in ("a", "b"):
+                await first.subscribe(chat)
+            answer = await first.ask("/chats/subscribe", {"chat_id": "c"})
+            assert answer["error"]["code"] == "RATE_LIMITED"
+        async with client(running.url) as again:
+            assert (await again.ask("/chats/list", {}))["event"] == "chats"
+
+
+async def test_posts_are_counted_over_all_gateways(settings: Settings) -> None:
+    limits = GatewaySettings(dev=True, port=0, max_posts_per_minute=3)
+    async with gateway_server(settings, limits) as one, gateway_server(settings, limits) as two:
+        for running in (one, two, one):
+            await running.services.limits.take_post("ann")
+        for running in (one, two):
+            with pytest.raises(RequestError) as refused:
+                await running.services.limits.take_post("ann")
+            assert refused.value.code == "RATE_LIMITED"
+            assert refused.value.retry_after_s is not None
+            assert 0 < refused.value.retry_after_s <= 20
+        await one.services.limits.take_post("bob")
+
+
+async def test_all_gateways_with_a_users_sockets_hear_of_the_users_messages(
+    settings: Settings, producer: Producer
+) -> None:
+    async with (
+        gateway_server(settings, WITH_TOKENS) as one,
+        gateway_server(settings, WITH_TOKENS) as two,
+        client(one.url, f"?token={token('ann')}") as ann,
+        client(two.url, f"?token={token('bob')}") as bob,
+    ):
+        heard: asyncio.Queue[tuple[str, str, str, str]] = asyncio.Queue()
+        for name, running in (("one", one), ("two", two)):
+            running.services.sockets.listen(
+                lambda user, news, name=name: heard.put_nowait((name, user, *news))  # type: ignore[misc]  # a default binds
+            )
+        for browser in (ann, bob):
+            assert (await browser.ask("/chats/list", {}))["event"] == "chats"
+        for user in ("ann", "carl", "bob"):
+            await producer.message(
+                f"of-{user}", source="text", message_id="m", user=user
+            ).__aenter__()
+        async with asyncio.timeout(10):
+            assert await heard.get() == ("one", "ann", "of-ann", "m")
+            assert await heard.get() == ("two", "bob", "of-bob", "m")
+        assert heard.empty()
+
+
+def test_no_token_is_ever_in_the_log(settings: Settings, tmp_path: Path) -> None:
+    secret = {"RIVERDELTA_GATEWAY_TOKEN_SECRET": SECRET}
+    good, bad = token("ann"), token("ann", exp=time.time() - 1)
+
+    async def visit(url: str) -> None:
+        for shown in (good, bad):
+            async with connect(f"{url.replace('http', 'ws')}/ws?token={shown}") as socket:
+                with contextlib.suppress(ConnectionClosed):
+                    await socket.send('{"route": "/nothing"}')
+                    await socket.recv()
+            reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+            writer.write(f"GET /chats/x?token={shown} HTTP/1.0\r\n\r\n".encode())
+            assert b"HTTP/1.1 40" in await reader.read()
+            writer.close()
+
+    with GatewayProcess(settings, tmp_path, **secret) as gateway:
+        asyncio.run(visit(gateway.url))
+        assert gateway.terminate() == 0
+        assert good not in gateway.log
+        assert bad not in gateway.log
+        assert SECRET not in gateway.log
+        assert "Traceback" not in gateway.log
