@@ -13,7 +13,8 @@ from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.connection import Endpoint, Executor
 from riverdelta_workers import janitor, jobs, reaper
-from riverdelta_workers.pump import CLAIMS_BEFORE_DEAD_LETTER, Pump
+from riverdelta_workers.folding import CLAIMS_BEFORE_DEAD_LETTER
+from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until

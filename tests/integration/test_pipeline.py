@@ -23,6 +23,17 @@ class Picky(Dashes):
         raise KeyError("mine")
 
 
+class Forgetful(Dashes):
+    """Remembers what cannot be written down."""
+
+    def dump(self) -> dict[str, Any]:
+        return {"seen": object()}
+
+
+def forgetful(_: Settings) -> Pipeline:
+    return Pipeline().with_filter(Forgetful)
+
+
 def second(settings: Settings) -> Pipeline:
     assert settings.pipeline
     return Pipeline(version="2")
@@ -99,3 +110,18 @@ async def test_a_filter_that_cannot_read_what_another_held_back_goes_on_without_
         events = await read_until_ends(subscriber, "c", after=BEGINNING)
     assert view_of(events).text("m") == "to  - or not"
     assert events[-1].type == "message.completed"
+
+
+async def test_a_filter_whose_memory_cannot_be_written_makes_dead_letters_and_the_chat_goes_on(
+    settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
+) -> None:
+    async with local_workers(made_by(settings, "forgetful")):
+        async with producer.message("c", source="text", message_id="m") as message:
+            await say(client, message, "one")
+            await say(client, message, "two")
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+    assert events[-1].type == "message.completed"
+    rejected = [event.data["code"] for event in events if event.type == "input.rejected"]
+    assert rejected == ["fold_error"] * 2
+    dead = await client.chats.execute("XRANGE", client.keys.chat("c").dead, "-", "+")
+    assert [fields[9] for _, fields in dead] == [b"one", b"two"]

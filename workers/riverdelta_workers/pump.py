@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -24,7 +23,6 @@ from riverdelta.broker.loading import Head, load
 from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.queue import request_owner
 from riverdelta.broker.state import HotChat, LogLimits
-from riverdelta.core.changes import Changes
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
@@ -33,15 +31,10 @@ from riverdelta.core.wake import parse_wake
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.ending import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.folding import Folded, fold_batch
 from riverdelta_workers.observing import Observing
 from riverdelta_workers.pipeline import compare_versions
 from riverdelta_workers.reading import next_entries
-
-CLAIMS_BEFORE_DEAD_LETTER: Final = 3
-"""Claims without a commit after which the next entry counts as the one that kills its workers."""
-
-_MAY_KILL: Final = frozenset({"chunk", "tool_result", "annotate"})
-"""Entries that carry a backend's data; without the others, a message could never begin or end."""
 
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -370,21 +363,20 @@ class Pump:
         if verdicts is None:
             attachment.drop()
             return
-        changes = self._fold(attachment, hot, entries, verdicts)
-        if changes is None:
-            return
-        if not await self._commit(attachment, hot, changes):
+        folded = fold_batch(
+            attachment, hot, entries, verdicts, log=self._log_limits, trim=self._trim
+        )
+        if folded is None or not await self._commit(attachment, hot, folded):
             return
         if self._pipeline.observers:
-            await self.observing.committed(attachment, changes)
-        if self.client.settings.rollup_ms and changes.chunks:
+            await self.observing.committed(attachment, folded.changes)
+        if self.client.settings.rollup_ms and folded.changes.chunks:
             # What comes meanwhile is folded at once. The text that begins a message was not held up.
             await asyncio.sleep(self.client.settings.rollup_ms / 1000)
 
-    async def _commit(self, attachment: Attachment, hot: HotChat, changes: Changes) -> bool:
+    async def _commit(self, attachment: Attachment, hot: HotChat, folded: Folded) -> bool:
         """Write a batch; False: another owns the chat, or wrote before us."""
-        keys, args = hot.encode(changes, log=self._log_limits, now_ms=_now_ms(), trim=self._trim)
-        answer = await scripts.commit(self.client.chats, keys, args)
+        answer = await scripts.commit(self.client.chats, folded.keys, folded.args)
         if isinstance(answer, scripts.Refused):
             self.refused_commits += 1
             _log.warning(
@@ -469,33 +461,6 @@ class Pump:
         sources = {message.id: message.source for message in hot.state.messages.values()}
         return await self._filters.filter_entries(attachment.chat_id, entries, sources)
 
-    def _fold(
-        self,
-        attachment: Attachment,
-        hot: HotChat,
-        entries: list[Entry],
-        verdicts: dict[int, Verdict],
-    ) -> Changes | None:
-        """Fold a batch; None: an entry broke the fold, start over to find it."""
-        poison = attachment.poison
-        killer = attachment.claims > CLAIMS_BEFORE_DEAD_LETTER and entries[0].type in _MAY_KILL
-        if poison is None and killer:
-            detail = f"{attachment.claims - 1} workers died before they could commit it"
-            poison = (entries[0].number, "killed_workers", detail)
-        if poison is not None and poison[0] == entries[0].number:
-            attachment.poison = None
-            return hot.fold.reject(entries[0], poison[1], poison[2], _now_ms())
-        try:
-            return hot.fold.apply(entries, _now_ms(), verdicts)
-        except Exception as error:  # noqa: BLE001  # guarantee 7: whatever breaks, the stream goes on
-            if len(entries) == 1:
-                detail = f"{type(error).__name__}: {error}"
-                attachment.poison = (entries[0].number, "fold_error", detail)
-                _log.exception("chat %s: dead letter %d", attachment.chat_id, entries[0].number)
-            attachment.drop()
-            attachment.single = True
-            return None
-
     # -- chores ----------------------------------------------------------------------------------
 
     async def _give_away_for_good(self, attachment: Attachment) -> None:
@@ -520,7 +485,3 @@ def _new_worker_id() -> str:
 
 def _new_epoch() -> str:
     return secrets.token_hex(4)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
