@@ -9,12 +9,11 @@ import pytest
 from riverdelta import Producer, Settings, SettingsError, Subscriber
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.snapshots import read_snapshot
 from riverdelta.core.events import Event
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
-from tests.integration.test_state import NOW_MS, Owner, message_of, picture
+from tests.integration.test_state import Owner, message_of, taken_over_at_every_entry
 from tests.unit.codecs.cutting import chunks_of
 from tests.unit.codecs.test_sectioned import CHUNKS, REPLY
 
@@ -61,17 +60,7 @@ async def test_a_new_owner_at_every_entry_finds_what_the_old_one_left(
     }[source]
     settings = client.settings.model_copy(update={"sections": source != "chunks"})
     owner = Owner(client, "c", build_pipeline(settings))
-    entries = await owner.push(message_of(source, raws))
-    await owner.claim()
-    hot = await owner.load()
-    events: list[Event] = []
-    for entry in entries:
-        events += await owner.commit(hot, [entry])
-        fresh = await owner.load()
-        assert picture(fresh) == picture(hot)
-        snapshot = await read_snapshot(client.chats, owner.keys, "c", NOW_MS)
-        assert snapshot.data["messages"] == view_of(events).messages
-        hot = fresh
+    events = await taken_over_at_every_entry(owner, message_of(source, raws))
     assert chunks_of(events) == CHUNKS
     fields = scripts.as_hash(await client.chats.execute("HGETALL", owner.keys.chunk("m", 2)))
     assert fields["section"] == b'{"name":"code","info":"python"}'

@@ -152,6 +152,22 @@ def _live(message: MessageState) -> list[tuple[str, ChunkState]]:
     return [*message.open_chunks.items(), *waiting]
 
 
+async def taken_over_at_every_entry(owner: Owner, steps: list[tuple[str, bytes]]) -> list[Event]:
+    """Fold *steps* one by one; what is read back each time is what there was, for readers, too."""
+    entries = await owner.push(steps)
+    await owner.claim()
+    hot = await owner.load()
+    events: list[Event] = []
+    for entry in entries:
+        events += await owner.commit(hot, [entry])
+        fresh = await owner.load()
+        assert picture(fresh) == picture(hot)
+        snapshot = await read_snapshot(owner.client.chats, owner.keys, owner.chat_id, NOW_MS)
+        assert snapshot.data["messages"] == view_of(events).messages
+        hot = fresh
+    return events
+
+
 def message_of(source: str, raws: list[bytes], **options: Any) -> list[tuple[str, bytes]]:
     return [start(source, **options), *(chunk(raw) for raw in raws), control("end")]
 
@@ -247,17 +263,7 @@ async def test_a_new_owner_at_every_entry_finds_what_the_old_one_left(
     steps: list[tuple[str, bytes]], client: Client
 ) -> None:
     owner = Owner(client, "c")
-    entries = await owner.push(steps)
-    await owner.claim()
-    hot = await owner.load()
-    events: list[Event] = []
-    for entry in entries:
-        events += await owner.commit(hot, [entry])
-        fresh = await owner.load()
-        assert picture(fresh) == picture(hot)
-        snapshot = await read_snapshot(client.chats, owner.keys, "c", NOW_MS)
-        assert snapshot.data["messages"] == view_of(events).messages
-        hot = fresh
+    events = await taken_over_at_every_entry(owner, steps)
     log = await client.chats.execute("XRANGE", owner.keys.deltas, "-", "+")
     assert [fields[1] for _, fields in log] == [event.raw for event in events]
 

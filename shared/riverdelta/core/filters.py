@@ -173,7 +173,7 @@ class Splitter(Protocol):
         """Everything remembered, as JSON; {} before the first delta. Small."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where *state* was dumped; a part whose rule is gone goes on without an end."""
+        """Take up where *state* was dumped; the end of a part whose rule is gone is not looked for."""
 
 
 class SectionRule(BaseModel):

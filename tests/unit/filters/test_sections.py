@@ -107,6 +107,31 @@ def test_what_may_be_a_marker_past_the_bound_is_text() -> None:
     assert parts(text, rules=(rule,)) == [SectionText(text)]
 
 
+def test_a_fair_pattern_does_not_run_out_of_time_over_a_long_text() -> None:
+    sections = Sections([SectionRule(name="a", start="[a-w]{1,50}[xy]", end="y")])
+    text = "a" * 500_000
+    shown = [*sections.feed(text), *sections.finish()]
+    assert "".join(part.text for part in shown if isinstance(part, SectionText)) == text
+
+
+def test_an_end_that_the_start_made_empty_is_none() -> None:
+    """Else it would be everywhere."""
+    rule = SectionRule(name="a", start=r"<(?P<tag>\w{0,9})>", end="(?P=tag)")
+    assert parts("<>a</>", rules=(rule,)) == [
+        SectionStart("a", "text", "", "<>"),
+        SectionText("a</>"),
+        SectionEnd(""),
+    ]
+
+
+def test_a_part_goes_on_where_its_rule_has_changed() -> None:
+    before = Sections([SectionRule(name="a", start="<(?P<tag>a)>", end="</(?P=tag)>")])
+    before.feed("<a>x")
+    after = Sections([SectionRule(name="a", start="<(?P<name>a)>", end="</(?P=name)>")])
+    after.load(before.dump())
+    assert after.feed("y</>.") == [SectionText("y"), SectionEnd("</>"), SectionText(".")]
+
+
 def test_an_empty_match_is_no_marker() -> None:
     assert parts("axb", rules=(SectionRule(name="a", start="(?=x)", end="y"),)) == [
         SectionText("axb")

@@ -24,6 +24,9 @@ MARKER_MAX: Final = 256
 
 _BUDGET_S: Final = 0.05
 
+_QUIET_MAX: Final = 4096
+"""Longest text that is searched at once: a fair pattern must not run out of time over a long one."""
+
 _hot: Final = re.compile("[<`]|(?:\\A|\n) {1,3}\\Z").search
 """
 What every marker of `DEFAULT_SECTIONS` has at its start, or is cut before, with the character before
@@ -99,7 +102,7 @@ class Sections:
         return state
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where *state* was dumped; a part whose rule is gone goes on as ordinary text."""
+        """Take up where *state* was dumped; the end of a part whose rule is gone is not looked for."""
         self._before, self._held = state.get("before", ""), state.get("held", "")
         by = self._set.named.get(state.get("open", ""))
         self._open = None if by is None else by.open(state["groups"])
@@ -114,7 +117,9 @@ class Sections:
             own = [] if ours else [is_open.end]
         if ours and _hot(text) is not None:
             return False
-        return not own or all(probe.quiet(text, at) for probe in own)
+        if not own:
+            return True
+        return len(text) <= _QUIET_MAX and all(probe.quiet(text, at) for probe in own)
 
     def _cut(self, delta: str, *, final: bool) -> list[SectionPart]:
         text = self._before + self._held + delta
@@ -206,7 +211,7 @@ class _Rule:
 
     def _end(self, groups: dict[str, str]) -> Probe:
         """Put what the groups matched into the pattern of the end."""
-        end = _GROUP.sub(lambda found: regex.escape(groups[found[1]]), self.rule.end)
+        end = _GROUP.sub(lambda found: regex.escape(groups.get(found[1], "")), self.rule.end)
         return _end_probe(end, self._budget_s)
 
 
