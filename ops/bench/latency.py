@@ -7,18 +7,16 @@ import contextlib
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from statistics import median
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from redis.asyncio.connection import Connection
 
 from bench.load import openai_reply
 from bench.loop import run
-from bench.result import Row, row
+from bench.playing import role
+from bench.result import Row, quantile, row
 from bench.roles import HOP_IN, HOP_OUT, write
 from bench.server import BenchServer, pack
 from riverdelta.broker.connection import Endpoint
@@ -28,8 +26,6 @@ from riverdelta.broker.subscriber import Subscriber
 
 _PAUSE_S = (0.001, 0.003)
 _TIMEOUT_S = 5.0
-_HOME = Path(__file__).parent.parent
-"""Where ``-m bench.roles`` is found, whatever the current folder holds."""
 
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[None]]
@@ -39,14 +35,14 @@ def measure(server: BenchServer, *, quick: bool) -> tuple[list[Row], list[str]]:
     """Measure the latency rows."""
     blocks, each = (2, 50) if quick else (9, 400)
     server.unpin()
-    with _role("worker", server.url) as worker, _role("relay", server.url) as relay:
+    with role("worker", server.url) as (worker, _), role("relay", server.url) as (relay, _):
         pairs = run(_blocks(server.url, worker, relay, blocks, each))
     rows = [
         row(
             f"push to reader, {name}",
             "bare two-hop relay",
             "us",
-            [(_quantile(ours, q), _quantile(rival, q)) for ours, rival in pairs],
+            [(quantile(ours, q), quantile(rival, q)) for ours, rival in pairs],
             at_most=at_most,
         )
         for name, q, at_most in (("p50", 0.5, 1.5), ("p99", 0.99, 3.0))
@@ -152,31 +148,3 @@ class _Relay:
 
     async def receive(self) -> None:
         await self._in.read_response(disable_decoding=True)
-
-
-@contextlib.contextmanager
-def _role(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.roles", name, url], stdout=subprocess.PIPE, cwd=_HOME
-    )
-    try:
-        if name == "relay" and process.stdout is not None:
-            process.stdout.readline()
-        yield process
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _quantile(values: list[float], q: float) -> float:
-    if q == 0.5:
-        return median(values)
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]

@@ -102,3 +102,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def quantile(values: list[float], q: float) -> float:
+    """Return the value below which the part *q* of them lies."""
+    if q == 0.5:
+        return median(values)
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]

@@ -1,27 +1,38 @@
 """
-What runs in a process of its own: ``python -m bench.roles worker|relay URL``.
+What runs in a process of its own: ``python -m bench.roles worker|relay|gateway|fan-out URL``.
 
-worker: `riverdelta worker`, as it is. relay: the least that can stand between two channels.
+worker: `riverdelta worker`, as it is. relay: the least that can stand between two channels. gateway:
+`riverdelta gateway --dev`. fan-out: the least that can stand between channels and WebSockets.
 """
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 from collections import deque
 from typing import Final
 
+import uvicorn
 from redis.asyncio.connection import Connection
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
 
 from bench.loop import run
 from bench.server import pack
 from riverdelta.broker.connection import Endpoint
+from riverdelta.broker.keys import Keys
 from riverdelta.broker.settings import Settings
+from riverdelta_gateway.serve import gateway_server
+from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_workers.garbage import collect_less
 from riverdelta_workers.jobs import run_worker
 
 HOP_IN: Final = "bench:in"
 HOP_OUT: Final = "bench:out"
 _TIMEOUT_S: Final = 5.0
+_MANY: Final = 1_000_000
 
 
 async def relay(url: str) -> None:
@@ -51,14 +62,69 @@ def write(connection: Connection, packed: bytes) -> None:
     writer.write(packed)
 
 
+async def gateway(url: str) -> None:
+    """Serve WebSockets until killed."""
+    options = GatewaySettings(dev=True, port=0, max_sockets_per_user=_MANY)
+    async with gateway_server(Settings(redis_url=url), options) as running:
+        print(running.url, flush=True)
+        await asyncio.Event().wait()
+
+
+async def fan_out(url: str) -> None:
+    """
+    Send what comes in on a chat's channel to every socket that asked for the chat, as it is.
+
+    The same server library as the gateway's, set up alike; nothing else: no log, no positions, no
+    bound, and one slow socket holds up all.
+    """
+    connection, _ = await Endpoint(url, _TIMEOUT_S).connect()
+    readers: dict[bytes, list[WebSocket]] = {}
+
+    async def join(websocket: WebSocket) -> None:
+        await websocket.accept()
+        chat = await websocket.receive_text()
+        channel = Keys().chat(chat).deltas.encode()
+        if channel not in readers:
+            write(connection, pack(("SSUBSCRIBE", channel)))
+        readers.setdefault(channel, []).append(websocket)
+        await websocket.send_text("{}")
+        await asyncio.Event().wait()
+
+    async def relay_all() -> None:
+        while True:
+            kind, channel, payload = await connection.read_response(disable_decoding=True)
+            if kind == b"smessage":
+                text = payload.decode()
+                for websocket in readers[channel]:
+                    await websocket.send_text(text)
+
+    app = Starlette(routes=[WebSocketRoute("/ws", join)])
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        config = uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            access_log=False,
+            log_config=None,
+            log_level="error",
+            lifespan="off",
+        )
+        serving = asyncio.create_task(uvicorn.Server(config).serve([listener]))
+        print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(relay_all())
+            await serving
+
+
 def main() -> None:
     """Play one role until killed."""
     role, url = sys.argv[1:]
     collect_less()
-    if role == "relay":
-        run(relay(url))
-    else:
+    roles = {"relay": relay, "gateway": gateway, "fan-out": fan_out}
+    if role == "worker":
         run(run_worker(Settings(redis_url=url)))
+    else:
+        run(roles[role](url))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import cost, drain, filters, json_stream, latency, parser, push
+from bench import cost, drain, filters, gateway, json_stream, latency, parser, push
 from bench.result import Row, table
 from bench.server import BenchServer
 from riverdelta_workers.garbage import collect_less
@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "latency": latency.measure,
     "push": push.measure,
     "cost": cost.measure,
+    "gateway": gateway.measure,
     "json": json_stream.measure,
     "parser": parser.measure,
     "filters": filters.measure,
