@@ -33,6 +33,8 @@ HOP_IN: Final = "bench:in"
 HOP_OUT: Final = "bench:out"
 _TIMEOUT_S: Final = 5.0
 _MANY: Final = 1_000_000
+_NO_PINGS_S: Final = 3600.0
+"""The bench's sockets answer none."""
 
 
 async def relay(url: str) -> None:
@@ -64,7 +66,9 @@ def write(connection: Connection, packed: bytes) -> None:
 
 async def gateway(url: str) -> None:
     """Serve WebSockets until killed."""
-    options = GatewaySettings(dev=True, port=0, max_sockets_per_user=_MANY)
+    options = GatewaySettings(
+        dev=True, port=0, max_sockets_per_user=_MANY, ping_interval_s=_NO_PINGS_S
+    )
     async with gateway_server(Settings(redis_url=url), options) as running:
         print(running.url, flush=True)
         await asyncio.Event().wait()
@@ -104,6 +108,7 @@ async def fan_out(url: str) -> None:
             app,
             ws="websockets-sansio",
             ws_per_message_deflate=False,
+            ws_ping_interval=_NO_PINGS_S,
             access_log=False,
             log_config=None,
             log_level="error",

@@ -51,7 +51,6 @@ async def test_two_chats_on_one_socket_and_two_sockets_on_one_chat(
         await one.subscribe("a")
         await one.subscribe("b")
         await two.subscribe("a")
-        assert gateway.services.hub.chats == 2
 
         async def reply(chat_id: str) -> None:
             async with producer.message(chat_id, source="text", message_id="m") as message:
@@ -63,6 +62,7 @@ async def test_two_chats_on_one_socket_and_two_sockets_on_one_chat(
             view = view_of([event for event in both if event.chat == chat_id])
             assert view.text("m") == f"this is {chat_id}"
         assert view_of(await two.until_end()).text("m") == "this is a"
+        assert gateway.services.hub.chats == 2
 
 
 async def test_every_socket_gets_every_delta_of_its_chat_in_order(
@@ -102,6 +102,7 @@ async def test_a_chat_without_readers_is_left_after_a_while(
     async with gateway_server(settings, limits) as running, client(running.url) as browser:
         hub = running.services.hub
         await browser.subscribe("c")
+        assert (await anext(browser.events())).type == "snapshot"
         await browser.ask("/chats/unsubscribe", {"chat_id": "c"})
         assert hub.chats == 1
         await browser.subscribe("c")
