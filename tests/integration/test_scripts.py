@@ -417,5 +417,6 @@ async def test_a_full_server_refuses_pushes_and_takes_commits(own_server: Server
         await client.chats.execute("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(ResponseError, match="maxmemory"):
             await push(client, keys, 3, "y")
+        assert (await push(client, keys, 3, "{}", kind="end")).status == "stored"
         assert await commit(client, keys, 1, 0, '{"seq":1}') == 1
         assert await scripts.hand_over(client.chats, keys, term=1)

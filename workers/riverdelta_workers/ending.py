@@ -48,8 +48,10 @@ async def doubt_producers(client: Client, chat_id: str, messages: Iterable[Messa
     Raises:
         BrokerUnavailable: Redis did not answer; try again.
     """
-    queue, keys = client.queue, client.keys
     for message in messages:
-        listed = keys.producer_messages(message.producer)
-        await queue.execute("SADD", listed, f"{chat_id} {message.id}")
-        await queue.execute("HSETNX", keys.producers, message.producer, 0)
+        await scripts.doubt(
+            client.queue,
+            client.keys,
+            producer_id=message.producer,
+            member=f"{chat_id} {message.id}",
+        )

@@ -60,7 +60,7 @@ class Heartbeat(Loop):
         listed = {chat.decode() for chat in await queue.execute("SMEMBERS", mine)}
         owned = set(self._pump.chats)
         if missing := owned - listed:
-            await queue.execute("SADD", mine, *missing)
+            await scripts.enlist(queue, mine, *missing)
         # Twice in a row, so not just on its way out. It may be claimed in our name (the reply to a
         # claim was lost): let a reaper see who has it.
         for chat in self._surplus & (listed - owned):

@@ -42,7 +42,7 @@ class WorkerProcess:
         )
         self.pump = Pump(self.client, self._filters, load_pipeline(settings))
         self._heartbeat = Heartbeat(self.pump)
-        self._reaper = Reaper(self.client)
+        self._reaper = Reaper(self.pump)
         self._janitor = Janitor(self.pump)
         timeout_s = settings.producer_timeout_s
         self._silence = Silence(self.pump, timeout_s) if timeout_s else None

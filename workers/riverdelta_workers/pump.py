@@ -100,6 +100,11 @@ class Pump:
         """What this process knows of each chat that it owns."""
         return list(self._chats.values())
 
+    @property
+    def has_room(self) -> bool:
+        """Whether this process may take another chat."""
+        return self._room.is_set()
+
     async def room(self, timeout_s: float) -> bool:
         """Wait until this process may take another chat; False: it is still full."""
         with contextlib.suppress(TimeoutError):
@@ -143,7 +148,7 @@ class Pump:
     async def _claim(self, chat_id: str, term_seen: int) -> Attachment | None:
         keys, worker_id = self.client.keys.chat(chat_id), self.worker_id
         mine = self.client.keys.worker_chats(worker_id)
-        await self.client.queue.execute("SADD", mine, chat_id)
+        await scripts.enlist(self.client.queue, mine, chat_id)
         claimed = None
         try:
             # Subscribed before the claim: every push after it wakes us, every one before it is read.

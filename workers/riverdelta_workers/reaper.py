@@ -14,11 +14,11 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from riverdelta.broker import scripts
-from riverdelta.broker.client import Client
 from riverdelta.broker.queue import is_queued, request_owner
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.ending import fail_message
 from riverdelta_workers.loop import Loop
+from riverdelta_workers.pump import Pump
 
 _READS_PER_LEASE: Final = 8
 _GAP_LEASES: Final = 1
@@ -30,10 +30,11 @@ _log = logging.getLogger("riverdelta.worker")
 class Reaper(Loop):
     """Reads the counters of workers, producers and waiting chats, an eighth of a lease apart."""
 
-    def __init__(self, client: Client) -> None:
-        settings = client.settings
+    def __init__(self, pump: Pump) -> None:
+        settings = pump.client.settings
         super().__init__(settings.lease_s / _READS_PER_LEASE)
-        self._client = client
+        self._pump = pump
+        self._client = pump.client
         lease_ms, producer_lease_ms = (
             int(settings.lease_s * 1000),
             int(settings.producer_lease_s * 1000),
@@ -77,7 +78,7 @@ class Reaper(Loop):
             return
         _log.warning("worker %s is dead; chats that need another: %d", worker_id, len(chats))
         results = await asyncio.gather(
-            *(self._attach_again(chat_id, 0, {}) for chat_id in chats), return_exceptions=True
+            *(self._attach_again(chat_id) for chat_id in chats), return_exceptions=True
         )
         for error in results:
             if isinstance(error, BaseException):
@@ -85,22 +86,30 @@ class Reaper(Loop):
 
     async def _remind(self, chat_id: str, attempt: int, living: dict[str, int]) -> None:
         """A chat has waited for a lease: make another attempt, once the last one is out of the queue."""
-        head = self._client.keys.chat(chat_id).head
-        term = await self._client.chats.execute("HGET", head, "term")
-        if term is not None and await is_queued(
-            self._client, chat_id, term=int(term), attempt=attempt
-        ):
-            return  # every worker is full, or none is there: more jobs would not help
-        await self._attach_again(chat_id, attempt + 1, living)
+        term = await self._ownerless_term(chat_id, living)
+        if term is None:
+            return
+        if not await is_queued(self._client, chat_id, term=term, attempt=attempt):
+            await request_owner(self._client, chat_id, term=term, attempt=attempt + 1)
+        elif self._pump.has_room:
+            # arq does not bring it, though there is room: it cannot begin a job on a full server.
+            await self._pump.attach(chat_id, term)
+        # Else every worker is full, or none is there: more jobs would not help.
 
-    async def _attach_again(self, chat_id: str, attempt: int, living: dict[str, int]) -> None:
-        """Enqueue another attach job, unless the chat is gone or one of *living* really has it."""
+    async def _attach_again(self, chat_id: str) -> None:
+        """Enqueue an attach job, unless the chat is gone."""
+        term = await self._ownerless_term(chat_id, {})
+        if term is not None:
+            await request_owner(self._client, chat_id, term=term)
+
+    async def _ownerless_term(self, chat_id: str, living: dict[str, int]) -> int | None:
+        """Term of a chat that needs an owner; None: it is gone, or one of *living* really has it."""
         head = self._client.keys.chat(chat_id).head
         owner, term = await self._client.chats.execute("HMGET", head, "owner", "term")
         if term is None or (owner and await self._has(owner.decode(), chat_id, living)):
             await self._client.queue.execute("ZREM", self._client.keys.waiting, chat_id)
-            return
-        await request_owner(self._client, chat_id, term=int(term), attempt=attempt)
+            return None
+        return int(term)
 
     async def _has(self, worker_id: str, chat_id: str, living: dict[str, int]) -> bool:
         """Whether a worker lives and knows that it has the chat (a claim's reply may have been lost)."""

@@ -18,14 +18,25 @@ from riverdelta.core.events import FORMAT
 WAKE_PAYLOAD_BYTES: Final = 16 * 1024
 """Entries up to this size travel in the wake; larger ones would only be copied once more."""
 
+END_ENTRIES: Final = frozenset({"end", "fail", "stop"})
+"""Types of entries that end a message; ``push.lua`` has the same."""
+
 
 class Script:
-    """One script, called by its hash; sent in full when the server does not have it (a restart)."""
+    """
+    One script, called by its hash; sent in full when the server does not have it (a restart).
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: Of its file.
+        also_when_full: Give it the flag by which a server without memory runs it all the same.
+    """
+
+    def __init__(self, name: str, *, also_when_full: bool = False) -> None:
         source = (
             resources.files("riverdelta.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
         )
+        if also_when_full:
+            source = source.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
@@ -39,6 +50,7 @@ class Script:
 
 _open = Script("open")
 _push = Script("push")
+_push_end = Script("push", also_when_full=True)
 _check = Script("check")
 _claim = Script("claim")
 _commit = Script("commit")
@@ -51,6 +63,8 @@ _try_again = Script("try_again")
 _stop = Script("stop")
 _requeue = Script("requeue")
 _enqueue = Script("enqueue")
+_enlist = Script("enlist")
+_doubt = Script("doubt")
 _beat = Script("beat")
 _bury = Script("bury")
 _strike = Script("strike")
@@ -150,7 +164,8 @@ async def push(
     flat: list[Arg] = []
     for entry in entries:
         flat += entry
-    reply = await _push(
+    script = _push_end if entries and entries[-1].type in END_ENTRIES else _push
+    reply = await script(
         executor,
         (keys.head, keys.chunks, keys.producers, keys.message(message_id), keys.wake),
         (
@@ -331,6 +346,17 @@ async def enqueue(
         (chat_id, attempt, job.job_id, job.score_ms, job.life_ms, job.body),
     )
     return bool(reply[0] == b"enqueued")
+
+
+async def enlist(executor: Executor, list_key: str, *members: str) -> None:
+    """Add to a worker's list of chats, on a full server too. See ``enlist.lua``."""
+    await _enlist(executor, (list_key,), members)
+
+
+async def doubt(executor: Executor, keys: Keys, *, producer_id: str, member: str) -> None:
+    """List an open message under its producer, and the producer. See ``doubt.lua``."""
+    listed = keys.producer_messages(producer_id)
+    await _doubt(executor, (keys.producers, listed), (producer_id, member))
 
 
 async def beat(executor: Executor, members_key: str, member: str, *, first: bool) -> int | None:

@@ -2,7 +2,8 @@
 -- Append entries of an open message to its chat's raw stream, each exactly once and in order. Wakes the
 -- owner. Safe to repeat.
 --
--- No allow-oom flag: a full server refuses, and the producer waits as for any other back-pressure.
+-- No allow-oom flag: a full server refuses, and the producer waits as for any other back-pressure. Only
+-- ends are called with it: messages that cannot end would keep what they hold for ever.
 --
 -- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel
 -- ARGV  1 producer field "<producer>:<message>"

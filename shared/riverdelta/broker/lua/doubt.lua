@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- On the queue's Redis: list an open message under its producer, and the producer, if it is not, with a
+-- counter that only the producer itself can raise. Where it is gone, reapers find it dead.
+--
+-- KEYS  1 producers (hash: id -> counter)  2 the producer's messages
+-- ARGV  1 producer id   2 "<chat> <message>"
+-- Returns {listed}
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('HSETNX', KEYS[1], ARGV[1], '0')
+return {'listed'}
