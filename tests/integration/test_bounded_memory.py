@@ -149,12 +149,14 @@ async def test_a_workers_memory_does_not_grow_with_the_chats_that_came_and_went(
             worker_processes(settings) as workers,
             Client(settings) as client,
             Producer(settings) as producer,
+            Subscriber(settings) as subscriber,
         ):
             (worker,) = workers.processes
 
             async def talk(chat: str) -> None:
                 async with producer.message(chat, source="openai-chat") as message:
                     await message.push_many([chunk(f"{i} ") for i in range(10)])
+                await read_until_ends(subscriber, chat)
 
             async def idle() -> bool:
                 keys = client.keys

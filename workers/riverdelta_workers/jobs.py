@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from typing import Any, Final
 
 import orjson
@@ -39,6 +40,7 @@ async def attach_chat(ctx: dict[str, Any], chat_id: str, term: int) -> None:
     process gets the chat from a reaper, which sees it wait.
     """
     pump: Pump = ctx["pump"]
+    pump.brought_at = time.monotonic()
     if await pump.room(_ROOM_WAIT_S):
         await pump.attach(chat_id, term)
 

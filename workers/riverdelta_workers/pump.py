@@ -49,6 +49,7 @@ class Pump:
         worker_id: Random; a new one whenever this process was declared dead.
         attached: Claims this process made, ever.
         refused_commits: Commits this process had refused, ever.
+        brought_at: When arq last brought a job, on the monotonic clock.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Pump:
         self.worker_id = _new_worker_id()
         self.attached = 0
         self.refused_commits = 0
+        self.brought_at = time.monotonic()
         self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
         self._trim = not settings.retain_raw
         self._pipeline = pipeline or Pipeline()

@@ -39,6 +39,7 @@ class Reaper(Loop):
             int(settings.lease_s * 1000),
             int(settings.producer_lease_s * 1000),
         )
+        self._lease_s = settings.lease_s
         self._workers = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._waiting = LeaseWatch(lease_ms, _GAP_LEASES * lease_ms)
         self._producers = LeaseWatch(producer_lease_ms, _GAP_LEASES * lease_ms)
@@ -91,10 +92,10 @@ class Reaper(Loop):
             return
         if not await is_queued(self._client, chat_id, term=term, attempt=attempt):
             await request_owner(self._client, chat_id, term=term, attempt=attempt + 1)
-        elif self._pump.has_room:
-            # arq does not bring it, though there is room: it cannot begin a job on a full server.
+        elif self._pump.has_room and self._pump.brought_at < time.monotonic() - self._lease_s:
+            # arq brings nothing at all, though there is room: it can begin no job on a full server.
             await self._pump.attach(chat_id, term)
-        # Else every worker is full, or none is there: more jobs would not help.
+        # Else it is in line, or every worker is full, or none is there: more jobs would not help.
 
     async def _attach_again(self, chat_id: str) -> None:
         """Enqueue an attach job, unless the chat is gone."""
