@@ -7,9 +7,11 @@ import contextlib
 import logging
 from typing import Final, Protocol
 
+from redis.exceptions import RedisError
+
 from riverdelta.broker.subscriber import Subscriber
 from riverdelta.core.cursor import Verdict
-from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.events import Event
 from riverdelta.core.positions import NO_EPOCH, Position
 from riverdelta_gateway.outbox import Delivery
@@ -67,7 +69,7 @@ class _Feed:
                 async with contextlib.aclosing(stream):
                     async for event in stream:
                         self._hand_out(event)
-            except BrokerUnavailable as error:
+            except (RiverdeltaError, RedisError) as error:
                 _log.warning("following chat %s again: %s", self._chat_id, error)
                 await asyncio.sleep(_RETRY_S)
 
@@ -122,7 +124,7 @@ class Hub:
             try:
                 await feed.begun.wait()
                 await self._read(subscription, reader, attempt, feed)
-            except BrokerUnavailable as error:
+            except (RiverdeltaError, RedisError) as error:
                 _log.warning("reading chat %s again: %s", subscription.chat_id, error)
                 await asyncio.sleep(_RETRY_S)
             else:

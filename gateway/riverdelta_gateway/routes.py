@@ -71,7 +71,12 @@ class Context:
         )
 
     def send_to_user(self, event: str, payload: Any, *, position: str | None = None) -> None:
-        """Send to all sockets that the user has in this process; what they all get is spelled once."""
+        """
+        Send to all sockets that the user has in this process; what they all get is spelled once.
+
+        Other processes: see `Sockets.listen`. Unlike the events of a chat, these do not merge: a socket
+        that leaves more than ``max_queued_bytes`` of them unread is closed with TOO_SLOW.
+        """
         frame = response(
             self.request.route,
             event,

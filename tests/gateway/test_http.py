@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
@@ -167,3 +168,24 @@ async def test_health_is_whether_redis_answers(
 ) -> None:
     async with http.get(f"{gateway.url}/healthz") as response:
         assert await response.json() == {"status": "ok", "sockets": 0, "chats": 0}
+
+
+async def test_the_page_is_at_the_root_and_nothing_elsewhere(
+    gateway: Running, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(gateway.url) as response:
+        assert response.content_type == "text/html"
+    for path in ("/no/such/path", "/..%2f..%2fapp.py"):
+        async with http.get(gateway.url + path) as response:
+            assert (await response.json())["error"]["code"] == "NOT_FOUND"
+
+
+async def test_a_stream_ends_with_its_token(
+    settings: Settings, producer: Producer, http: aiohttp.ClientSession
+) -> None:
+    await producer.message("c", source="text", user="ann").__aenter__()
+    async with gateway_server(settings, WITH_TOKENS) as running:
+        short = token("ann", exp=time.time() + 1.5)
+        async with http.get(f"{running.url}/chats/c/events?token={short}") as response:
+            assert response.status == 200
+            assert b"snapshot" in await response.read()

@@ -127,3 +127,16 @@ async def test_a_client_that_leaves_its_answers_unread_is_asked_no_more(
         asking.cancel()
         slow.connection.transport.resume_reading()
         assert (await slow.next())["event"] == "chats"
+
+
+async def test_a_client_without_a_pong_is_gone(settings: Settings) -> None:
+    limits = GatewaySettings(dev=True, port=0, ping_interval_s=0.1, pong_timeout_s=0.3)
+    async with gateway_server(settings, limits) as running, client(running.url) as alive:
+        async with slow_client(running) as (dead, theirs):
+            dead.connection.transport.pause_reading()
+
+            async def gone() -> bool:
+                return theirs not in running.services.sockets.of_user("dev")
+
+            await until(gone)
+        assert (await alive.ask("/chats/list", {}))["event"] == "chats"
