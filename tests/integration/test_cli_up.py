@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -320,3 +321,33 @@ def old_server() -> Iterator[str]:
         thread.start()
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(10)
+
+
+def test_up_has_a_gateway_on_loopback_that_follows_chats(shared: tuple[Shell, Running]) -> None:
+    shell, up = shared
+    found = re.search(rb"gateway +(http://127\.0\.0\.1:\d+)", up.out)
+    assert found is not None
+    url = found[1].decode()
+    up.warns(f"listening at {url}")
+    pushed = shell.call("push", "by-gateway", "--source", "text", shell.file(b"Hello\n"))
+    assert pushed.returncode == 0, pushed.stderr
+    with urllib.request.urlopen(f"{url}/chats/by-gateway/events", timeout=20) as stream:  # noqa: S310  # http
+        events = (orjson.loads(line[6:]) for line in stream if line.startswith(b"data: "))
+        assert next(events)["type"] == "snapshot"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        ((), {}, "RIVERDELTA_GATEWAY_TOKEN_SECRET"),
+        (("--dev", "--host", "0.0.0.0"), {}, "loopback only"),
+        (("--dev",), {"RIVERDELTA_GATEWAY_MAX_QUEUED_BYTES": "many"}, "GATEWAY_MAX_QUEUED_BYTES"),
+        (("--dev", "--port", "1", "--host", "203.0.113.1"), {}, "loopback only"),
+    ],
+)
+def test_a_gateway_that_cannot_be_says_why_in_a_line(
+    shell: Shell, arguments: tuple[str, ...], environment: dict[str, str], why: str
+) -> None:
+    refused = shell.run("gateway", *arguments, stdin=b"", **environment)
+    assert refused.returncode == 2
+    assert why in one_line(refused.stderr)
