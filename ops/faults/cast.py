@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from faults.processes import Child, Report
+from faults.processes import Child, Nursery, Report
 from faults.proxy import Proxy
 from riverdelta import Settings
 from riverdelta.broker.client import Client
@@ -18,7 +18,7 @@ SIZES: Final = {"worker": 3, "producer": 3, "reader": 2}
 """Children of each role."""
 
 SETTINGS: Final[dict[str, Any]] = {
-    "command_timeout_s": 2.0,  # so that what is frozen is given up, too
+    "command_timeout_s": 1.2,  # below the lease: what is frozen is given up by one who is alive
     "idle_release_s": 2.0,  # so that chats are given up and taken again all the time
 }
 _READY_S: Final = 30.0
@@ -70,6 +70,7 @@ class Cast:
         """Start everything, workers first; returns when all are ready."""
         for name in ("server", "logs"):
             (self._folder / name).mkdir()
+        self._nursery = Nursery()
         await self.server.__aenter__()
         self.client = Client(Settings(redis_url=self.server.url))
         await self.client.__aenter__()
@@ -78,7 +79,11 @@ class Cast:
             proxy = self.proxies[slot] = Proxy(self.server.port)
             await proxy.start()
             await self.start(*slot)
-        await asyncio.gather(*(self.ready(child) for child in self.children.values()))
+        started = list(self.children.values())
+        ready = await asyncio.gather(*(self.ready(child) for child in started))
+        late = [child.name for child, is_ready in zip(started, ready, strict=True) if not is_ready]
+        if late:
+            raise TimeoutError(f"not ready in {_READY_S:g} s: {', '.join(late)}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -87,12 +92,17 @@ class Cast:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*(proxy.aclose() for proxy in self.proxies.values()))
+        await asyncio.to_thread(self._nursery.close)
         await self.client.aclose()
         await self.server.__aexit__()
 
     async def set_policy(self, policy: str) -> None:
         """Set ``appendfsync``: ``always`` or ``everysec``."""
         await self.client.chats.execute("CONFIG", "SET", "appendfsync", policy)
+
+    def command_log(self) -> Path:
+        """Path of the file that the server appends its commands to."""
+        return max((self._folder / "server" / "appendonlydir").glob("*.incr.aof"))
 
     async def start(self, role: str, number: int) -> Child:
         """Put a new child in a place; the one before must have been killed, or is on its way out."""
@@ -104,8 +114,9 @@ class Cast:
             "settings": settings,
             "clock_s": self.clocks.get(slot, 0.0),
             "sabotage": self._sabotage,
+            "log": str(self._folder / "logs" / f"{child.name}.log"),
         }
-        await child.start(spec, self._on_report, self._folder / "logs")
+        await child.start(self._nursery, spec, self._on_report)
         self.children[slot] = child
         watching = asyncio.create_task(self._watch(child))
         self._watching.add(watching)
@@ -113,7 +124,7 @@ class Cast:
         return child
 
     async def _watch(self, child: Child) -> None:
-        await child.process.wait()
+        await child.gone()
         if not child.wanted:
             self._on_surprise(child)
 

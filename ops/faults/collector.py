@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from faults.folding import ENDS
-from faults.oracle import Chat, Commit, Oracle, Run, Sent
+from faults.oracle import Chat, Claim, Commit, Oracle, Run, Sent
 from faults.processes import Child, Report
 
 
@@ -47,7 +47,8 @@ class Collector:
             )
             self._chat(report["commit"]).commits.append(commit)
         elif "claim" in report:
-            self._chat(report["claim"]).claims.append((report["term"], report["t"]))
+            claim = Claim(report["term"], report["t"], child.name)
+            self._chat(report["claim"]).claims.append(claim)
         elif child.role == "producer":
             self._take_from_producer(report)
 

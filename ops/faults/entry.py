@@ -1,20 +1,29 @@
 """
-What every child process of the harness runs: ``python -m faults.entry ROLE SPEC``.
+Where every child process of the harness begins: ``python -m faults.entry FD``.
 
-It takes the wall clock into its hands before anything of riverdelta is imported, breaks what it was
-told to break (`faults.sabotage`), and then plays its role with riverdelta as it is. Orders come as
-JSON lines on stdin, reports go as JSON lines to stdout.
+It takes the wall clock into its hands before anything of riverdelta is imported, imports everything,
+and then forks a child for each order that comes over the socket FD: so a child is there in a moment,
+also on a slow machine, and its start disturbs nobody's measurements. The child breaks what it was told
+to break (`faults.sabotage`), and plays its role with riverdelta as it is. It is told what to do by JSON
+lines on stdin, and reports by JSON lines on stdout.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+ORDER_BYTES: Final = 64 * 1024
 
 
 class Clock:
@@ -25,8 +34,8 @@ class Clock:
         offset_s: Added to what the machine says.
     """
 
-    def __init__(self, offset_s: float) -> None:
-        self.offset_s = offset_s
+    def __init__(self) -> None:
+        self.offset_s = 0.0
         self._time, self._time_ns = time.time, time.time_ns
 
     def install(self) -> None:
@@ -47,26 +56,77 @@ def listen(clock: Clock, on_order: Callable[[dict[str, Any] | None], None]) -> N
     """Hand orders to *on_order*, in a thread; those for the clock are obeyed here. None: the end."""
 
     def read() -> None:
-        for line in sys.stdin:
-            order = json.loads(line)
-            if order["do"] == "clock":
-                clock.offset_s = order["offset_s"]
-            else:
-                on_order(order)
+        with open(0, encoding="utf-8", closefd=False) as orders:  # a descriptor
+            for line in orders:
+                order = json.loads(line)
+                if order["do"] == "clock":
+                    clock.offset_s = order["offset_s"]
+                else:
+                    on_order(order)
         on_order(None)
 
     threading.Thread(target=read, name="orders", daemon=True).start()
 
 
 def main() -> None:
-    """Play the role, until told to end or killed."""
-    role, spec = sys.argv[1], json.loads(sys.argv[2])
-    clock = Clock(spec["clock_s"])
+    """Fork children until the harness closes the socket."""
+    clock = Clock()
     clock.install()
-    from faults import roles, sabotage  # noqa: PLC0415  # after the clock
+    from faults import roles  # noqa: PLC0415  # after the clock
 
-    sabotage.commit(spec["sabotage"])
-    roles.ROLES[role](spec, clock)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the harness's to handle
+    with socket.socket(fileno=int(sys.argv[1])) as harness:
+        while True:
+            order, descriptors, _, _ = socket.recv_fds(harness, ORDER_BYTES, 2)
+            if not order:
+                return
+            _reap()
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                harness.close()
+                _play(json.loads(order), descriptors, clock, parent, roles.play)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            harness.send(str(pid).encode())
+
+
+def _reap() -> None:
+    """Take note of the dead, so that none stays a zombie for long."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _play(
+    spec: dict[str, Any],
+    descriptors: list[int],
+    clock: Clock,
+    parent: int,
+    play: Callable[[dict[str, Any], Clock], None],
+) -> None:
+    """Be a child, to its end."""
+    code = 1
+    try:
+        os.setsid()
+        from riverdelta_cli.children import bind_to  # noqa: PLC0415  # after the clock
+
+        if (bind := bind_to(parent, signal.SIGKILL)) is not None:
+            bind()
+        orders, reports = descriptors
+        with Path(spec["log"]).open("wb") as log:
+            for source, target in ((orders, 0), (reports, 1), (log.fileno(), 2)):
+                os.dup2(source, target)
+        os.close(orders)
+        os.close(reports)
+        clock.offset_s = spec["clock_s"]
+        play(spec, clock)
+        code = 0
+    except BaseException:  # noqa: BLE001  # nothing may get back into the parent's loop
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

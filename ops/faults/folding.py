@@ -128,8 +128,19 @@ class View:
         self.faults: list[tuple[str, str]] = []
         self._chunks: dict[str, Chunk] = {}
 
+    def restart(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what a snapshot event shows."""
+        self.replies = read_snapshot(snapshot)
+        self._chunks = {}
+        for message in snapshot["data"]["messages"]:
+            chunks = self.replies[message["message"]].chunks
+            self._chunks |= {
+                shown["chunk"]: chunk
+                for shown, chunk in zip(message["chunks"], chunks, strict=True)
+            }
+
     def apply(self, event: dict[str, Any]) -> None:
-        """Take the next event of the log."""
+        """Take the next event of a run."""
         type_, message = event["type"], event.get("message", "")
         where = f"{message} {type_} at {event['epoch']}:{event['seq']}"
         if type_ == "message.started":

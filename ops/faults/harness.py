@@ -95,7 +95,7 @@ class Harness:
             await self._drain()
             await self._read_logs()
         self._excuse()
-        violations = self._violations + self._oracle.judge()
+        violations = self._violations + self._not_struck() + self._oracle.judge()
         measures = measure(self._oracle, self._injector.struck)
         violations += [violation for times in measures for violation in times.violations()]
         return Result(
@@ -142,9 +142,19 @@ class Harness:
                 return
             await asyncio.sleep(0.02)
 
+    def _not_struck(self) -> list[Violation]:
+        """A run whose faults did not strike shows nothing."""
+        scheduled = Counter(fault.kind for fault in self._schedule.faults)
+        return [
+            Violation("not struck", kind, f"{self._injector.counts[kind]} of {count}")
+            for kind, count in scheduled.items()
+            if self._injector.counts[kind] < count
+        ]
+
     def _surprised(self, child: Child) -> None:
-        detail = f"exit code {child.process.returncode}"
-        self._violations.append(Violation("crashed", child.name, detail))
+        self._violations.append(
+            Violation("crashed", child.name, "it ended on its own; see its log")
+        )
 
     def _excuse(self) -> None:
         """A producer that was kept from the server for its lease may find its messages failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ _DELAY_S: Final = (0.02, 0.4)
 _CLOCK_S: Final = 20 * 3600
 """Clocks jump by up to this, either way: attach jobs are due a day ago, so that they bear it."""
 _TARGET_S: Final = 10.0
+_LOST_S: Final = (0.1, 1.0)
+"""What a machine that dies under ``everysec`` may lose: the last second of writes."""
 _EVERYSEC_S: Final = 1.2
 """How long the server has synced only once a second when it is killed under ``everysec``."""
 
@@ -136,7 +139,9 @@ class Injector:
             return False
         with self._between(victim):
             proxy = self._cast.proxies[victim.role, victim.slot]
-            await proxy.freeze(fault.lasts_s, new_ones_too=fault.pick * 100 % 1 < 0.5)
+            # Everything, old connections only, or only what old ones have for the server.
+            way = int(fault.pick * 100 % 1 * 3)
+            await proxy.freeze(fault.lasts_s, new_ones_too=way == 0, replies_too=way < 2)
         return True
 
     async def _delay(self, fault: Fault) -> bool:
@@ -152,14 +157,27 @@ class Injector:
     # -- the server ------------------------------------------------------------------------------
 
     async def _kill_server(self, fault: Fault) -> bool:
+        """
+        Kill it, and start it again; nobody else gets in before its losses are noted.
+
+        ``server.lose``: and the machine died with it. What was written in the last moments, and not
+        yet synced, is gone.
+        """
         async with self._server_busy:
             began = time.monotonic()
             policy = fault.kind.rpartition(".")[2]
             if policy == "everysec":
                 await self._cast.set_policy(policy)
                 await asyncio.sleep(_EVERYSEC_S)
+            log, size = self._cast.command_log(), None
+            if policy == "lose":
+                await self._cast.set_policy("everysec")
+                size = log.stat().st_size
+                await asyncio.sleep(_LOST_S[0] + (_LOST_S[1] - _LOST_S[0]) * fault.pick)
             died_at = time.monotonic()
             await self._cast.server.kill()
+            if size is not None:
+                os.truncate(log, size)
             for proxy in self._cast.proxies.values():
                 proxy.admits = False
             await asyncio.sleep(fault.lasts_s)
@@ -256,4 +274,5 @@ _STRIKES: Final[dict[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
     "reader.reconnect": Injector._reconnect_reader,  # noqa: SLF001
     "server.kill.always": Injector._kill_server,  # noqa: SLF001
     "server.kill.everysec": Injector._kill_server,  # noqa: SLF001
+    "server.lose": Injector._kill_server,  # noqa: SLF001
 }

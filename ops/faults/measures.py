@@ -101,7 +101,9 @@ def _hand_overs(oracle: Oracle, strike: Struck) -> list[tuple[float, str]]:
             _open_through(sent, strike.at, strike.at + HAND_OVER_S)
             for sent in chat.messages.values()
         ):
-            claimed = min((at for new, at in chat.claims if new > term), default=float("inf"))
+            claimed = min(
+                (claim.at for claim in chat.claims if claim.term > term), default=float("inf")
+            )
             times.append((claimed - strike.at, chat_id))
     return times
 

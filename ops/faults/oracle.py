@@ -118,6 +118,14 @@ class Commit(NamedTuple):
     sent_at: float
 
 
+class Claim(NamedTuple):
+    """A claim that a worker was told of: its term, when, and who."""
+
+    term: int
+    at: float
+    worker: str
+
+
 @dataclass(slots=True)
 class Chat:
     """Everything known of one chat."""
@@ -127,7 +135,7 @@ class Chat:
     log: list[tuple[str, str]] | None = None
     final: str | None = None
     commits: list[Commit] = field(default_factory=list)
-    claims: list[tuple[int, float]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
 
 
@@ -183,7 +191,7 @@ class Oracle:
             return
         log = [json.loads(raw) for _, raw in chat.log]
         losses = [loss for loss in chat.losses if _lost_something(chat, loss)]
-        self._judge_log(chat_id, chat.log, log)
+        self._judge_log(chat_id, chat.log, log, lossy=bool(losses))
         at = {
             (event["epoch"], event["seq"]): raw
             for event, (_, raw) in zip(log, chat.log, strict=True)
@@ -205,15 +213,22 @@ class Oracle:
             )
 
     def _judge_log(
-        self, chat_id: str, entries: Sequence[tuple[str, str]], log: Sequence[dict[str, Any]]
+        self,
+        chat_id: str,
+        entries: Sequence[tuple[str, str]],
+        log: Sequence[dict[str, Any]],
+        *,
+        lossy: bool,
     ) -> None:
-        expected = 1
+        expected, epoch = 1, None
         for (entry_id, _), event in zip(entries, log, strict=True):
             if entry_id != f"{event['seq']}-0":
                 self._say("diverged", chat_id, f"entry {entry_id} holds event {event['seq']}")
-            if event["seq"] != expected:
+            # A log that lost its end goes on in another epoch, behind the last seq anybody has seen.
+            resumed = lossy and event["epoch"] != epoch and event["seq"] > expected
+            if event["seq"] != expected and not resumed:
                 self._say("gap", chat_id, f"the log has {event['seq']} where {expected} belongs")
-            expected = event["seq"] + 1
+            expected, epoch = event["seq"] + 1, event["epoch"]
 
     def _judge_run(
         self,
@@ -227,13 +242,19 @@ class Oracle:
         """Hold one run to the guarantee; its snapshots, to be held to the log."""
         snapshots = []
         before = run.after
+        # What it shows its user is known only from a beginning on.
+        view = View() if run.after == (NO_EPOCH, 0) else None
         for _, raw in run.events:
             event = json.loads(raw)
             here = (event["epoch"], event["seq"])
             if event["type"] == "snapshot":
                 snapshots.append((where, event))
                 before = here
+                view = view or View()
+                view.restart(event)
                 continue
+            if view is not None:
+                view.apply(event)
             if before is None:
                 self._say("gap", where, f"began with {here} and no snapshot")
             elif (fault := _not_next(before, here)) is not None:
@@ -248,6 +269,8 @@ class Oracle:
                 self._say(
                     "diverged", where, f"the log does not have what came as {here}: {raw[:200]}"
                 )
+        if view is not None:
+            self._violations += [Violation("diverged", where, what) for _, what in view.faults]
         return snapshots
 
     def _judge_reach(
@@ -327,15 +350,22 @@ class Oracle:
 
     def _judge_commits(self, chat_id: str, chat: Chat) -> None:
         """One owner at a time: a fenced worker's commits, and those on an old state, are refused."""
-        claims = sorted((at, term) for term, at in chat.claims)
-        times = [at for at, _ in claims]
+        claims = sorted(chat.claims, key=lambda claim: claim.at)
+        times = [claim.at for claim in claims]
+        claimers: dict[int, set[str]] = {}
+        for claim in claims:
+            claimers.setdefault(claim.term, set()).add(claim.worker)
         for commit in chat.commits:
             if commit.version != commit.built_on + 1:
                 detail = f"{commit.worker} built on version {commit.built_on}, stored as {commit.version}"
                 self._say("two owners", chat_id, detail)
-            newest = max(
-                (term for _, term in claims[: bisect_left(times, commit.sent_at)]), default=0
-            )
+            if commit.worker not in claimers.get(commit.term, {commit.worker}):
+                detail = (
+                    f"{commit.worker} committed in term {commit.term} of {claimers[commit.term]}"
+                )
+                self._say("two owners", chat_id, detail)
+            before = claims[: bisect_left(times, commit.sent_at)]
+            newest = max((claim.term for claim in before), default=0)
             # A server that forgot a claim hands its term out again.
             if newest > commit.term and not chat.losses:
                 detail = f"{commit.worker} committed in term {commit.term} after term {newest} was claimed"

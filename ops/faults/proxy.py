@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from typing import Final
 
+_RESET: Final = struct.pack("ii", 1, 0)
+"""Linger for no time: closing sends a reset."""
 _PIECE: Final = 64 * 1024
 _HELD_BYTES: Final = 16 * 1024 * 1024
 """Taken in and not yet delivered, per direction; past it the sender has to wait."""
@@ -54,18 +58,27 @@ class Proxy:
             link.abort()
         return len(self._links)
 
-    async def freeze(self, seconds: float, *, new_ones_too: bool) -> None:
-        """Let no byte through, either way, on any connection there is; on new ones as asked."""
+    async def freeze(
+        self, seconds: float, *, new_ones_too: bool = True, replies_too: bool = True
+    ) -> None:
+        """
+        Let no byte through on any connection there is.
+
+        Args:
+            seconds: For how long.
+            new_ones_too: Nor on those that come meanwhile.
+            replies_too: Nor from the server: else what it sends arrives, and nothing gets to it.
+        """
         links = list(self._links)
         for link in links:
-            link.thawed.clear()
+            link.freeze(replies_too=replies_too)
         self._new_links_frozen = new_ones_too
         try:
             await asyncio.sleep(seconds)
         finally:
             self._new_links_frozen = False
             for link in self._links if new_ones_too else links:
-                link.thawed.set()
+                link.thaw()
 
     async def delay(self, seconds: float, by_s: float) -> None:
         """Deliver everything late by *by_s* or more."""
@@ -93,7 +106,7 @@ class Proxy:
             return
         link = _Link(self, (reader, writer), (server_reader, server_writer))
         if self._new_links_frozen:
-            link.thawed.clear()
+            link.freeze(replies_too=True)
         self._links.add(link)
         try:
             await link.over()
@@ -108,27 +121,43 @@ class _Link:
     """One connection through the proxy."""
 
     def __init__(self, proxy: Proxy, client: Stream, server: Stream) -> None:
-        self.thawed = asyncio.Event()
-        self.thawed.set()
         self._proxy = proxy
+        self._to_server, self._to_client = asyncio.Event(), asyncio.Event()
+        self.thaw()
         self._writers = (client[1], server[1])
         self._tasks = [
-            asyncio.create_task(self._pass_on(client[0], server[1])),
-            asyncio.create_task(self._pass_on(server[0], client[1])),
+            asyncio.create_task(self._pass_on(client[0], server[1], self._to_server)),
+            asyncio.create_task(self._pass_on(server[0], client[1], self._to_client)),
         ]
+
+    def freeze(self, *, replies_too: bool) -> None:
+        """Hold what goes to the server, and what comes from it if asked."""
+        self._to_server.clear()
+        if replies_too:
+            self._to_client.clear()
+
+    def thaw(self) -> None:
+        """Let everything through."""
+        self._to_server.set()
+        self._to_client.set()
 
     def abort(self) -> None:
         """Reset it; what was held is gone."""
         for task in self._tasks:
             task.cancel()
         for writer in self._writers:
+            sock = writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # it is closed already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
     async def over(self) -> None:
         """Wait until both directions have ended."""
         await asyncio.wait(self._tasks)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, thawed: asyncio.Event
+    ) -> None:
         """Take in and deliver, until the sender is through; then the receiver hears of it."""
         held: asyncio.Queue[bytes] = asyncio.Queue(_HELD_BYTES // _PIECE)
         taking = asyncio.create_task(self._take(reader, held))
@@ -136,10 +165,10 @@ class _Link:
             while data := await held.get():
                 if self._proxy.delay_s:
                     await asyncio.sleep(self._proxy.delay_s)
-                await self.thawed.wait()
+                await thawed.wait()
                 writer.write(data)
                 await writer.drain()
-            await self.thawed.wait()
+            await thawed.wait()
         except OSError:
             pass  # the receiver is gone
         finally:

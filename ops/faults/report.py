@@ -7,7 +7,7 @@ from typing import Final
 
 from faults.harness import Result
 from faults.measures import Measure
-from faults.schedule import at_least
+from faults.schedule import at_least, at_least_messages
 
 _SHOWN: Final = 20
 
@@ -24,7 +24,7 @@ def table(result: Result, seconds: float) -> str:
     ends = ", ".join(f"{count} {end}" for end, count in result.ends.most_common())
     lines += [
         "",
-        f"{result.messages} messages ended ({ends})",
+        f"{result.messages} messages ended, of {at_least_messages(seconds)} that show enough ({ends})",
         f"{result.events} events read, {result.seconds:.0f} s of faults, seed {result.seed}",
         *result.notes,
     ]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bench.loop import run
+from faults import sabotage
 from faults.entry import Clock, listen, report
 from faults.load import Item, Plan
 from riverdelta import (
@@ -189,7 +190,13 @@ def _orders(clock: Clock) -> Orders:
     return orders
 
 
-ROLES: Final[dict[str, Callable[[dict[str, Any], Clock], None]]] = {
+def play(spec: dict[str, Any], clock: Clock) -> None:
+    """Break what is to be broken, then play the role that *spec* names."""
+    sabotage.commit(spec["sabotage"])
+    _ROLES[spec["role"]](spec, clock)
+
+
+_ROLES: Final[dict[str, Callable[[dict[str, Any], Clock], None]]] = {
     "worker": worker,
     "producer": producer,
     "reader": reader,

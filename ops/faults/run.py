@@ -28,7 +28,8 @@ def main() -> int:
     print(f"seed {seed}: make faults SECONDS={options.seconds:g} SEED={seed}", flush=True)
     schedule = make_schedule(seed, options.seconds, tuple(options.only or ()))
     folder = Path(tempfile.mkdtemp(prefix="riverdelta-faults-"))
-    result = asyncio.run(Harness(seed, schedule, folder, sabotage=options.sabotage).run())
+    harness = Harness(seed, schedule, folder, drain_s=options.drain, sabotage=options.sabotage)
+    result = asyncio.run(harness.run())
     print(table(result, options.seconds))
     if result.violations:
         print(f"\nlogs of every process: {folder}")
@@ -41,6 +42,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults strike")
     parser.add_argument("--seed", help="replay this one; unset: drawn, and printed")
+    parser.add_argument(
+        "--drain", type=float, default=25.0, help="how long replies may take to end"
+    )
     parser.add_argument(
         "--only", action="append", choices=list(KINDS), help="one kind of fault; may be repeated"
     )

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 FLOOR_SECONDS: Final = 300
 """The time that the floors are meant for; other times have them in proportion."""
+FLOOR_MESSAGES: Final = 1000
 _LEAD_S: Final = 1.0
 _SETTLE_S: Final = 4.0
 """After a storm: a lease, and what follows it."""
@@ -46,6 +47,7 @@ KINDS: Final[dict[str, Kind]] = {
     "worker.roll": Kind(5, calm_share=1.0, window_s=6.0),
     "server.kill.always": Kind(5, (0.1, 1.5)),
     "server.kill.everysec": Kind(5, (0.1, 1.5)),
+    "server.lose": Kind(0, (0.1, 0.5)),
     "producer.kill": Kind(5, calm_share=1.0, window_s=6.8),
     "producer.cut": Kind(5),
     "producer.freeze": Kind(5, (0.5, 2.5)),
@@ -97,15 +99,15 @@ def make_schedule(seed: str, seconds: float, kinds: tuple[str, ...] = ()) -> Sch
     Args:
         seed: The same gives the same.
         seconds: How long they go on; longer, where the floors do not fit in.
-        kinds: Only these. None given: all.
+        kinds: Only these; one that is named several times strikes so often, at least. Unset: all.
     """
     rng = random.Random(f"{seed}/schedule")
     calm: list[str] = []
     storm: list[str] = []
     for name, kind in KINDS.items():
-        if (kinds and name not in kinds) or name == "reader.reconnect":
+        if name not in (kinds or KINDS) or name == "reader.reconnect":
             continue
-        count = at_least(name, seconds)
+        count = max(at_least(name, seconds), kinds.count(name))
         alone = math.ceil(kind.calm_share * count)
         calm += [name] * alone
         storm += [name] * (count - alone)
@@ -136,7 +138,12 @@ def make_schedule(seed: str, seconds: float, kinds: tuple[str, ...] = ()) -> Sch
 
 def at_least(name: str, seconds: float) -> int:
     """How often a kind strikes in a run of *seconds*."""
-    return max(1, math.ceil(KINDS[name].floor * seconds / FLOOR_SECONDS))
+    return math.ceil(KINDS[name].floor * seconds / FLOOR_SECONDS)
+
+
+def at_least_messages(seconds: float) -> int:
+    """How many messages a run of *seconds* has to have seen to show anything."""
+    return math.ceil(FLOOR_MESSAGES * seconds / FLOOR_SECONDS)
 
 
 def _fault(rng: random.Random, name: str, at_s: float, *, calm: bool) -> Fault:
