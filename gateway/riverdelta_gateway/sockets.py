@@ -208,9 +208,8 @@ class Sockets:
             settings.effective_queue_url,
             settings.command_timeout_s,
             on_message=self._on_announcement,
-            on_gap=lambda: (
-                None
-            ),  # an announcement that was missed is in the user's list all the same
+            # An announcement that was missed is in the user's list all the same.
+            on_gap=lambda _: None,
         )
         self._ticker: asyncio.Task[None] | None = None
 

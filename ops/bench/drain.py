@@ -218,7 +218,7 @@ async def _replayed_in(url: str, recorded: dict[str, list[Command]]) -> Spent:
     """Send what the drain sent, chat by chat in order, through the same executor."""
     settings = Settings(redis_url=url)
     pubsub = ShardedPubSub(
-        url, settings.command_timeout_s, on_message=lambda *_: None, on_gap=lambda: None
+        url, settings.command_timeout_s, on_message=lambda *_: None, on_gap=lambda _: None
     )
     async with Client(settings) as client:
         await pubsub.start()

@@ -123,7 +123,7 @@ def _xadd(server: BenchServer, connection: BareConnection, replies: list[list[by
 
 async def _added_in(url: str, replies: list[list[bytes]]) -> float:
     executor = Executor(url, _COMMAND_TIMEOUT_S)
-    await executor.connected_run_id()
+    await executor.connect()
     started = time.perf_counter()
     await asyncio.gather(*(_add_all(executor, *item) for item in enumerate(replies)))
     seconds = time.perf_counter() - started

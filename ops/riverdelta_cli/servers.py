@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from riverdelta import BrokerUnavailable, Settings, SettingsError
-from riverdelta.broker.connection import Endpoint
+from riverdelta.broker.client import name_of
 from riverdelta_cli.errors import CliError
 from riverdelta_cli.folder import running_url
 from riverdelta_cli.words import redacted
@@ -45,13 +45,15 @@ def settings_for(url: str | None, folder: Path | None, **changes: Any) -> Settin
 
 def _check(url: str, given: str) -> None:
     try:
-        Endpoint(url, 1)
+        name_of(url)
     except (SettingsError, ValueError) as error:
-        why = "use redis://, rediss:// or unix://"
+        why = "use redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
         if url.startswith(("redis://", "rediss://", "unix://")):
-            # The reason may quote the URL, and that its password.
             why = "it must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]"
-        raise CliError(f"cannot use {given} {redacted(url)!r}: {why}") from error
+        elif url.startswith(("redis+", "rediss+")) and isinstance(error, SettingsError):
+            why = str(error).partition(": ")[2]
+        # Not the error itself: it may quote the URL, and that its password.
+        raise CliError(f"cannot use {given} {redacted(url)!r}: {why}") from None
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from riverdelta import Event, RiverdeltaError, Settings, Subscriber
-from riverdelta.broker.connection import Endpoint
+from riverdelta.broker.client import name_of
 from riverdelta.core.events import END_TYPES
 from riverdelta.core.ids import check_id
 from riverdelta.core.positions import Position
@@ -39,7 +39,7 @@ async def tail(
     printer = make_printer(as_json=as_json, name_messages=True)
     async with Subscriber(settings) as subscriber:
         if sys.stderr.isatty():
-            say_dimmed(f"following {chat_id} on {Endpoint(settings.redis_url, 0)}; Ctrl-C ends\n")
+            say_dimmed(f"following {chat_id} on {name_of(settings.redis_url)}; Ctrl-C ends\n")
         follower = _Follower(subscriber, chat_id, after, printer)
         with _watch_outages(subscriber, chat_id, printer):
             status = await interrupt.unless(follower.run(until_end=until_end))

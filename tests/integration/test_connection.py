@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 import pytest
 from redis.exceptions import ResponseError
@@ -60,6 +61,16 @@ async def test_a_server_that_refuses_the_connection_is_away(
         with pytest.raises(BrokerUnavailable, match="invalid username"):
             await client.chats.execute("AUTH", "nobody", "nothing")
         assert await client.chats.execute("ECHO", "again") == b"again"
+
+
+async def test_a_server_that_became_a_replica_is_away(parser: str, own_server: Server) -> None:
+    async with Client(Settings(redis_url=own_server.url)) as client:
+        await client.chats.execute("REPLICAOF", "127.0.0.1", own_server.port)
+        with pytest.raises(BrokerUnavailable, match="read only replica"):
+            await client.chats.execute("SET", "k", "v")
+        assert client.chats.run_id_for("k") is None, "the next command connects anew"
+        await client.chats.execute("REPLICAOF", "NO", "ONE")
+        await client.chats.execute("SET", "k", "v")
 
 
 async def test_large_replies_and_many_at_once(parser: str, settings: Settings) -> None:
@@ -125,7 +136,7 @@ class Listener:
             on_gap=self._gap,
         )
 
-    def _gap(self) -> None:
+    def _gap(self, _channels: Collection[str]) -> None:
         self.gaps += 1
 
     async def hears(self, payload: bytes) -> None:
@@ -144,8 +155,8 @@ async def test_pubsub_hears_again_after_its_connection_was_cut(
     await client.chats.execute("SPUBLISH", channel, "one")
     await listener.hears(b"one")
     gaps = listener.gaps
-    assert listener.pubsub._wire is not None
-    await listener.pubsub._wire._connection.disconnect(nowait=True)
+    assert listener.pubsub._link is not None
+    await listener.pubsub._link.wire._connection.disconnect(nowait=True)
 
     async def back() -> bool:
         return listener.gaps > gaps
@@ -164,13 +175,13 @@ async def test_pubsub_notices_a_server_that_stands_still(parser: str, own_server
     own_server.freeze()
 
     async def lost() -> bool:
-        return listener.pubsub._wire is None
+        return listener.pubsub._link is None
 
     await until(lost, 10)
     own_server.thaw()
 
     async def back() -> bool:
-        return listener.pubsub._wire is not None and listener.gaps > 1
+        return listener.pubsub._link is not None and listener.gaps > 0
 
     await until(back)
     async with Client(Settings(redis_url=own_server.url)) as client:
@@ -188,8 +199,8 @@ async def test_a_subscription_that_is_refused_is_tried_again(
     await listener.pubsub.start()
     await listener.pubsub.subscribe(channel)
     gaps = listener.gaps
-    assert listener.pubsub._wire is not None
-    listener.pubsub._wire.send("SSUBSCRIBE")  # without a channel: an error
+    assert listener.pubsub._link is not None
+    listener.pubsub._link.wire.send("SSUBSCRIBE")  # without a channel: an error
 
     async def back() -> bool:
         return listener.gaps > gaps
@@ -223,8 +234,8 @@ async def test_a_subscription_that_the_server_ended_is_made_again(
     listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
     await listener.pubsub.start()
     await listener.pubsub.subscribe(channel)
-    assert listener.pubsub._wire is not None
-    listener.pubsub._wire.send("SUNSUBSCRIBE", channel)
+    assert listener.pubsub._link is not None
+    listener.pubsub._link.wire.send("SUNSUBSCRIBE", channel)
     gaps = listener.gaps
 
     async def back() -> bool:

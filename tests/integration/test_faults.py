@@ -13,6 +13,7 @@ import pytest
 from riverdelta import Message, MessageEnded, Producer, Settings, Subscriber
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.core.codecs.pieces import Piece
 from riverdelta.core.codecs.plain import TextCodec
 from tests.integration.local_workers import local_workers
@@ -104,17 +105,18 @@ async def test_a_wake_that_was_lost_is_made_up_for_by_the_producers_check(
 
             await until(attached)
             offered = []
-            hear = pump._pubsub._on_message
-            monkeypatch.setattr(
-                pump._pubsub, "_on_message", lambda _, payload: offered.append(payload)
-            )
+            assert isinstance(pump._pubsub, ShardedPubSub)
+            link = pump._pubsub._link
+            assert link is not None
+            hear = link._on_message
+            monkeypatch.setattr(link, "_on_message", lambda _, payload: offered.append(payload))
             await message.push("unheard")
 
             async def lost() -> bool:
                 return bool(offered)
 
             await until(lost)
-            monkeypatch.setattr(pump._pubsub, "_on_message", hear)
+            monkeypatch.setattr(link, "_on_message", hear)
         assert view_of(await reading).text("m") == "heard unheard"
 
 

@@ -72,7 +72,7 @@ async def test_a_worker_that_takes_over_a_message_of_another_version_says_so_onc
             await say(client, message, "one ")
         async with local_workers(made_by(settings, "second")) as (pump,):
             await say(client, message, "two ")
-            pump._doubt_all()
+            pump._doubt([keys.wake])
             await say(client, message, "three")
             async with producer.message("c", source="text", message_id="m2") as other:
                 await say(client, other, "new")

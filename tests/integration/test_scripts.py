@@ -183,7 +183,7 @@ async def listening(client: Client, channel: str, heard: asyncio.Queue[bytes]) -
         client.settings.redis_url,
         5.0,
         on_message=lambda _, payload: heard.put_nowait(payload),
-        on_gap=lambda: None,
+        on_gap=lambda _: None,
     )
     await pubsub.start()
     await pubsub.subscribe(channel)

@@ -48,7 +48,7 @@ async def test_what_is_opened_is_announced_on_the_users_channel(client: Client) 
         client.settings.redis_url,
         5,
         on_message=lambda channel, payload: heard.append((channel, payload)),
-        on_gap=lambda: None,
+        on_gap=lambda _: None,
     )
     await pubsub.start()
     await pubsub.subscribe(client.keys.user_chats("ann"))

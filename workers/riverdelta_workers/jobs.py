@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -12,13 +11,13 @@ from typing import Any, Final
 import orjson
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker, func
-from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
 from riverdelta.broker.arq_loop import run_until
 from riverdelta.broker.keys import Keys
 from riverdelta.broker.queue import ATTACH_JOB
+from riverdelta.broker.queue_pool import open_queue_pool, queue_pool
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.urls import several
 from riverdelta_workers.process import WorkerProcess
 from riverdelta_workers.pump import Pump
 
@@ -59,7 +58,6 @@ def arq_options(settings: Settings) -> dict[str, Any]:
     return {
         "functions": [func(attach_chat, name=ATTACH_JOB)],
         "queue_name": Keys(settings.key_prefix).queue,
-        "redis_settings": RedisSettings.from_dsn(settings.effective_queue_url),
         "poll_delay": _POLL_S,
         "keep_result": 0,
         "max_jobs": _MAX_JOBS,
@@ -71,8 +69,24 @@ def arq_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _redis_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of `ArqRedis` that fit `arq_options`."""
+    return {
+        "job_serializer": orjson.dumps,
+        "job_deserializer": orjson.loads,
+        "default_queue_name": Keys(settings.key_prefix).queue,
+    }
+
+
 def worker_settings(settings: Settings) -> type:
     """Make the class that ``arq riverdelta_workers.WorkerSettings`` runs."""
+    url = settings.effective_queue_url
+    redis: dict[str, Any] = (
+        {"redis_settings": RedisSettings.from_dsn(url)}
+        if several(url) is None
+        # Of what a sentinel's URL may say, arq's own settings know half.
+        else {"redis_pool": ArqRedis(queue_pool(settings), **_redis_options(settings))}
+    )
     hooks = {
         "on_startup": _on_startup,
         "on_shutdown": _on_shutdown,
@@ -80,7 +94,7 @@ def worker_settings(settings: Settings) -> type:
         # arq skips on_shutdown, and with it the hand-over, when it has to cancel a job at its end.
         "job_completion_wait": 1,
     }
-    return type("WorkerSettings", (), arq_options(settings) | hooks)
+    return type("WorkerSettings", (), arq_options(settings) | redis | hooks)
 
 
 async def run_worker(settings: Settings) -> None:
@@ -105,19 +119,14 @@ async def bring_chats(pump: Pump, stop: asyncio.Event) -> None:
 
     arq's loop ends whenever its Redis does; it is started again, and the chats stay attached.
     """
-    options = arq_options(pump.client.settings)
-    del options["redis_settings"]
+    settings = pump.client.settings
     while not stop.is_set():
-        # A pool of ours: arq's own leaves connections open when Redis goes away while it is made.
-        pool = ArqRedis(
-            ConnectionPool.from_url(pump.client.settings.effective_queue_url),
-            job_serializer=options["job_serializer"],
-            job_deserializer=options["job_deserializer"],
-            default_queue_name=options["queue_name"],
-        )
-        worker = Worker(redis_pool=pool, handle_signals=False, ctx={"pump": pump}, **options)
-        try:
+        # Connections of ours: arq's own stay open when Redis goes away while they are made.
+        async with open_queue_pool(settings) as connections:
+            worker = Worker(
+                redis_pool=ArqRedis(connections, **_redis_options(settings)),
+                handle_signals=False,
+                ctx={"pump": pump},
+                **arq_options(settings),
+            )
             await run_until(worker, stop, _log)
-        finally:
-            with contextlib.suppress(RedisError, OSError):
-                await pool.aclose(close_connection_pool=True)

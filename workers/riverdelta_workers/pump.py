@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -21,7 +21,6 @@ from redis.exceptions import RedisError
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.loading import Head, load
-from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.queue import request_owner
 from riverdelta.broker.state import HotChat, LogLimits
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
@@ -77,12 +76,7 @@ class Pump:
         self._room.set()
         self._closing = False
         self._chores: set[asyncio.Task[Any]] = set()
-        self._pubsub = ShardedPubSub(
-            settings.redis_url,
-            settings.command_timeout_s,
-            on_message=self._on_wake,
-            on_gap=self._doubt_all,
-        )
+        self._pubsub = client.pubsub(on_message=self._on_wake, on_gap=self._doubt)
 
     async def start(self) -> None:
         """
@@ -181,7 +175,7 @@ class Pump:
             keys,
             claimed.term,
             claimed.claims,
-            run_id=self.client.chats.run_id,
+            run_id=self.client.chats.run_id_for(keys.head),
             idle_since=asyncio.get_running_loop().time(),
         )
         attachment.single = claimed.claims > 1
@@ -311,7 +305,7 @@ class Pump:
         if attachment is None:
             return
         # What came over a connection to another server than the one commits go to may not be in it.
-        same_server = self._pubsub.run_id == self.client.chats.run_id
+        same_server = self._pubsub.run_id_for(channel) == self._server_of(attachment)
         try:
             entries = parse_wake(payload) if same_server else []
         except ValueError:
@@ -319,11 +313,16 @@ class Pump:
         attachment.offer(entries)
         self._schedule(attachment)
 
-    def _doubt_all(self) -> None:
-        """Wakes may have been lost: have every chat read its stream."""
-        for attachment in self._chats.values():
-            attachment.must_read = True
-            self._schedule(attachment)
+    def _server_of(self, attachment: Attachment) -> str | None:
+        return self.client.chats.run_id_for(attachment.keys.head)
+
+    def _doubt(self, channels: Collection[str]) -> None:
+        """Wakes may have been lost: have these chats read their streams."""
+        for channel in channels:
+            attachment = self._chats.get(self.client.keys.chat_id_of_wake(channel))
+            if attachment is not None:
+                attachment.must_read = True
+                self._schedule(attachment)
 
     def _schedule(self, attachment: Attachment) -> None:
         if attachment.task is None and not attachment.closing and not self._closing:
@@ -353,7 +352,7 @@ class Pump:
             attachment.idle_since = asyncio.get_running_loop().time()
 
     async def _round(self, attachment: Attachment) -> None:
-        if attachment.run_id != self.client.chats.run_id:
+        if attachment.run_id != self._server_of(attachment):
             attachment.drop()  # another server, perhaps one with less: see what it has
         if attachment.hot is None and not await self._load(attachment):
             # Others have it, or a server that came back with less names an owner of old.
@@ -417,7 +416,7 @@ class Pump:
             return False
         # Another server, or one that has less than we had committed. It may lack events that readers
         # have seen, the last one even where the version fits (its commit's reply was lost).
-        elsewhere = attachment.run_id != self.client.chats.run_id
+        elsewhere = attachment.run_id != self._server_of(attachment)
         less = head.version < attachment.version
         if (elsewhere or less) and not await self._new_epoch(attachment, head, hot):
             return False
@@ -453,7 +452,7 @@ class Pump:
             return False
         self.attached += 1
         attachment.term = hot.term = claimed.term
-        attachment.run_id = self.client.chats.run_id
+        attachment.run_id = self._server_of(attachment)
         hot.state.epoch = epoch
         hot.state.seq = max(attachment.seq, hot.state.seq)
         return True

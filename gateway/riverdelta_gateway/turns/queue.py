@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import orjson
 from arq.connections import ArqRedis
-from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from riverdelta.broker.keys import Keys
+from riverdelta.broker.queue_pool import open_queue_pool
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_gateway.turns.turn import Turn
@@ -29,20 +29,10 @@ SERIALIZERS: Final[dict[str, Any]] = {
 @contextlib.asynccontextmanager
 async def arq_pool(settings: Settings) -> AsyncIterator[ArqRedis]:
     """Make arq's connections to the queue's Redis; each command connects as it has to."""
-    pool = ArqRedis(
-        ConnectionPool.from_url(
-            settings.effective_queue_url,
-            socket_timeout=settings.command_timeout_s,
-            socket_connect_timeout=settings.command_timeout_s,
-        ),
-        default_queue_name=Keys(settings.key_prefix).turns,
-        **SERIALIZERS,
-    )
-    try:
-        yield pool
-    finally:
-        with contextlib.suppress(RedisError, OSError):
-            await pool.aclose(close_connection_pool=True)
+    async with open_queue_pool(settings) as connections:
+        yield ArqRedis(
+            connections, default_queue_name=Keys(settings.key_prefix).turns, **SERIALIZERS
+        )
 
 
 class TurnQueue:

@@ -1,12 +1,20 @@
-"""What producers, readers and workers have in common: settings, keys, and the two connections."""
+"""What producers, readers and workers have in common: settings, keys, and connections."""
 
 from __future__ import annotations
 
 from typing import Self
 
+from riverdelta.broker.cluster import Cluster
+from riverdelta.broker.cluster_executor import ClusterExecutor
+from riverdelta.broker.cluster_pubsub import ClusterPubSub
+from riverdelta.broker.commands import Commands
 from riverdelta.broker.connection import Executor
+from riverdelta.broker.endpoint import endpoint_of
 from riverdelta.broker.keys import Keys
+from riverdelta.broker.pubsub import OnGap, OnMessage, PubSub, ShardedPubSub
+from riverdelta.broker.replicated import ReplicatedExecutor
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.urls import is_cluster
 
 
 class Client:
@@ -15,16 +23,40 @@ class Client:
 
     Attributes:
         chats: Executes what concerns a chat.
+        pushes: Executes what a producer must not lose: returns when it is as safe as ``durability``
+            asks for.
         queue: Executes what concerns workers, producers and arq.
+
+    Raises:
+        SettingsError: A URL cannot be used, or the queue's is missing.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keys = Keys(settings.key_prefix)
-        timeout_s = settings.command_timeout_s
-        self.chats = Executor(settings.redis_url, timeout_s)
-        same = settings.effective_queue_url == settings.redis_url
-        self.queue = self.chats if same else Executor(settings.effective_queue_url, timeout_s)
+        url, queue_url = settings.redis_url, settings.effective_queue_url
+        self._cluster = Cluster(url, settings.command_timeout_s) if is_cluster(url) else None
+        self.chats = self._executor(Executor)
+        replicated = settings.durability == "replicated"
+        self.pushes = self._executor(ReplicatedExecutor) if replicated else self.chats
+        same = queue_url == url
+        self.queue = self.chats if same else Executor(queue_url, settings.command_timeout_s)
+
+    def _executor(self, node_class: type[Executor]) -> Commands:
+        if self._cluster is not None:
+            return ClusterExecutor(self._cluster, node_class)
+        return node_class(self.settings.redis_url, self.settings.command_timeout_s)
+
+    def pubsub(self, *, on_message: OnMessage, on_gap: OnGap) -> PubSub:
+        """Make a `PubSub` with the chats' Redis; close it before this client."""
+        if self._cluster is not None:
+            return ClusterPubSub(self._cluster, on_message=on_message, on_gap=on_gap)
+        return ShardedPubSub(
+            self.settings.redis_url,
+            self.settings.command_timeout_s,
+            on_message=on_message,
+            on_gap=on_gap,
+        )
 
     async def __aenter__(self) -> Self:
         """
@@ -34,12 +66,12 @@ class Client:
             BrokerUnavailable: A server is not there; start it, or correct the URL.
             ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
         """
-        await self.chats.connected_run_id()
-        await self.queue.connected_run_id()
+        for executor in self._executors():
+            await executor.connect()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close both connections."""
+        """Close all connections."""
         await self.aclose()
 
     @property
@@ -48,7 +80,21 @@ class Client:
         return self.chats.closed
 
     async def aclose(self) -> None:
-        """Close both connections; calls under way fail with `BrokerUnavailable`."""
-        await self.chats.aclose()
-        if self.queue is not self.chats:
-            await self.queue.aclose()
+        """Close all connections; calls under way fail with `BrokerUnavailable`."""
+        for executor in self._executors():
+            await executor.aclose()
+        if self._cluster is not None:
+            await self._cluster.aclose()
+
+    def _executors(self) -> list[Commands]:
+        return list({id(each): each for each in (self.chats, self.pushes, self.queue)}.values())
+
+
+def name_of(url: str) -> str:
+    """
+    Name the servers of *url* for people: never the password.
+
+    Raises:
+        SettingsError: It cannot be used; the text says what it must be, and nothing of what it is.
+    """
+    return str(Cluster(url, 1.0) if is_cluster(url) else endpoint_of(url, 1.0))

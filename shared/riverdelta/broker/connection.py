@@ -12,87 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
-from redis.asyncio.connection import Connection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio.connection import Connection
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
-from riverdelta.broker.wire import Arg, Wire, close_connection
-from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsError
+from riverdelta.broker.endpoint import Endpoint, endpoint_of
+from riverdelta.broker.wire import Arg, Wire
+from riverdelta.core.errors import BrokerUnavailable
 
-__all__ = ["Arg", "Endpoint", "Executor"]
-
-_MIN_VERSION: Final = (7, 0)
-"""First Redis with sharded pub/sub and script flags. Valkey says 7.2.4 here, for all its versions."""
-
-
-class Endpoint:
-    """
-    Where a server is, read from a URL; makes connections to it.
-
-    Raises:
-        SettingsError: The URL cannot be used; the text says what it may be.
-    """
-
-    def __init__(self, url: str, command_timeout_s: float) -> None:
-        try:
-            options: dict[str, Any] = dict(parse_url(url))
-        except ValueError as error:
-            message = f"Redis URL cannot be used: {error}"
-            raise SettingsError(message) from error
-        self._class: type[Connection] = options.pop("connection_class", Connection)
-        self._options = options
-        self.command_timeout_s = command_timeout_s
-
-    def __str__(self) -> str:
-        """Name the server for people: never the password."""
-        if "path" in self._options:
-            return str(self._options["path"])
-        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
-
-    async def connect(self) -> tuple[Connection, str]:
-        """
-        Open a connection and check the server.
-
-        Returns:
-            The connection, and the ``run_id`` of the server behind it.
-
-        Raises:
-            BrokerUnavailable: No server, no answer, or wrong credentials.
-            ServerTooOld: It answered, and lacks what riverdelta needs.
-        """
-        connection = self._class(
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=self.command_timeout_s,
-            **self._options,
-        )
-        try:
-            async with asyncio.timeout(self.command_timeout_s):
-                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py 5
-                await connection.send_command("INFO", "server")
-                info = await connection.read_response()
-        except (RedisError, OSError, TimeoutError) as error:
-            await close_connection(connection)
-            raise self.unavailable(error) from error
-        except asyncio.CancelledError:
-            await close_connection(connection)
-            raise
-        facts = _parse_info(info)
-        version = facts.get("redis_version", "0")
-        if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
-            await close_connection(connection)
-            message = f"Redis at {self} is version {version}: use Redis >= 7.0 or Valkey >= 7.2"
-            raise ServerTooOld(message)
-        return connection, facts.get("run_id", "")
-
-    def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that this server cannot be used now, and why."""
-        reason = str(error) or type(error).__name__
-        message = f"Redis at {self} cannot be used: {reason}"
-        return BrokerUnavailable(message)
+__all__ = ["Arg", "Endpoint", "Executor", "Link"]
 
 
 class Executor:
@@ -103,9 +32,9 @@ class Executor:
     """
 
     def __init__(self, url: str, command_timeout_s: float) -> None:
-        self.endpoint = Endpoint(url, command_timeout_s)
-        self._link: _Link | None = None
-        self._connecting: asyncio.Task[_Link] | None = None
+        self.endpoint = endpoint_of(url, command_timeout_s)
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[Link] | None = None
         self.closed = False
 
     async def execute(self, *args: Arg) -> Any:  # a reply is what the command gives
@@ -118,17 +47,30 @@ class Executor:
         """
         link = self._link
         if link is None or link.failed:
-            link = await self._connected()
+            link = await self.connected()
         return await link.send(args)
 
-    async def connected_run_id(self) -> str:
-        """``run_id`` of the server the next command goes to."""
-        return (await self._connected()).run_id
+    async def connect(self) -> None:
+        """Connect now rather than at the first command; raises as `connected`."""
+        await self.connected()
+
+    @property
+    def live(self) -> Link | None:
+        """The live connection; None while there is none."""
+        return None if self._link is None or self._link.failed else self._link
 
     @property
     def run_id(self) -> str | None:
         """``run_id`` of the server behind the live connection; None while there is none."""
         return None if self._link is None or self._link.failed else self._link.run_id
+
+    def run_id_for(self, _key: str) -> str | None:
+        """`run_id`: every key is on this server."""
+        return self.run_id
+
+    def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
+        """Say that the server cannot be used now, and why."""
+        return self.endpoint.unavailable(error)
 
     async def aclose(self) -> None:
         """Close the connection; commands under way fail with `BrokerUnavailable`."""
@@ -139,8 +81,14 @@ class Executor:
         if self._link is not None:
             await self._link.aclose()
 
-    async def _connected(self) -> _Link:
-        """Get a live link; all who ask during an attempt share it, and its failure."""
+    async def connected(self) -> Link:
+        """
+        Get a live connection; all who ask during an attempt share it, and its failure.
+
+        Raises:
+            BrokerUnavailable: No server there; nothing was sent.
+            ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+        """
         if self.closed:
             raise self.endpoint.unavailable("this client was closed")
         if self._link is not None and not self._link.failed:
@@ -156,18 +104,21 @@ class Executor:
             raise self.endpoint.unavailable("this client was closed")
         return connecting.result()
 
-    async def _connect(self) -> _Link:
+    async def _connect(self) -> Link:
         try:
             if self._link is not None:
                 await self._link.aclose()
             connection, run_id = await self.endpoint.connect()
-            self._link = _Link(self.endpoint, connection, run_id)
+            self._link = self._make_link(connection, run_id)
             return self._link
         finally:
             self._connecting = None
 
+    def _make_link(self, connection: Connection, run_id: str) -> Link:
+        return Link(self.endpoint, connection, run_id)
 
-class _Link:
+
+class Link:
     """One live connection: packs, writes once a loop turn, gives each reply to whoever asked."""
 
     def __init__(self, endpoint: Endpoint, connection: Connection, run_id: str) -> None:
@@ -200,6 +151,12 @@ class _Link:
             self._watch()
         return future
 
+    def send_asking(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
+        """Send a command that a cluster's node executes although it does not have the slot yet."""
+        asking = self.send(("ASKING",))
+        asking.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+        return self.send(args)
+
     async def aclose(self) -> None:
         """Close; whoever still waits gets `BrokerUnavailable`."""
         await self._wire.aclose()
@@ -210,8 +167,12 @@ class _Link:
 
     def _answer(self, reply: Any) -> None:  # a reply is what the command gives
         self._progress_at = self._loop.time()
-        if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
-            raise reply  # it loads its data, or refuses us: redis-py counts that as no connection
+        if isinstance(reply, RedisError) and (
+            not isinstance(reply, ResponseError) or isinstance(reply, ReadOnlyError)
+        ):
+            # It loads its data, or refuses us: redis-py counts that as no connection. Or it is a
+            # replica by now: connect anew, to the primary.
+            raise reply
         future = self._waiting.popleft()
         if future.done():
             return  # its caller was cancelled
@@ -239,9 +200,3 @@ class _Link:
         for future in waiting:
             if not future.done():
                 future.set_exception(self._endpoint.unavailable(reason))
-
-
-def _parse_info(info: bytes | str) -> dict[str, str]:
-    text = info.decode() if isinstance(info, bytes) else info
-    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
-    return {name: value for name, _, value in pairs}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from riverdelta.broker import scripts
-from riverdelta.broker.connection import Executor
+from riverdelta.broker.commands import Commands
 from riverdelta.broker.fields import (
     card_of,
     check_format,
@@ -87,14 +87,14 @@ class Head(NamedTuple):
         )
 
 
-async def read_head(executor: Executor, keys: ChatKeys) -> Head | None:
+async def read_head(executor: Commands, keys: ChatKeys) -> Head | None:
     """Read a chat's head; None: there is no such chat."""
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.head))
     return Head.of(fields) if fields else None
 
 
 async def load(
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     chat_id: str,
     *,
@@ -132,7 +132,7 @@ async def load(
 
 
 async def _load_message(
-    executor: Executor, keys: ChatKeys, message_id: str, pipeline: Pipeline
+    executor: Commands, keys: ChatKeys, message_id: str, pipeline: Pipeline
 ) -> MessageState | None:
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
     if "source" not in fields:
@@ -174,7 +174,7 @@ async def _load_message(
 
 
 async def _load_chunks(
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     message: MessageState,
     fields: dict[str, bytes],
@@ -219,7 +219,7 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
         chunk.retake = Retake(stitcher, retake["tool_call_id"])
 
 
-async def _load_cards(executor: Executor, keys: ChatKeys, message: MessageState) -> None:
+async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState) -> None:
     """Take up the cards of calls whose result may still come."""
     left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
     chunks = [*message.open_chunks.values(), *left]

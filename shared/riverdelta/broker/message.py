@@ -369,7 +369,7 @@ class Message:
             # Never say "not stored" of what an earlier try, without an answer, may have stored.
             if self._in_doubt is entries:
                 reason = f"no answer, then: {error}"
-                raise self._producer.client.chats.endpoint.unavailable(reason) from error
+                raise self._producer.client.chats.unavailable(reason) from error
             raise
 
     async def _keep_trying(self, attempt: Callable[[], Awaitable[RiverdeltaError | None]]) -> None:
@@ -444,7 +444,7 @@ class Message:
 
     async def _send_start(self) -> PushReply:
         return await scripts.open_message(
-            self._producer.client.chats,
+            self._producer.client.pushes,
             self._keys,
             producer=self._producer.id,
             message_id=self.id,
@@ -457,7 +457,7 @@ class Message:
         self, number: int, entries: list[NewEntry], limits: PushLimits
     ) -> PushReply:
         return await scripts.push(
-            self._producer.client.chats,
+            self._producer.client.pushes,
             self._keys,
             producer=self._producer.id,
             message_id=self.id,
@@ -489,7 +489,7 @@ class Message:
             return error
         if isinstance(error, OutOfMemoryError):
             return BackpressureError("Redis is out of memory (maxmemory): workers have to drain it")
-        return self._producer.client.chats.endpoint.unavailable(error)
+        return self._producer.client.chats.unavailable(error)
 
     def _see_to_owner(self, reply: PushReply) -> None:
         if not reply.owner:

@@ -1,59 +1,51 @@
-"""One connection for sharded pub/sub: subscribes, notices silence, reconnects and subscribes again."""
+"""Sharded pub/sub with one server: subscribes, notices silence, reconnects and subscribes again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Final
 
 from redis.asyncio.connection import Connection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from riverdelta.broker.connection import Endpoint
-from riverdelta.broker.wire import Wire
+from riverdelta.broker.endpoint import endpoint_of
+from riverdelta.broker.pubsub_link import PubSubLink
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld
 
-_PING_S: Final = 1.0
-_SILENCE_S: Final = 3.0
-"""No byte for three pings: the server is frozen or the network gone; TCP would not say for minutes."""
-_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+_STEADY_S: Final = 1.0
+"""A connection that lived for this long was well: the next failure counts as the first."""
+BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+OnMessage = Callable[[str, bytes], None]
+OnGap = Callable[[Collection[str]], None]
 
 _log = logging.getLogger("riverdelta.pubsub")
 
 
-class ShardedPubSub:
+class PubSub(ABC):
     """
-    Subscribes to shard channels over one connection of its own.
+    Subscribes to shard channels, over connections of its own.
 
     Args:
+        command_timeout_s: How long a subscription may take.
         on_message: Called with channel and payload of each message, in order, on the loop. It must
             not block.
-        on_gap: Called after a reconnect, when every channel is subscribed again: messages may have
-            been missed.
+        on_gap: Called with channels that are subscribed again after they were not for a while:
+            messages may have been missed.
     """
 
-    def __init__(
-        self,
-        url: str,
-        command_timeout_s: float,
-        *,
-        on_message: Callable[[str, bytes], None],
-        on_gap: Callable[[], None],
-    ) -> None:
-        self._endpoint = Endpoint(url, command_timeout_s)
+    def __init__(self, command_timeout_s: float, on_message: OnMessage, on_gap: OnGap) -> None:
         self._on_message = on_message
         self._on_gap = on_gap
+        self._timeout_s = command_timeout_s
         self._wanted: dict[str, asyncio.Future[None]] = {}
-        self._leaving: Counter[str] = Counter()
-        self._wire: Wire | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._heard_at = 0.0
-        self._unconfirmed_after_gap: set[str] | None = None
-        self.run_id: str | None = None
+        self._missing: set[str] = set()
 
+    @abstractmethod
     async def start(self) -> None:
         """
         Connect and begin to listen.
@@ -61,16 +53,17 @@ class ShardedPubSub:
         Raises:
             BrokerUnavailable: No server there.
         """
-        connection, self.run_id = await self._endpoint.connect()
-        self._task = asyncio.create_task(self._run(connection), name="riverdelta-pubsub")
+
+    @abstractmethod
+    def run_id_for(self, channel: str) -> str | None:
+        """``run_id`` of the server that *channel* is heard from; None while there is none."""
+
+    @abstractmethod
+    def unavailable(self, reason: str) -> BrokerUnavailable:
+        """Say that the server cannot be used now, and why."""
 
     async def aclose(self) -> None:
         """Stop listening and close."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
         for future in self._wanted.values():
             self._withdraw(future, "this client was closed")
 
@@ -84,106 +77,139 @@ class ShardedPubSub:
         future = self._wanted.get(channel)
         if future is None:
             future = self._wanted[channel] = asyncio.get_running_loop().create_future()
-            self._send("SSUBSCRIBE", channel)
+            self._ask_for(channel)
         try:
-            async with asyncio.timeout(self._endpoint.command_timeout_s):
+            async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(future)
         except TimeoutError:
             if self._wanted.get(channel) is future:
                 await self.unsubscribe(channel)
-            raise self._endpoint.unavailable("no answer to SSUBSCRIBE") from None
+            raise self.unavailable("no answer to SSUBSCRIBE") from None
 
     async def unsubscribe(self, channel: str) -> None:
         """Leave a channel; unknown ones are fine."""
         future = self._wanted.pop(channel, None)
         if future is not None:
+            self._missing.discard(channel)
             self._withdraw(future, "no answer to SSUBSCRIBE")
-            self._leaving[channel] += 1
-            self._send("SUNSUBSCRIBE", channel)
+            self._leave(channel)
+
+    @abstractmethod
+    def _ask_for(self, channel: str) -> None:
+        """Send SSUBSCRIBE, or see that it is sent as soon as there is a connection."""
+
+    @abstractmethod
+    def _leave(self, channel: str) -> None:
+        """Send SUNSUBSCRIBE, where there is a connection."""
 
     def _withdraw(self, future: asyncio.Future[None], reason: str) -> None:
         """Tell whoever else waits for the confirmation that it will not come."""
         if not future.done():
-            future.set_exception(self._endpoint.unavailable(reason))
+            future.set_exception(self.unavailable(reason))
             future.exception()  # perhaps nobody waits
 
-    def _send(self, command: str, channel: str) -> None:
-        if self._wire is not None:  # else: the next connection subscribes to all that is wanted
-            self._wire.send(command, channel)
+    # -- what links call -------------------------------------------------------------------------
 
-    async def _run(self, connection: Connection) -> None:
-        failures = 0
-        while True:
-            began = asyncio.get_running_loop().time()
-            reason = await self._serve(connection)
-            _log.warning("pub/sub connection to %s lost: %s", self._endpoint, reason)
-            lasted = asyncio.get_running_loop().time() - began > _PING_S
-            failures = 0 if lasted else failures + 1
-            while True:
-                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-                try:
-                    connection, self.run_id = await self._endpoint.connect()
-                except (BrokerUnavailable, ServerTooOld):
-                    failures += 1
-                else:
-                    break
-
-    async def _serve(self, connection: Connection) -> BaseException | str:
-        """Subscribe to all that is wanted, and hand messages on until the connection fails; why."""
-        over = asyncio.Event()
-        self._leaving.clear()
-        self._heard_at = asyncio.get_running_loop().time()
-        # Only now may `subscribe` write on it: what is wanted already is sent right here.
-        self._wire = wire = Wire(connection, self._take, lambda _: over.set())
-        pinger = asyncio.create_task(self._ping(wire), name="riverdelta-pubsub-ping")
-        try:
-            if self._wanted:
-                self._unconfirmed_after_gap = set(self._wanted)
-                wire.send("SSUBSCRIBE", *self._wanted)
-            else:
-                self._on_gap()
-            await over.wait()
-        finally:
-            self._wire = self.run_id = None
-            pinger.cancel()
-            await wire.aclose()
-        return wire.ended or ""
-
-    def _take(self, reply: Any) -> None:  # as the server sends it
-        self._heard_at = asyncio.get_running_loop().time()
-        if isinstance(reply, RedisError):
-            raise reply
-        if not isinstance(reply, list):
-            return  # PONG before the first subscription
-        kind, channel = reply[0], reply[1].decode()
-        if kind == b"smessage":
-            self._on_message(channel, reply[2])
-        elif kind == b"ssubscribe":
-            self._confirmed(channel)
-        elif kind == b"sunsubscribe":
-            if channel in self._leaving:
-                self._leaving -= Counter((channel,))  # keeps no zeros
-            elif channel in self._wanted:
-                # A demoted primary, or a slot that moved, ends subscriptions on its own.
-                message = f"server ended the subscription to {channel}"
-                raise ResponseError(message)
-
-    def _confirmed(self, channel: str) -> None:
+    def on_subscribed(self, _link: PubSubLink, channel: str) -> None:
+        """Note that the server has confirmed *channel*."""
         future = self._wanted.get(channel)
-        # While we are still leaving it, this confirms the wish before that.
-        if future is not None and not future.done() and channel not in self._leaving:
+        if future is not None and not future.done():
             future.set_result(None)
-        if self._unconfirmed_after_gap is not None:
-            self._unconfirmed_after_gap.discard(channel)
-            if not self._unconfirmed_after_gap:
-                self._unconfirmed_after_gap = None
-                self._on_gap()
+        if channel in self._missing:
+            self._missing.discard(channel)
+            self._on_gap((channel,))
 
-    async def _ping(self, wire: Wire) -> None:
+    @abstractmethod
+    def on_dropped(self, link: PubSubLink, channel: str) -> None:
+        """Note that the server ended a subscription on its own."""
+
+    @abstractmethod
+    def on_error(self, link: PubSubLink, error: RedisError) -> None:
+        """Note that the server refused something."""
+
+    @abstractmethod
+    def on_end(self, link: PubSubLink) -> None:
+        """Note that the connection has ended."""
+
+
+class ShardedPubSub(PubSub):
+    """`PubSub` with the one server of *url* (or the primary that its sentinels name)."""
+
+    def __init__(
+        self, url: str, command_timeout_s: float, *, on_message: OnMessage, on_gap: OnGap
+    ) -> None:
+        super().__init__(command_timeout_s, on_message, on_gap)
+        self._endpoint = endpoint_of(url, command_timeout_s)
+        self._link: PubSubLink | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect and begin to listen; see `PubSub.start`."""
+        link = self._listen(*await self._endpoint.connect())
+        self._task = asyncio.create_task(self._run(link), name="riverdelta-pubsub")
+
+    async def aclose(self) -> None:
+        """Stop listening and close."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        link, self._link = self._link, None
+        if link is not None:
+            await link.aclose()
+        await super().aclose()
+
+    def run_id_for(self, _channel: str) -> str | None:
+        """``run_id`` of the server behind the live connection; None while there is none."""
+        return None if self._link is None else self._link.run_id
+
+    def unavailable(self, reason: str) -> BrokerUnavailable:
+        """Say that the server cannot be used now, and why."""
+        return self._endpoint.unavailable(reason)
+
+    def _ask_for(self, channel: str) -> None:
+        if self._link is not None:  # else: the next connection subscribes to all that is wanted
+            self._link.subscribe((channel,))
+
+    def _leave(self, channel: str) -> None:
+        if self._link is not None:
+            self._link.unsubscribe(channel)
+
+    def on_dropped(self, link: PubSubLink, channel: str) -> None:
+        """Connect anew: only a primary that was demoted does this."""
+        if channel in self._wanted:
+            link.end(f"server ended the subscription to {channel}")
+
+    def on_error(self, link: PubSubLink, error: RedisError) -> None:
+        """Connect anew, after a pause: the server may let us subscribe then."""
+        link.end(error)
+
+    def on_end(self, link: PubSubLink) -> None:
+        """Connect anew."""
+        if link is not self._link:
+            return  # closed by ourselves
+        _log.warning("pub/sub connection to %s lost: %s", self._endpoint, link.ended)
+        self._link = None
+        self._missing = set(self._wanted)
+        self._over.set()
+
+    def _listen(self, connection: Connection, run_id: str) -> PubSubLink:
+        self._over.clear()
+        self._link = PubSubLink(connection, run_id, self, self._on_message)
+        self._link.subscribe(self._wanted)
+        return self._link
+
+    async def _run(self, link: PubSubLink) -> None:
+        """Connect again whenever the connection is over."""
         loop = asyncio.get_running_loop()
+        failures, connected_at = 0, loop.time()
         while True:
-            await asyncio.sleep(_PING_S)
-            if loop.time() - self._heard_at > _SILENCE_S:
-                break
-            wire.send("PING")
-        wire.end(f"silent for {_SILENCE_S:g} s")
+            await self._over.wait()
+            await link.aclose()
+            failures = 0 if loop.time() - connected_at > _STEADY_S else failures + 1
+            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            with contextlib.suppress(BrokerUnavailable, ServerTooOld):
+                link = self._listen(*await self._endpoint.connect())
+                connected_at = loop.time()

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from riverdelta.broker.connection import Arg, Executor
+from riverdelta.broker.commands import Commands
+from riverdelta.broker.connection import Arg
 from riverdelta.broker.keys import ChatKeys, Keys
 from riverdelta.broker.outbox import field_of, spell_call
 from riverdelta.core.changes import OwedCall
@@ -40,7 +41,7 @@ class Script:
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+    async def __call__(self, executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run the script; repeating it is safe, so the second way is too."""
         try:
             return await executor.execute("EVALSHA", self._sha, len(keys), *keys, *args)
@@ -119,7 +120,7 @@ class PushLimits(NamedTuple):
 
 
 async def open_message(
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     *,
     producer: str,
@@ -151,7 +152,7 @@ async def open_message(
 
 
 async def push(
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     *,
     producer: str,
@@ -181,7 +182,7 @@ async def push(
     return PushReply.of(reply)
 
 
-async def check(executor: Executor, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
+async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
     """Ask how a message stands, and wake its owner if anything is unread. See ``check.lua``."""
     reply = await _check(
         executor,
@@ -199,7 +200,7 @@ class Claimed(NamedTuple):
 
 
 async def claim(  # the script's own arguments
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     *,
     worker_id: str,
@@ -226,7 +227,7 @@ class Refused(NamedTuple):
     owner: str
 
 
-async def commit(executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -> int | Refused:
+async def commit(executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> int | Refused:
     """Write a batch; returns the new version. `broker.state` builds the arguments. See ``commit.lua``."""
     reply = await _commit(executor, keys, args)
     if reply[0] == b"committed":
@@ -235,7 +236,7 @@ async def commit(executor: Executor, keys: Sequence[str], args: Sequence[Arg]) -
 
 
 async def release(  # the script's own arguments
-    executor: Executor,
+    executor: Commands,
     keys: ChatKeys,
     others: Sequence[str],
     *,
@@ -249,14 +250,14 @@ async def release(  # the script's own arguments
     return str(reply[0].decode())
 
 
-async def hand_over(executor: Executor, keys: ChatKeys, *, term: int) -> bool:
+async def hand_over(executor: Commands, keys: ChatKeys, *, term: int) -> bool:
     """Give a chat up although there is more to do; False: it was not ours. See ``hand_over.lua``."""
     reply = await _hand_over(executor, (keys.head,), (term,))
     return bool(reply[0] == b"released")
 
 
 async def settle(
-    executor: Executor, keys: ChatKeys, call: OwedCall, *, term: int, given_up: str = ""
+    executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int, given_up: str = ""
 ) -> bool:
     """
     Strike *call* off the outbox; False: the chat is not ours. See ``settle.lua``.
@@ -272,28 +273,28 @@ async def settle(
     return bool(reply[0] == b"settled")
 
 
-async def try_again(executor: Executor, keys: ChatKeys, call: OwedCall, *, term: int) -> bool:
+async def try_again(executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int) -> bool:
     """Note one more try of *call*; False: it is settled, or not ours. See ``try_again.lua``."""
     args = (term, field_of(call), spell_call(call))
     reply = await _try_again(executor, (keys.head, keys.outbox), args)
     return bool(reply[0] == b"noted")
 
 
-async def persist(executor: Executor, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:
+async def persist(executor: Commands, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:
     """Take the expiry off *others*; False: the chat is not ours. See ``persist.lua``."""
     reply = await _persist(executor, (keys.head, *others), (term,))
     return bool(reply[0] == b"persisted")
 
 
 async def snapshot(
-    executor: Executor, keys: ChatKeys, others: Sequence[str]
+    executor: Commands, keys: ChatKeys, others: Sequence[str]
 ) -> list[dict[str, bytes]]:
     """Read the head and *others* as of one seq, a dict each, in order. See ``snapshot.lua``."""
     reply = await _snapshot(executor, (keys.head, *others), ())
     return [as_hash(flat) for flat in reply]
 
 
-async def stop(executor: Executor, keys: ChatKeys, *, message_id: str, reason: str) -> str:
+async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> str:
     """Ask a message's producer to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
     reply = await _stop(executor, (keys.message(message_id),), (reason,))
     return str(reply[0].decode())
@@ -308,7 +309,7 @@ class Requeued(NamedTuple):
 
 
 async def requeue(
-    executor: Executor, keys: ChatKeys, *, letter_id: str, message_id: str
+    executor: Commands, keys: ChatKeys, *, letter_id: str, message_id: str
 ) -> Requeued:
     """Move one dead letter to the end of the raw stream, once. See ``requeue.lua``."""
     reply = await _requeue(
@@ -331,7 +332,7 @@ class AttachJob(NamedTuple):
 
 
 async def enqueue(
-    executor: Executor, keys: Keys, *, chat_id: str, attempt: int, job: AttachJob
+    executor: Commands, keys: Keys, *, chat_id: str, attempt: int, job: AttachJob
 ) -> bool:
     """List a chat as waiting and enqueue *job*; False: that job is there. See ``enqueue.lua``."""
     reply = await _enqueue(
@@ -348,24 +349,24 @@ async def enqueue(
     return bool(reply[0] == b"enqueued")
 
 
-async def enlist(executor: Executor, list_key: str, *members: str) -> None:
+async def enlist(executor: Commands, list_key: str, *members: str) -> None:
     """Add to a worker's list of chats, on a full server too. See ``enlist.lua``."""
     await _enlist(executor, (list_key,), members)
 
 
-async def doubt(executor: Executor, keys: Keys, *, producer_id: str, member: str) -> None:
+async def doubt(executor: Commands, keys: Keys, *, producer_id: str, member: str) -> None:
     """List an open message under its producer, and the producer. See ``doubt.lua``."""
     listed = keys.producer_messages(producer_id)
     await _doubt(executor, (keys.producers, listed), (producer_id, member))
 
 
-async def beat(executor: Executor, members_key: str, member: str, *, first: bool) -> int | None:
+async def beat(executor: Commands, members_key: str, member: str, *, first: bool) -> int | None:
     """Raise a heartbeat counter, and return it; None: declared dead. See ``beat.lua``."""
     reply = await _beat(executor, (members_key,), (member, int(first)))
     return int(reply[1]) if reply[0] == b"alive" else None
 
 
-async def bury(executor: Executor, keys: Keys, *, worker_id: str, counter: int) -> list[str] | None:
+async def bury(executor: Commands, keys: Keys, *, worker_id: str, counter: int) -> list[str] | None:
     """Strike a dead worker off; its chats, or None if it lives. See ``bury.lua``."""
     reply = await _bury(
         executor, (keys.workers, keys.worker_chats(worker_id), keys.waiting), (worker_id, counter)
@@ -373,7 +374,7 @@ async def bury(executor: Executor, keys: Keys, *, worker_id: str, counter: int) 
     return [chat.decode() for chat in reply[1]] if reply[0] == b"buried" else None
 
 
-async def strike(executor: Executor, keys: Keys, *, producer_id: str, counter: int) -> bool:
+async def strike(executor: Commands, keys: Keys, *, producer_id: str, counter: int) -> bool:
     """Strike a dead producer off; False: it lives, or somebody else did. See ``strike.lua``."""
     reply = await _strike(
         executor,
@@ -384,13 +385,13 @@ async def strike(executor: Executor, keys: Keys, *, producer_id: str, counter: i
 
 
 async def list_chat(
-    executor: Executor, user_chats_key: str, *, chat_id: str, announcement: bytes, kept_ms: int
+    executor: Commands, user_chats_key: str, *, chat_id: str, announcement: bytes, kept_ms: int
 ) -> None:
     """List a chat under its user, and announce it. See ``list_chat.lua``."""
     await _list_chat(executor, (user_chats_key,), (chat_id, announcement, kept_ms))
 
 
-async def take_token(executor: Executor, bucket_key: str, *, capacity: int, per_s: float) -> float:
+async def take_token(executor: Commands, bucket_key: str, *, capacity: int, per_s: float) -> float:
     """Take one token; 0, or the seconds until there is one. See ``take_token.lua``."""
     reply = await _take_token(executor, (bucket_key,), (capacity, per_s))
     return 0.0 if reply[0] == b"taken" else int(reply[1]) / 1000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from riverdelta.broker.filter_agents import HttpAgent
+from riverdelta.broker.urls import is_cluster
+from riverdelta.core.errors import SettingsError
 from riverdelta.core.pipeline import OnProcessorFailure
 
 KIB = 1024
@@ -25,10 +27,18 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         default="redis://localhost:6379",
-        description="Where the chats are: redis://, rediss:// or unix://.",
+        description=(
+            "Where the chats are: redis://, rediss:// or unix://; the primary that sentinels name: "
+            "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],HOST.../SERVICE[/DATABASE], the user "
+            "being the server's, with ?sentinel_username=...&sentinel_password=... for the sentinels; "
+            "a cluster: redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],HOST...; rediss+... for TLS."
+        ),
     )
     queue_url: str | None = Field(
-        default=None, description="Where arq's queue is. Unset: the same server as redis_url."
+        default=None,
+        description=(
+            "Where arq's queue is; no cluster. Unset: the same as redis_url, which is no cluster then."
+        ),
     )
     key_prefix: str = Field(
         default="rd",
@@ -37,6 +47,13 @@ class Settings(BaseSettings):
     )
     command_timeout_s: float = Field(
         default=5.0, gt=0, description="A server silent for this long counts as gone."
+    )
+    durability: Literal["local", "replicated"] = Field(
+        default="local",
+        description=(
+            "When push returns: local: the primary has the chunk; replicated: one replica has it, too, "
+            "so that it outlives a failover."
+        ),
     )
 
     max_chunk_bytes: int = Field(default=MIB, gt=0, description="Largest raw chunk push accepts.")
@@ -169,5 +186,17 @@ class Settings(BaseSettings):
 
     @property
     def effective_queue_url(self) -> str:
-        """Where arq's queue is."""
-        return self.queue_url or self.redis_url
+        """
+        Where arq's queue is.
+
+        Raises:
+            SettingsError: It would be a cluster, which arq cannot use.
+        """
+        url = self.queue_url or self.redis_url
+        if is_cluster(url):
+            message = (
+                "arq's queue cannot be on a cluster: set RIVERDELTA_QUEUE_URL (queue_url) to a plain "
+                "Redis, as redis://HOST, rediss://HOST or redis+sentinel://HOST/SERVICE"
+            )
+            raise SettingsError(message)
+        return url

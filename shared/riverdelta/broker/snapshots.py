@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from riverdelta.broker import scripts
-from riverdelta.broker.connection import Executor
+from riverdelta.broker.commands import Commands
 from riverdelta.broker.fields import (
     card_of,
     check_format,
@@ -27,7 +27,7 @@ from riverdelta.core.events import (
 from riverdelta.core.state import Recent
 
 
-async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
+async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
     """Make the snapshot event of a chat, as of one seq; an empty one where there is no log yet."""
     names = await executor.execute("HGET", keys.head, "messages")
     while True:
@@ -61,7 +61,7 @@ async def read_snapshot(executor: Executor, keys: ChatKeys, chat_id: str, now_ms
 
 
 async def read_message(
-    executor: Executor, keys: ChatKeys, message_id: str
+    executor: Commands, keys: ChatKeys, message_id: str
 ) -> SnapshotMessage | None:
     """Read one message that has ended, as a snapshot has it; None: it is gone."""
     key = keys.message(message_id)

@@ -7,13 +7,12 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Any, Final, Self
 
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.loading import read_head
-from riverdelta.broker.pubsub import ShardedPubSub
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.snapshots import read_snapshot
 from riverdelta.core.cursor import ReaderCursor, Verdict
@@ -99,12 +98,7 @@ class Subscriber:
     def __init__(self, settings: Settings | None = None) -> None:
         self.client = Client(settings or Settings())
         self._feeds: dict[str, list[_Feed]] = {}
-        self._pubsub = ShardedPubSub(
-            self.client.settings.redis_url,
-            self.client.settings.command_timeout_s,
-            on_message=self._on_message,
-            on_gap=self._on_gap,
-        )
+        self._pubsub = self.client.pubsub(on_message=self._on_message, on_gap=self._on_gap)
         self._ticker: asyncio.Task[None] | None = None
 
     @classmethod
@@ -138,7 +132,7 @@ class Subscriber:
                 await self._ticker
         await self._pubsub.aclose()
         await self.client.aclose()
-        self._on_gap()  # open iterators look again, and find out
+        self._on_gap(list(self._feeds))  # open iterators look again, and find out
 
     async def events(self, chat_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """
@@ -306,9 +300,9 @@ class Subscriber:
         for feed in self._feeds.get(channel, ()):
             feed.offer(payload)
 
-    def _on_gap(self) -> None:
-        for feeds in self._feeds.values():
-            for feed in feeds:
+    def _on_gap(self, channels: Collection[str]) -> None:
+        for channel in channels:
+            for feed in self._feeds.get(channel, ()):
                 feed.doubt()
 
     async def _tick(self) -> None:

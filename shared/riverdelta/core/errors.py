@@ -56,6 +56,10 @@ class BrokerUnavailable(RiverdeltaError):
     retry = True
 
 
+class NotReplicated(BrokerUnavailable):
+    """``durability="replicated"``: the primary has it, and no replica said in time that it does, too."""
+
+
 class ServerTooOld(RiverdeltaError):
     """The server lacks sharded pub/sub: use Redis >= 7.0 or Valkey >= 7.2."""
 

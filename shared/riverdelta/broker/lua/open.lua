@@ -17,6 +17,8 @@ local pushed, owner, term = tonumber(h[1] or 0), h[4] or '', h[5] or '0'
 
 if m[1] then
   local word = m[2] == ARGV[3] and 'repeat' or 'exists'
+  -- Written anew, or a WAIT behind a repeat would have nothing to wait for (durability=replicated).
+  redis.call('HSET', message, 'status', m[1])
   return {word, 1, pushed, tonumber(h[2] or 0), owner, term, ''}
 end
 

@@ -35,7 +35,11 @@ local function reply(word)
 end
 
 local count = (#ARGV - FIRST_ENTRY + 1) / 3
-if first + count - 1 <= last then return reply('repeat') end
+if first + count - 1 <= last then
+  -- Written anew, or a WAIT behind a repeat would have nothing to wait for (durability=replicated).
+  redis.call('HSET', producers, field, last)
+  return reply('repeat')
+end
 if not status then return reply('unknown') end
 if first > last + 1 then return reply('hole') end
 if status ~= 'open' then return reply('ended') end
