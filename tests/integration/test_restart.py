@@ -7,13 +7,14 @@ import pytest
 
 from riverdelta import MessageEnded, Producer, Settings, Stopped, Subscriber
 from riverdelta.broker.client import Client
+from riverdelta.core.events import SnapshotChunk
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import until, worker_processes
 from tests.integration.test_redaction import SECRET, TEXT
 from tests.integration.test_state import Owner
-from tests.unit.fold_tools import control, start
+from tests.unit.fold_tools import chunk, control, start
 from tests.unit.test_restart import Steps, restart, texts
 
 STORY = "".join(f"Line {n} of a story that goes on. " for n in range(40))
@@ -76,33 +77,48 @@ async def test_rules_ends_and_stops(settings: Settings) -> None:
     assert view.message("n")["status"] == "stopped"
 
 
+async def shown_over_take_overs(client: Client, chat_id: str, steps: Steps) -> list[SnapshotChunk]:
+    """Fold *steps* with redact, a new owner at each; the chunks readers have, none told twice."""
+    pipeline = build_pipeline(client.settings.model_copy(update={"redact": True}))
+    owner = Owner(client, chat_id, pipeline)
+    entries = await owner.push(steps)
+    await owner.claim()
+    events = []
+    for entry in entries:
+        hot = await owner.load()
+        events += await owner.commit(hot, [entry])
+    assert not any(event.type == "chunk.reset" for event in events)
+    news = [event.data["text"] for event in events if event.type == "chunk.delta"]
+    (message,) = view_of(events).messages
+    assert sum(map(len, news)) == sum(len(chunk["text"]) for chunk in message["chunks"])
+    assert not any(SECRET in chunk["text"] for chunk in message["chunks"])
+    return message["chunks"]
+
+
 @pytest.mark.parametrize("source", ["text", "text-snapshot"])
 @pytest.mark.parametrize("cut", [10, 22, 30, 50, len(TEXT)])
 async def test_with_redact_a_new_owner_at_every_entry_repeats_nothing(
     source: str, cut: int, client: Client
 ) -> None:
-    pipeline = build_pipeline(client.settings.model_copy(update={"redact": True}))
-
     def said(text: str) -> Steps:
         pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
         return texts(*(itertools.accumulate(pieces) if source == "text-snapshot" else pieces))
 
-    async def shown(chat_id: str, steps: Steps) -> str:
-        owner = Owner(client, chat_id, pipeline)
-        entries = await owner.push(steps)
-        await owner.claim()
-        events = []
-        for entry in entries:
-            hot = await owner.load()
-            events += await owner.commit(hot, [entry])
-        assert not any(event.type == "chunk.reset" for event in events)
-        news = [event.data["text"] for event in events if event.type == "chunk.delta"]
-        assert "".join(news) == view_of(events).text("m")
-        return view_of(events).text("m")
+    begin, end = start(source), control("end")
+    plain = await shown_over_take_overs(client, "plain", [begin, *said(TEXT), end])
+    retried = [begin, *said(TEXT[:cut]), restart(), *said(TEXT), end]
+    assert await shown_over_take_overs(client, "again", retried) == plain
 
-    mode = "snapshot" if source == "text-snapshot" else "append"
-    begin, end = start(source, mode=mode), control("end")
-    plain = await shown("plain", [begin, *said(TEXT), end])
-    again = await shown("again", [begin, *said(TEXT[:cut]), restart(), *said(TEXT), end])
-    assert again == plain
-    assert SECRET not in plain
+
+@pytest.mark.parametrize("mode", ["append", "snapshot"])
+async def test_with_redact_so_does_a_chunk_that_had_ended(mode: str, client: Client) -> None:
+    """Source `chunks`: only there texts so far have an end before their step has."""
+    pieces = [TEXT[at : at + 7] for at in range(0, len(TEXT), 7)]
+    if mode == "snapshot":
+        pieces = list(itertools.accumulate(pieces))
+    said = [chunk({"chunk": "a", "mode": mode, "text": piece}) for piece in pieces]
+    done = [*said, chunk({"chunk": "a", "done": True})]
+    plain = [start("chunks"), *done, control("end")]
+    retried = [start("chunks"), *done, restart(), *done, control("end")]
+    shown = await shown_over_take_overs(client, "plain", plain)
+    assert await shown_over_take_overs(client, "again", retried) == shown

@@ -56,6 +56,7 @@ repeats = st.builds(
 
 @settings(max_examples=1_000)
 @given(pair=st.one_of(st.tuples(few, few), repeats), cuts=st.sets(st.integers(1, 100)))
+@example(pair=("xabcdefgh", "abcdefgh!"), cuts=set(range(10)))
 @example(pair=("I think so. I think ", "I think not."), cuts=set())
 @example(pair=("b" + "a" * 20, "a" * 12 + "c"), cuts=set(range(30)))
 def test_any_new_text_in_any_split_and_over_any_take_over(
