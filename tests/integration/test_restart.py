@@ -7,6 +7,7 @@ import pytest
 
 from riverdelta import MessageEnded, Producer, Settings, Stopped, Subscriber
 from riverdelta.broker.client import Client
+from riverdelta.broker.snapshots import read_snapshot
 from riverdelta.core.events import SnapshotChunk
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers
@@ -15,7 +16,8 @@ from tests.integration.servers import until, worker_processes
 from tests.integration.test_redaction import SECRET, TEXT
 from tests.integration.test_state import Owner
 from tests.unit.fold_tools import chunk, control, start
-from tests.unit.test_restart import Steps, restart, texts
+from tests.unit.test_fold_cards import ARGUMENTS
+from tests.unit.test_restart import AGAIN, BEGIN, RESULT, STOP, Steps, call, restart, texts
 
 STORY = "".join(f"Line {n} of a story that goes on. " for n in range(40))
 
@@ -75,6 +77,23 @@ async def test_rules_ends_and_stops(settings: Settings) -> None:
         view = view_of(await read_until_ends(subscriber, "c", ends=2, after=BEGINNING))
     assert (view.text("m"), view.text("n")) == ("Hello, ", "Hello, dear")
     assert view.message("n")["status"] == "stopped"
+
+
+@pytest.mark.parametrize("rule", ["stitch", "append", "reset"])
+async def test_one_batch_leaves_what_many_do(rule: str, client: Client) -> None:
+    """A card that a result completed, and that is void by the end of the same batch."""
+    owner = Owner(client, "c")
+    other = ARGUMENTS.replace("sales", "costs")
+    result = control("tool_result", tool_call_id="old", content=RESULT)
+    steps = [start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS), result, restart(rule)]
+    steps += [AGAIN, *call(0, "new", other), *STOP, control("end")]
+    entries = await owner.push(steps)
+    await owner.claim()
+    events = await owner.commit(await owner.load(), entries)
+    snapshot = await read_snapshot(client.chats, owner.keys, "c", 0)
+    assert snapshot.data["messages"] == view_of(events).messages
+    outputs = [chunk["outputs"] for chunk in view_of(events).messages[0]["chunks"]]
+    assert [bool(output) for output in outputs] == [rule == "append", False, True]
 
 
 async def shown_over_take_overs(client: Client, chat_id: str, steps: Steps) -> list[SnapshotChunk]:

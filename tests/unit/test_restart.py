@@ -113,6 +113,13 @@ def test_append_goes_on_where_the_last_call_stopped() -> None:
     assert [data["step"] for data in of_type(events, "step.started")] == [0]
 
 
+def test_append_lets_go_what_may_have_been_a_marker() -> None:
+    steps = [start("text"), *texts("1 <th"), restart("append"), *texts("2"), control("end")]
+    assert chunks_of(told(steps, CUT_ALL)) == [("text", "completed", "1 <th2")]
+    steps[2] = restart("stitch")
+    assert chunks_of(told(steps, CUT_ALL)) == [("text", "completed", "2")]
+
+
 def test_reset_voids_what_was_delivered_at_once() -> None:
     steps = [start("text"), *texts("Hello"), restart("reset")]
     assert chunks_of(told(steps)) == [("text", "open", "")]
@@ -363,6 +370,19 @@ def test_tools_are_told_apart_by_name_and_calls_by_their_order() -> None:
         ("g", "b", '{"y":2}'),
         ("f", "c", '{"z":3}'),
     ]
+
+
+def test_a_call_of_another_tool_under_the_same_key_takes_nothing_away() -> None:
+    def tool(name: str, arguments: str, call_id: str) -> tuple[str, bytes]:
+        function = {"name": name, "arguments": arguments}
+        calls = [{"index": 0, "id": call_id, "function": function}]
+        return chunk(delta({"role": "assistant", "tool_calls": calls}))
+
+    steps = [start("openai-chat"), tool("f", '{"x"', "a"), restart(), tool("g", '{"y"', "b")]
+    both = [("tool_call", "completed", '{"x"'), ("tool_call", "completed", '{"y"')]
+    assert chunks_of(told([*steps, control("stop", reason="user")])) == both
+    events = told([*steps, restart(), tool("f", '{"x":1}', "c"), tool("g", '{"y":2}', "d")])
+    assert [text for _, _, text in chunks_of(events)] == ['{"x":1}', '{"y":2}']
 
 
 def test_chunks_of_an_agent_go_by_their_names() -> None:
