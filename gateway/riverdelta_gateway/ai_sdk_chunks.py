@@ -54,9 +54,10 @@ class Chunk:
         yield from self._added(text)
 
     def reset(self) -> Iterator[Part]:
-        """All that it was is void."""
+        """All that it was is void; the client keeps what has ended, which nothing can take back."""
         self.text, self._card, self._unsent = "", None, None
-        yield from self._began_anew()
+        if not self.ended:
+            yield from self._began_anew()
 
     def end(self, *, failed: bool) -> Iterator[Part]:
         """It is over."""

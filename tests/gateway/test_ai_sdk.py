@@ -155,6 +155,39 @@ def test_a_text_that_starts_over_is_a_new_part() -> None:
     assert texts == ["Hello", "Bye"]
 
 
+def test_a_call_that_is_made_again_fits_what_the_client_has() -> None:
+    """A block that had ended is void, an open text starts over, and a call keeps its id."""
+
+    def said(kind: str, field: str, text: str, index: int, *, stop: bool = True) -> None:
+        block = {"type": kind, field: ""}
+        of_delta = {"type": f"{kind}_delta", field: text}
+        log.add(
+            "m", "chunk", {"type": "content_block_start", "index": index, "content_block": block}
+        )
+        log.add("m", "chunk", {"type": "content_block_delta", "index": index, "delta": of_delta})
+        if stop:
+            log.add("m", "chunk", {"type": "content_block_stop", "index": index})
+
+    log = Log()
+    log.start("m", source="anthropic")
+    log.add("m", "chunk", {"type": "message_start", "message": {"id": "a"}})
+    said("thinking", "thinking", "One way.", 0)
+    said("text", "text", "Hello", 1, stop=False)
+    log.add("m", "restart", {"on_overlap": "stitch"})
+    log.add("m", "chunk", {"type": "message_start", "message": {"id": "b"}})
+    said("thinking", "thinking", "Another.", 0)
+    said("text", "text", "Hello you", 1)
+    log.add("m", "chunk", {"type": "message_stop"})
+    log.end("m")
+    parts = [part for part in fold_parts(parts_of(log.events))["parts"] if "text" in part]
+    assert [(part["type"], part["text"]) for part in parts] == [
+        ("reasoning", "One way."),
+        ("text", "Hello you"),
+        ("reasoning", "Another."),
+    ]
+    assert {part["state"] for part in parts} == {"done"}
+
+
 def test_a_message_that_is_replaced_aborts() -> None:
     log = Log()
     log.start("m", source="text")

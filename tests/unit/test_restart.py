@@ -349,6 +349,25 @@ def test_a_call_that_ended_and_has_other_arguments_is_replaced_with_its_card(rul
     assert results[1]["tool_name"] == "create_metrics"
 
 
+def test_a_result_of_the_providers_own_that_changed_leaves_its_call_alone() -> None:
+    def result(content: str, call_id: str) -> Steps:
+        of_server = {"type": "web_search_tool_result", "tool_use_id": call_id, "content": content}
+        begun = {"type": "content_block_start", "index": 1, "content_block": of_server}
+        return [chunk(begun), chunk({"type": "content_block_stop", "index": 1})]
+
+    first = [start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS), *result("one", "old")]
+    again = [AGAIN, *call(0, "new", ARGUMENTS), *result("two", "new"), *STOP]
+    late = control("tool_result", tool_call_id="new", content=RESULT)
+    events = told([*first, restart(), *again, late, control("end")])
+    (message,) = view_of(events).messages
+    assert [(c["text"], c["tool_call_id"], c["tool_name"]) for c in message["chunks"]] == [
+        (ARGUMENTS, "old", "create_metrics"),
+        ("", "old", "web_search"),
+        ('"two"', "old", "web_search"),
+        (json.dumps(RESULT, separators=(",", ":")), "old", "create_metrics"),
+    ]
+
+
 def test_tools_are_told_apart_by_name_and_calls_by_their_order() -> None:
     def tool(index: int, name: str, arguments: str, call_id: str) -> dict[str, Any]:
         function = {"name": name, "arguments": arguments}

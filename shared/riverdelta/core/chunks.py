@@ -234,7 +234,7 @@ class Chunks:
         """Take back what readers have of a chunk that will not go on, and the call that it was."""
         if chunk.text:
             self.void(message, chunk)
-        if chunk.tool_call_id is not None:
+        if chunk.kind == "tool_call" and chunk.tool_call_id is not None:
             message.tool_calls.pop(chunk.tool_call_id, None)
             message.cards.pop(chunk.tool_call_id, None)
 

@@ -55,13 +55,17 @@ class Restarts:
             left = sorted([*left, *message.closed], key=_index)
             message.closed = []
         elif rule == "reset":
-            said = {key for key, _ in left} if message.source == "chunks" else None
-            gone = [item for item in message.closed if said is None or item[0] in said]
+            gone, message.closed = message.closed, []
+            if message.source == "chunks":  # what was done stays
+                said = {key for key, _ in left}
+                message.closed = [item for item in gone if item[0] not in said]
+                gone = [item for item in gone if item[0] in said]
             self._withdraw(message, gone)
-            message.closed = [item for item in message.closed if item not in gone]
             for _, chunk in left:
-                self._chunks.void(message, chunk)
+                if chunk.text:
+                    self._chunks.void(message, chunk)
                 chunk.filter = self._chunks.new_filter()
+                self._chunks.note(chunk)
         message.retry = Retry(rule, left=left)
 
     def take(self, message: MessageState, piece: ChunkPiece) -> None:
