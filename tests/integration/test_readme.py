@@ -51,6 +51,33 @@ async def test_the_python_of_the_readme(
     assert view.text(view.messages[0]["message"]) == "Hello world"
 
 
+async def test_the_retry_of_the_readme(settings: Settings, subscriber: Subscriber) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(code_with("message.restart()"), "README.md", "exec"), names)  # noqa: S102  # as above
+    calls = 0
+
+    async def broken_stream() -> AsyncIterator[str]:
+        yield "Hello, dear "
+        raise ConnectionError
+
+    async def whole_stream() -> AsyncIterator[str]:
+        for text in ("Hello, ", "dear ", "world"):
+            yield text
+
+    async def call_provider() -> AsyncIterator[str]:
+        nonlocal calls
+        calls += 1
+        return broken_stream() if calls < 3 else whole_stream()
+
+    async with local_workers(settings), Producer(settings) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await names["reply_with_retry"](message, call_provider)
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+    assert calls == 3
+    assert "".join(e.data["text"] for e in events if e.type == "chunk.delta") == "Hello, dear world"
+    assert "chunk.reset" not in {event.type for event in events}
+
+
 async def test_the_pipeline_of_the_readme(
     settings: Settings, subscriber: Subscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
