@@ -249,6 +249,15 @@ SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "Ã
         ),
         pytest.param(
             [
+                *[start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS, stop=False)],
+                chunk({"type": "error", "error": {"type": "overloaded_error"}}),
+                control("tool_result", tool_call_id="old", content=RESULT),
+                *[restart(), AGAIN, *call(0, "new", ARGUMENTS), *STOP, control("end")],
+            ],
+            id="restart-after-a-call-that-failed",
+        ),
+        pytest.param(
+            [
                 *[start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hello", stop=False)],
                 *[restart(), AGAIN, *THOUGHT[:2], restart(), AGAIN, *THOUGHT],
                 *block(1, "text", "Hel", stop=False),

@@ -229,7 +229,8 @@ async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState)
             flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
             fields = scripts.as_hash(flat)
             card = card_of(fields)
-            if card is not None and "output.result" not in fields:
+            waits = text_of(fields, "status") == "completed" and "output.result" not in fields
+            if card is not None and waits:
                 message.cards[call_id] = card
 
 

@@ -204,7 +204,8 @@ class Message:
         If the step has failed already (the provider sent an error), its chunks are emptied, and the new
         call is a step of its own. Without a step under way there is nothing to take up: what was
         completed stays. With the source ``chunks``, chunks take up those of the same name, and what was
-        ``done`` stays: do not push it again.
+        ``done`` and is not said again stays. Of such chunks the last 64 are known, a million characters
+        at most: do not push older ones again.
 
         Args:
             on_overlap: ``"stitch"``: as above. ``"append"``: the new call goes on where the last one
