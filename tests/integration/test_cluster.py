@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from riverdelta import BrokerUnavailable, Producer, Settings, SettingsError, Subscriber
@@ -17,6 +19,8 @@ from tests.integration.clusters import PRIMARIES, TestCluster
 from tests.integration.local_workers import local_workers
 from tests.integration.replies import median_latency_ms, streaming
 from tests.integration.servers import Server, binaries, until, worker_processes
+from tests.integration.test_cli_support import Shell, one_line
+from tests.integration.test_cli_support import shell as shell  # noqa: PLC0414  # a fixture
 
 ENGINES = binaries()
 ONE_ENGINE = pytest.mark.parametrize("running", ["valkey"], indirect=True)
@@ -311,3 +315,37 @@ async def test_a_server_that_is_no_cluster_says_what_to_use(
     with pytest.raises(SettingsError, match="belongs to no cluster: use redis://"):
         async with Client(Settings(redis_url=url, queue_url=running[1].url)):
             pass
+
+
+@ONE_ENGINE
+def test_every_command_works_over_a_cluster(
+    running: tuple[TestCluster, Server], shell: Shell
+) -> None:
+    cluster, queue = running
+    asyncio.run(cluster.whole())
+    settings = Settings(redis_url=cluster.url, queue_url=queue.url, key_prefix="cli")
+    url = ("--redis-url", cluster.url)
+    there = {"RIVERDELTA_QUEUE_URL": queue.url, "RIVERDELTA_KEY_PREFIX": "cli"}
+    missing = shell.run("inspect", *url)
+    assert "set RIVERDELTA_QUEUE_URL" in one_line(missing.stderr)
+
+    async def reply() -> list[subprocess.CompletedProcess[bytes]]:
+        async with worker_processes(settings):
+            return [
+                await asyncio.to_thread(shell.run, *command, *url, stdin=stdin, **there)
+                for command, stdin in (
+                    (("push", "c", "--source", "text"), b"hello\n"),
+                    (("tail", "c", "--until-end", "--json"), b""),
+                    (("inspect", "c", "--json"), b""),
+                    (("inspect", "--json"), b""),
+                    (("stop", "c"), b""),
+                )
+            ]
+
+    pushed, tailed, one, everything, stopped = asyncio.run(reply())
+    assert [done.returncode for done in (pushed, tailed, one, everything)] == [0] * 4
+    assert b"hello" in tailed.stdout
+    found = orjson.loads(one.stdout)
+    assert (found["pushed"], found["backlog"]) == (found["processed"], 0)
+    assert len(orjson.loads(everything.stdout)["workers"]) == 1
+    assert stopped.returncode == 1, "nothing was open"

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from riverdelta.broker.endpoint import Endpoint
 from riverdelta.broker.urls import Address, several
@@ -25,6 +32,14 @@ _ASKED_AT_ONCE: Final = 3
 _ANSWER_S: Final = 2.0
 _REFRESH_S: Final = 0.05
 """Pause between two looks at the map, however many callers miss something in it."""
+
+_KINDS: Final[dict[type[ResponseError], str]] = {
+    MovedError: "MOVED",  # before ASK, whose child it is
+    AskError: "ASK",
+    TryAgainError: "TRYAGAIN",
+    ClusterDownError: "CLUSTERDOWN",
+}
+"""Classes that redis-py gives such an answer where it reads it for a cluster; else it is text."""
 
 Ranges = list[tuple[int, int, Address]]
 
@@ -207,15 +222,16 @@ def redirect_of(error: ResponseError, asked: Address) -> Redirect | None:
         error: The node's reply.
         asked: The node; a redirection may leave its own host out.
     """
-    text = str(error)
-    for word in ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"):
-        if text.startswith(word + " "):
+    word, _, rest = str(error).partition(" ")
+    for kind, its_word in _KINDS.items():
+        if isinstance(error, kind):
+            word, rest = its_word, str(error)  # redis-py has taken the word off
             break
-    else:
-        return None
     if word in ("TRYAGAIN", "CLUSTERDOWN"):
         return Redirect(word)
-    _, slot, where = text.split(" ")[:3]
+    if word not in ("MOVED", "ASK"):
+        return None
+    slot, where = rest.split(" ")[:2]
     host, _, port = where.rpartition(":")
     return Redirect(word, int(slot), Address(host or asked.host, int(port)))
 

@@ -17,7 +17,7 @@ from riverdelta.broker.wire import Arg
 from riverdelta.core.errors import BrokerUnavailable, NotReplicated
 
 _REPLICAS: Final = 1
-_OF_TIMEOUT: Final = 0.8
+_OF_TIMEOUT: Final = 0.6
 """Part of the command timeout after which WAIT gives up: before the connection counts as dead."""
 
 
