@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format schema bench faults wheel lock clean
+.PHONY: help setup demo test test-unit test-node lint format schema bench faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -64,6 +64,10 @@ test: $(READY) ## run every test (ARGS='-k name' narrows)
 
 test-unit: $(READY) ## run the tests that need no server
 	@$(PY) -m pytest tests/unit $(ARGS)
+
+test-node: $(READY) ## run the tests with the AI SDK's own client (needs Node and npm)
+	@npm ci --prefix tests/gateway/node --silent --no-audit --no-fund
+	@$(PY) -m pytest tests/gateway/test_ai_sdk_node.py $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check --quiet .

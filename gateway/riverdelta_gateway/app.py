@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.subscriber import Subscriber
-from riverdelta_gateway import chat_routes, http  # noqa: F401  # the first registers its routes
+from riverdelta_gateway import api_chat, chat_routes, http  # noqa: F401  # the second registers its routes
 from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.close_codes import REASONS, CloseCode
@@ -24,10 +24,15 @@ from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
 from riverdelta_gateway.page import Page
+from riverdelta_gateway.posting import route as _post_route  # noqa: F401  # registers its route
+from riverdelta_gateway.posting.assets import make_catalog
+from riverdelta_gateway.posting.posts import Posts
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.sockets import Socket, Sockets
+from riverdelta_gateway.turns.queue import TurnQueue, arq_pool
+from riverdelta_gateway.turns.settings import TurnSettings
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "POST"],
@@ -41,16 +46,27 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
     Connect to Redis, and make what the parts of the gateway share.
 
     Raises:
-        SettingsError: Settings that do not go together; see `Authenticator`.
+        SettingsError: Settings that do not go together, see `Authenticator`; or an asset catalog of
+            `TurnSettings` that cannot be used.
         BrokerUnavailable: No server there.
         ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
     """
     auth = Authenticator(gateway)
-    async with Subscriber(settings) as subscriber:
+    catalog = make_catalog(TurnSettings())
+    async with Subscriber(settings) as subscriber, arq_pool(settings) as pool:
         client = subscriber.client
         hub = Hub(subscriber, gateway.linger_s)
         try:
-            async with Sockets(client, gateway.max_sockets_per_user) as sockets:
+            async with (
+                Sockets(client, gateway.max_sockets_per_user) as sockets,
+                Posts(
+                    subscriber,
+                    sockets,
+                    Chats(client, open_to_all=auth.dev),
+                    catalog=catalog,
+                    queue=TurnQueue(pool, settings),
+                ) as posts,
+            ):
                 yield Services(
                     settings=settings,
                     gateway=gateway,
@@ -60,6 +76,7 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
                     chats=Chats(client, open_to_all=auth.dev),
                     limits=Limits(client, gateway),
                     auth=auth,
+                    posts=posts,
                 )
         finally:
             await hub.aclose()
@@ -67,7 +84,12 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
 
 def make_app(services: Services) -> Starlette:
     """Make the application; it needs our own server, see `serve`."""
-    routes = [WebSocketRoute("/ws", open_socket), *http.ROUTES, Mount("/", Page())]
+    routes = [
+        WebSocketRoute("/ws", open_socket),
+        *http.ROUTES,
+        *api_chat.ROUTES,
+        Mount("/", Page()),
+    ]
     middleware = []
     if origins := services.gateway.allowed_origins:
         middleware.append(Middleware(CORSMiddleware, allow_origins=origins, **_CORS))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -136,14 +136,21 @@ async def events(request: Request, services: Services) -> Response:
     position = checked_position(after)
     source = services.hub.subscriber.events(chat_id, None if position is None else str(position))
     services.sockets.take_place(identity.user)
-    return _EventStream(_sse(source, services, identity), services, identity.user)
+    lines = keep_alive(_spelled(source), services, identity)
+    return EventStream(lines, services, identity.user, _SSE_HEADERS)
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """An SSE response; when it ends, however, the user has the place back that was taken for it."""
 
-    def __init__(self, lines: AsyncGenerator[bytes, None], services: Services, user: str) -> None:
-        super().__init__(lines, media_type="text/event-stream", headers=_SSE_HEADERS)
+    def __init__(
+        self,
+        lines: AsyncGenerator[bytes, None],
+        services: Services,
+        user: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers=headers)
         self._lines = lines
         self._services = services
         self._user = user
@@ -197,17 +204,28 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 )
 
 
-async def _sse(
-    source: AsyncGenerator[Event, None], services: Services, identity: Identity
+async def _spelled(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    """Spell events as SSE."""
+    async with contextlib.aclosing(source):
+        yield _SSE_RETRY
+        async for event in source:
+            yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
+
+
+async def keep_alive(
+    source: AsyncGenerator[bytes, None], services: Services, identity: Identity
 ) -> AsyncGenerator[bytes, None]:
-    """Spell events as SSE until the token expires or the process ends; comments where it is quiet."""
+    """
+    Hand on SSE until *source*, the token or the process ends; put comments in where it is quiet.
+
+    Empty pieces are left out: the response has begun by then, and nothing is to be said yet.
+    """
     loop = asyncio.get_running_loop()
     lasts_s = float("inf") if identity.expires_in_s is None else identity.expires_in_s
     end_at = loop.time() + lasts_s
     ending = asyncio.ensure_future(services.ending.wait())
-    coming = asyncio.ensure_future(anext(source))
+    coming = asyncio.ensure_future(anext(source, None))
     try:
-        yield _SSE_RETRY
         while True:
             wait_s = min(services.gateway.sse_heartbeat_s, end_at - loop.time())
             if ending.done() or wait_s <= 0:
@@ -216,9 +234,12 @@ async def _sse(
                 (coming, ending), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
             )
             if coming.done():
-                event = coming.result()
-                yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
-                coming = asyncio.ensure_future(anext(source))
+                piece = coming.result()
+                if piece is None:
+                    return
+                if piece:
+                    yield piece
+                coming = asyncio.ensure_future(anext(source, None))
             else:
                 yield _HEARTBEAT
     finally:

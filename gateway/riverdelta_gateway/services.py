@@ -12,6 +12,7 @@ from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
+from riverdelta_gateway.posting.posts import Posts
 from riverdelta_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Services:
         chats: Whose chats are whose.
         limits: What a user may do how often.
         auth: Who a request is from.
+        posts: Accepts posts, and tells sockets how the turns go.
         ending: Set when this process ends: streams end, too.
     """
 
@@ -43,4 +45,5 @@ class Services:
     chats: Chats
     limits: Limits
     auth: Authenticator
+    posts: Posts
     ending: asyncio.Event = field(default_factory=asyncio.Event)

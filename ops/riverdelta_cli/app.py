@@ -22,6 +22,7 @@ from riverdelta_cli.servers import hint_at_up, settings_for
 from riverdelta_cli.session import Interrupt, end_with, run
 from riverdelta_cli.stop import stop as run_stop
 from riverdelta_cli.tail import tail as run_tail
+from riverdelta_cli.turns import turns as run_turns
 from riverdelta_cli.up import up as run_up
 from riverdelta_cli.worker import worker as run_worker
 
@@ -106,7 +107,7 @@ def up(
     ] = None,
 ) -> None:
     """
-    Run a server, workers and a gateway until Ctrl-C.
+    Run a server, workers, a gateway and what replies in its chats, until Ctrl-C.
 
     The server is a real Valkey on a free port of 127.0.0.1, with an append-only
     file in --data-dir. The gateway asks for no tokens, and listens on 127.0.0.1
@@ -199,6 +200,46 @@ def gateway(
             return run_gateway(
                 settings_for(redis_url, data_dir), host=host, port=port, dev=dev or None
             )
+
+    end_with(work)
+
+
+@app.command(cls=Command)
+def turns(
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="Who replies: scripted, openai, anthropic, or package.module:factory.",
+        ),
+    ] = None,
+    *,
+    redis_url: o.RedisUrl = None,
+    data_dir: o.DataDir = o.FOLDER,
+) -> None:
+    """
+    Run one process that writes the replies gateways ask for, until Ctrl-C or SIGTERM.
+
+    Start as many as you like. A reply outlives the socket and the gateway it was
+    asked through. Models and keys are settings: RIVERDELTA_TURNS_OPENAI_MODEL,
+    RIVERDELTA_TURNS_OPENAI_API_KEY and so on.
+
+    [bold]Example[/bold]
+
+        riverdelta turns --backend openai
+
+    [bold]Prints[/bold] its log on stderr.
+
+    [bold]Exit codes[/bold]
+
+        0    ended by a signal
+        2    a setting, the backend or the server cannot be used
+    """
+
+    def work() -> int:
+        with hint_at_up(redis_url):
+            return run_turns(settings_for(redis_url, data_dir), backend)
 
     end_with(work)
 

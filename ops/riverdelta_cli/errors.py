@@ -32,6 +32,12 @@ BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 
 _NOT_DONE = (BackpressureError, MessageEnded, MessageExists, MessageLost, Stopped)
 
+_PREFIXES: Final = {
+    "GatewaySettings": "RIVERDELTA_GATEWAY_",
+    "TurnSettings": "RIVERDELTA_TURNS_",
+}
+"""What begins the variables of settings other than `Settings`, by class."""
+
 
 class CliError(Exception):
     """Ends the command: *text* is the line to print, *exit_code* what the shell gets."""
@@ -83,7 +89,7 @@ def explain(error: BaseException) -> CliError | None:
 
 
 def _settings_line(error: ValidationError) -> str:
-    prefix = "RIVERDELTA_GATEWAY_" if error.title == "GatewaySettings" else "RIVERDELTA_"
+    prefix = _PREFIXES.get(error.title, "RIVERDELTA_")
     names = (
         (
             prefix + ".".join(str(part) for part in entry["loc"]).upper(),

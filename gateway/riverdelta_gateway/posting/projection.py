@@ -55,8 +55,17 @@ class Projection:
         """Whether no turn is under way or awaited."""
         return not self._awaited and not self._open
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a turn has begun and is not over."""
+        return bool(self._open)
+
     def expect(self, message_id: str) -> None:
-        """Take note of a turn that was accepted: it is told of even if it is over when we first read."""
+        """
+        Take note of a message that is to come, and may be a turn.
+
+        Then a turn is told of even if it is over when its chat is first read.
+        """
         if message_id not in self._open and message_id not in self._over:
             self._awaited.add(message_id)
 
@@ -77,6 +86,7 @@ class Projection:
         if type_ == "message.started":
             turn = turn_of(data["metadata"])
             if turn is None or message_id in self._over:
+                self._awaited.discard(message_id)
                 return []
             if turn.get("replaces"):
                 self._awaited.add(message_id)  # the chat is shown without what it replaces
@@ -92,6 +102,7 @@ class Projection:
         for message in self._view.messages:
             message_id = message["message"]
             if turn_of(message["metadata"]) is None:
+                self._awaited.discard(message_id)
                 continue
             seen.add(message_id)
             told = message_id in self._open or message_id in self._awaited

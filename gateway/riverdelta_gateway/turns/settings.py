@@ -51,13 +51,13 @@ class TurnSettings(BaseSettings):
     openai_api_key: SecretStr | None = Field(
         default=None, description="Unset: OPENAI_API_KEY; with openai_base_url: a placeholder."
     )
-    openai_model: str = Field(default="gpt-4.1-mini", min_length=1, description="Model.")
+    openai_model: str = Field(default="gpt-5.4-mini", min_length=1, description="Model.")
     anthropic_base_url: str | None = Field(default=None, description="Unset: Anthropic's own API.")
     anthropic_api_key: SecretStr | None = Field(
         default=None,
         description="Unset: ANTHROPIC_API_KEY; with anthropic_base_url: a placeholder.",
     )
-    anthropic_model: str = Field(default="claude-sonnet-4-5", min_length=1, description="Model.")
+    anthropic_model: str = Field(default="claude-sonnet-5-5", min_length=1, description="Model.")
     max_reply_tokens: int = Field(
         default=4096, gt=0, description="Tokens of one reply, where the API wants a limit."
     )
@@ -65,6 +65,9 @@ class TurnSettings(BaseSettings):
     turn_timeout_s: float = Field(default=600.0, gt=0, description="A reply takes no longer.")
     provider_silence_s: float = Field(
         default=60.0, gt=0, description="A provider that sends nothing for this long has failed."
+    )
+    provider_retries: int = Field(
+        default=2, ge=0, description="How often a call that was not answered is repeated."
     )
     title_timeout_s: float = Field(
         default=10.0, gt=0, description="A title that takes longer is the prompt's beginning."

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from redis.exceptions import RedisError
 
 _RESTART_S: Final = 0.5
-_CANCEL_AGAIN_S: Final = 0.1
+_CANCEL_AGAIN_S: Final = 0.5
+"""Not at once: it may be tidying up, and must be left to."""
 
 
 class ArqWorker(Protocol):
@@ -39,8 +40,8 @@ async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger)
     finally:
         stopping.cancel()
         while not running.done():
-            # Again and again: a cancellation that comes just as redis-py gives up a read is lost there,
-            # and a loop that polls on finds no pool any more once close() was called.
+            # redis-py looks into an idle connection with a timeout of 0, and takes a cancellation that
+            # comes just then for its own: the loop would poll on, and find no pool after close().
             running.cancel()
             await asyncio.wait((running,), timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(running, return_exceptions=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import orjson
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 
 def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
@@ -22,13 +24,16 @@ def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
     if text_source:
         message = f"a text source takes str or bytes, not {type(chunk).__name__}"
         raise TypeError(message)
-    dump = getattr(chunk, "model_dump_json", None)  # what the openai and anthropic SDKs hand out
-    if dump is not None:
-        return str(dump(exclude_unset=True)).encode()
+    if isinstance(chunk, BaseModel):  # what the openai and anthropic SDKs hand out
+        # No warnings: the SDK takes what it does not know for the nearest thing it does.
+        try:
+            return chunk.model_dump_json(exclude_unset=True, warnings=False).encode()
+        except PydanticSerializationError:
+            chunk = chunk.model_dump(exclude_unset=True, warnings=False)
     try:
         return orjson.dumps(chunk)
     except TypeError:
-        # orjson refuses lone surrogates; spelled as escapes, the codec joins them.
+        # orjson and pydantic refuse lone surrogates; spelled as escapes, the codec joins them.
         return json.dumps(chunk, allow_nan=False).encode()
 
 

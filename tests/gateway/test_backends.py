@@ -1,0 +1,259 @@
+"""The backends against a local server that replays recordings, with the providers' own SDKs between."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from riverdelta import Settings, Subscriber
+from riverdelta.broker.spelling import encode_chunk
+from riverdelta.core.errors import SettingsError
+from riverdelta.core.events import SnapshotMessage
+from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, Said
+from riverdelta_gateway.backends.choice import make_backend
+from riverdelta_gateway.backends.scripted import title_from
+from riverdelta_gateway.backends.tokens import words
+from riverdelta_gateway.posting.assets import DEMO_FOLDER, FolderCatalog
+from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.turns.settings import TurnSettings
+from riverdelta_gateway.turns.turn import Turn, title_of
+from tests.gateway.local_turns import local_turns, turn_queue, until_message
+from tests.gateway.replay_server import Provider, provider
+from tests.gateway.turn_events import Log
+from tests.integration.local_workers import local_workers
+from tests.integration.servers import until
+from tests.unit.codecs.folding import lines_of, recordings
+
+BACKENDS = {"openai-chat": "openai", "anthropic": "anthropic"}
+RECORDINGS = [
+    pytest.param(source, path, id=f"{source}/{path.stem}")
+    for source in BACKENDS
+    for path in recordings(source)
+]
+
+
+def backend_for(server: Provider, **more: object) -> ChatBackend:
+    return make_backend(settings_for(server, **more))
+
+
+def settings_for(server: Provider, **more: object) -> TurnSettings:
+    return TurnSettings.model_validate(provider_settings(server) | more)
+
+
+def provider_settings(server: Provider) -> dict[str, object]:
+    name = BACKENDS[server.source]
+    url = f"{server.url}/v1" if name == "openai" else server.url
+    return {
+        "backend": name,
+        f"{name}_base_url": url,
+        "provider_silence_s": 5,
+        "provider_retries": 0,
+    }
+
+
+def recording(source: str, name: str) -> list[bytes]:
+    (path,) = [path for path in recordings(source) if path.stem == name and "tests" in path.parts]
+    return lines_of(path)
+
+
+async def said_by(backend: ChatBackend, question: Question) -> tuple[Log, BackendError | None]:
+    """Fold what a backend pushes, and how it ended."""
+    log = Log()
+    log.start("m", source=backend.source)
+    error = None
+    async with contextlib.aclosing(backend.reply(question)) as chunks:
+        try:
+            async for chunk in chunks:
+                log.add("m", "chunk", encode_chunk(chunk, text_source=False))
+        except BackendError as raised:
+            error = raised
+    return log, error
+
+
+def contents(log: Log) -> list[tuple[str, str, str | None, str | None]]:
+    """What a message says, by chunk, as far as it came; SDKs may order the keys of a result anew."""
+    started = {e.chunk: e.data for e in log.events if e.type == "chunk.started"}
+    texts = dict.fromkeys(started, "")
+    for event in log.events:
+        if event.type == "chunk.delta":
+            texts[event.chunk] += event.data["text"]
+    return [
+        (
+            data["kind"],
+            sorted_keys(texts[chunk]) if data["kind"] == "tool_result" else texts[chunk],
+            data["tool_name"],
+            data["tool_call_id"],
+        )
+        for chunk, data in started.items()
+    ]
+
+
+def sorted_keys(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
+@pytest.mark.parametrize(("source", "path"), RECORDINGS)
+async def test_what_a_backend_pushes_is_what_the_provider_sent(source: str, path: Path) -> None:
+    lines = lines_of(path)
+    expected = Log()
+    expected.start("m", source=source)
+    for line in lines:
+        expected.add("m", "chunk", line)
+    async with provider(source, lines) as server:
+        backend = backend_for(server)
+        log, error = await said_by(backend, Question("Hi"))
+        await backend.aclose()
+    assert contents(log) == contents(expected)
+    failed = [event for event in expected.events if event.type == "step.failed"]
+    assert (error is None) == (not failed)
+
+
+@pytest.mark.parametrize("source", BACKENDS)
+async def test_a_provider_is_told_the_history_and_the_asset(source: str) -> None:
+    asset = await FolderCatalog(DEMO_FOLDER).get("metric", "quarterly-revenue")
+    question = Question("And now?", [Said("user", "Hi"), Said("assistant", "Hello")], asset)
+    async with provider(source, recording(source, "text")) as server:
+        backend = backend_for(server, system_prompt="Be brief.")
+        await said_by(backend, question)
+        title = [piece async for piece in backend.title(question)]
+        await backend.aclose()
+    request, for_title = server.requests
+    system = request.get("system") or "".join(
+        message["content"] for message in request["messages"] if message["role"] == "system"
+    )
+    assert system.startswith("Be brief.")
+    assert "date_trunc" in system
+    told = [(m["role"], m["content"]) for m in request["messages"] if m["role"] != "system"]
+    assert told == [("user", "Hi"), ("assistant", "Hello"), ("user", "And now?")]
+    assert request["stream"] is True
+    assert title == ["Rivers ", "and seas"]
+    assert "Hello" not in str(for_title)
+
+
+@pytest.mark.parametrize("source", BACKENDS)
+@pytest.mark.parametrize("status", [400, 401, 429])
+async def test_a_refusal_is_a_safe_sentence(source: str, status: int) -> None:
+    async with provider(source, []) as server:
+        server.status = status
+        backend = backend_for(server)
+        _, error = await said_by(backend, Question("Hi"))
+        await backend.aclose()
+    assert error is not None
+    assert error.sentence == f"The language model refused the request (status {status})"
+    assert "secret 123" in str(error.__cause__)
+
+
+@pytest.mark.parametrize("source", BACKENDS)
+async def test_a_connection_that_breaks_off_is_a_safe_sentence(source: str) -> None:
+    async with provider(source, recording(source, "text")) as server:
+        server.cut_off = 4
+        backend = backend_for(server)
+        log, error = await said_by(backend, Question("Hi"))
+        await backend.aclose()
+    assert error is not None
+    assert error.sentence == "The language model could not be reached, or broke off"
+    assert "".join(text for _, text, _, _ in contents(log))
+
+
+@pytest.mark.parametrize("source", BACKENDS)
+async def test_a_turn_with_a_provider(
+    source: str, settings: Settings, subscriber: Subscriber
+) -> None:
+    async with (
+        provider(source, recording(source, "text")) as server,
+        local_workers(settings),
+        local_turns(settings, **provider_settings(server)),
+        turn_queue(settings) as queue,
+    ):
+        await queue.ask(Turn("c", "m1", "dev", "Where do rivers go?"))
+        message = await until_message(subscriber, "c", "m1")
+        assert message["status"] == "completed"
+        assert title_of([message]) == "Rivers and seas"
+        assert "Rivers" in reply_text(message)
+        assert message["usage"] is not None
+        server.status = 500
+        failed = await _turn(queue, subscriber, "m2")
+        assert failed["error"] is not None
+        assert failed["error"]["code"] == "provider_error"
+        assert "(status 500). The id of this error is " in failed["error"]["detail"]
+
+
+@pytest.mark.parametrize("source", BACKENDS)
+async def test_a_stop_hangs_up_on_the_provider(
+    source: str, settings: Settings, subscriber: Subscriber
+) -> None:
+    async with (
+        provider(source, recording(source, "text")[:5]) as server,
+        local_workers(settings),
+        local_turns(settings, **provider_settings(server)),
+        turn_queue(settings) as queue,
+    ):
+        server.hang = True
+        await queue.ask(Turn("c", "m", "dev", "Where do rivers go?"))
+        await until_message(subscriber, "c", "m", text="Rivers" if source == "openai-chat" else "e")
+        await subscriber.stop("c")
+        message = await until_message(subscriber, "c", "m")
+        assert message["status"] == "stopped"
+
+        async def hung_up() -> bool:
+            return server.gone == 1
+
+        await until(hung_up, 5)
+
+
+async def _turn(queue: object, subscriber: Subscriber, message_id: str) -> SnapshotMessage:
+    await queue.ask(Turn("c", message_id, "dev", "And seas?"))  # type: ignore[attr-defined]  # it is one
+    return await until_message(subscriber, "c", message_id)
+
+
+# -- without a provider --------------------------------------------------------------------------
+
+
+async def test_the_scripted_backend_plays_the_whole_reply() -> None:
+    backend = make_backend(TurnSettings(scripted_pace_ms=0))
+    kinds = [item async for item in backend.reply(Question("How are sales {today}?"))]
+    assert len(kinds) > 200
+    pieces = [piece async for piece in backend.title(Question("How are sales in the north today?"))]
+    assert "".join(pieces) == "How are sales in the north"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        ("Hi", "Hi"),
+        ("  What \n is this? ", "What is this"),
+        ("x" * 100, "x" * 48 + "..."),
+        ("???", "???"),
+        ("one two three four five six seven", "one two three four five six"),
+    ],
+)
+def test_a_title_is_a_prompts_beginning(prompt: str, title: str) -> None:
+    assert title_from(prompt) == title
+
+
+@pytest.mark.parametrize("text", ["", " ", "a", " a b\n\nc ", "\n"])
+def test_words_join_to_their_text(text: str) -> None:
+    assert "".join(words(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("gpt", "use scripted, openai, anthropic, or package.module:factory"),
+        ("nowhere.at_all:backend", "No module named 'nowhere'"),
+        ("riverdelta_gateway.backends:nothing", "has no attribute 'nothing'"),
+        ("riverdelta_gateway.backends.base:TITLE_TOKENS", "cannot be called"),
+        (":x", "must be package.module:factory"),
+        ("openai", "RIVERDELTA_TURNS_OPENAI_API_KEY"),
+        ("anthropic", "RIVERDELTA_TURNS_ANTHROPIC_API_KEY"),
+    ],
+)
+def test_a_backend_that_cannot_be_used_says_why(
+    name: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(SettingsError) as refusal:
+        make_backend(TurnSettings(backend=name))
+    assert complaint in str(refusal.value)

@@ -1,0 +1,296 @@
+"""`/chats/post` through a whole gateway: every refusal, every end of a turn, every socket of the user."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+
+from riverdelta import Settings, Subscriber
+from riverdelta_gateway.posting.request import MAX_PROMPT_CHARS
+from riverdelta_gateway.serve import Running, gateway_server
+from riverdelta_gateway.settings import GatewaySettings
+from riverdelta_gateway.turns.turn import Turn
+from tests.gateway.clients import Client, client
+from tests.gateway.local_turns import CALLS, local_turns, until_message
+from tests.integration.local_workers import local_workers
+from tests.integration.servers import until
+
+SECRET = "0123456789abcdef0123456789abcdef"
+POST = "/chats/post"
+
+
+def token(user: str) -> str:
+    claims = {"sub": user, "aud": "riverdelta", "exp": int(time.time()) + 600}
+    return "?token=" + jwt.encode(claims, SECRET, "HS256")
+
+
+@pytest.fixture
+async def users_gateway(settings: Settings) -> AsyncIterator[Running]:
+    """A gateway that knows its users by tokens."""
+    gateway = GatewaySettings.model_validate({"token_secret": SECRET, "port": 0})
+    async with gateway_server(settings, gateway) as running:
+        yield running
+
+
+async def turn_frames(browser: Client, count: int = 1) -> list[dict[str, Any]]:
+    """Collect the frames of `/chats/post` until *count* turns are complete, or one is refused."""
+    frames = []
+    while count:
+        frame = await browser.next()
+        if frame["route"] == POST:
+            frames.append(frame)
+            count -= frame["event"] in {"complete", "error"}
+    return frames
+
+
+async def post(browser: Client, **payload: Any) -> list[dict[str, Any]]:
+    await browser.send(POST, payload)
+    return await turn_frames(browser)
+
+
+def names(frames: list[dict[str, Any]]) -> list[str]:
+    return [frame["event"] for frame in frames]
+
+
+async def nothing_more(browser: Client) -> None:
+    """The next frame is the answer to a question asked now."""
+    answer = await browser.ask("/chats/list", {})
+    assert answer["event"] == "chats"
+    await browser.send("/chats/list", {}, request_id="last")
+    assert (await browser.next()).get("request_id") == "last"
+
+
+async def test_a_turn_is_told_in_order_to_all_sockets_of_the_user_and_to_no_other(
+    users_gateway: Running, settings: Settings
+) -> None:
+    url = users_gateway.url
+    async with (
+        local_workers(settings),
+        local_turns(settings, backend="scripted"),
+        client(url, token("anna")) as one,
+        client(url, token("anna")) as two,
+        client(url, token("bert")) as other,
+    ):
+        frames = await post(one, prompt="How are sales?")
+        told_two = await turn_frames(two)
+        await nothing_more(other)
+    assert told_two == frames
+    assert names(frames)[0] == "initializeChat"
+    assert names(frames)[-1] == "complete"
+    assert [names(frames).count(name) for name in ("initializeChat", "complete", "error")] == [
+        1,
+        1,
+        0,
+    ]
+    assert {frame["send_method"] for frame in frames} == {"All"}
+    assert {frame["sent_by"] for frame in frames} == {"anna"}
+    first_title = names(frames).index("generatingTitle")
+    last_reply = len(frames) - 1 - names(frames)[::-1].index("generatingResponseMessage")
+    assert first_title < last_reply  # beside the reply, not behind it
+    done = frames[-1]["payload"]
+    assert (done["status"], done["title"]) == ("completed", "How are sales")
+    assert {part["type"] for part in done["messages"][0]["reasoning_messages"]} == {
+        "text",
+        "pills",
+        "files",
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "status", "code"),
+    [
+        ("Hello", "completed", None),
+        ("Hello FAIL", "failed", "provider_error"),
+        ("Hello BUG", "failed", "producer_error"),
+    ],
+)
+async def test_complete_comes_once_on_every_path(
+    gateway: Running, settings: Settings, prompt: str, status: str, code: str | None
+) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        frames = await post(browser, prompt=prompt)
+        await nothing_more(browser)
+    assert names(frames).count("complete") == 1
+    last = frames[-1]
+    (message,) = last["payload"]["messages"]
+    assert (last["payload"]["status"], message["status"]) == (status, status)
+    if code is None:
+        assert (last["error"], message["error"]) == (None, None)
+    else:
+        assert message["error"]["code"] == code
+        assert last["error"] == {
+            "code": "INTERNAL_SERVER_ERROR",
+            "message": message["error"]["detail"],
+        }
+        assert "The id of this error is" in last["error"]["message"]
+        assert "secret" not in json.dumps(frames)
+
+
+async def test_complete_comes_once_after_a_stop(gateway: Running, settings: Settings) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        await browser.send(POST, {"prompt": "Some words HANG"})
+        begun = await browser.next()
+        chat_id = begun["payload"]["id"]
+        answer = await browser.ask("/chats/stop", {"chat_id": chat_id})
+        assert answer["payload"]["message_ids"] == [begun["payload"]["message_id"]]
+        frames = await turn_frames(browser)
+        await nothing_more(browser)
+    assert names(frames).count("complete") == 1
+    assert frames[-1]["payload"]["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    "by",
+    [{"asset_type": "metric", "asset_id": "quarterly-revenue"}, {"metric_id": "quarterly-revenue"}],
+)
+async def test_an_asset_without_a_prompt_is_a_file_then_a_text_and_asks_no_model(
+    gateway: Running, settings: Settings, by: dict[str, str]
+) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        frames = await post(browser, **by)
+        assert CALLS == []
+        chat_id = frames[0]["payload"]["id"]
+        again = await post(browser, chat_id=chat_id, dashboard_id="sales-overview")
+    file, text = frames[-1]["payload"]["messages"][0]["response_messages"]
+    assert (file["type"], file["file_ids"], text["type"]) == (
+        "files",
+        ["quarterly-revenue"],
+        "text",
+    )
+    assert frames[-1]["payload"]["title"] == "Quarterly revenue"
+    assert [name for name in names(frames) if name == "generatingReasoningMessage"] == []
+    assert again[-1]["payload"]["title"] == "Quarterly revenue"
+    assert len(again[-1]["payload"]["messages"]) == 2
+    assert "generatingTitle" not in names(again)
+
+
+async def test_an_asset_with_a_prompt_is_context(gateway: Running, settings: Settings) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        frames = await post(browser, prompt="ASSET", metric_id="quarterly-revenue")
+    (message,) = frames[-1]["payload"]["messages"]
+    assert message["response_messages"][0]["message"] == "Quarterly revenue"
+    assert message["request_message"] == {
+        "prompt": "ASSET",
+        "asset_id": "quarterly-revenue",
+        "asset_type": "metric",
+    }
+
+
+async def test_a_chat_goes_on_and_an_edited_message_replaces_what_followed(
+    gateway: Running, settings: Settings
+) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        first = await post(browser, prompt="One")
+        chat_id = first[0]["payload"]["id"]
+        second = await post(browser, prompt="Two", chat_id=chat_id)
+        replaced = second[0]["payload"]["message_id"]
+        third = await post(browser, prompt="HISTORY", chat_id=chat_id, message_id=replaced)
+    begun, done = third[0]["payload"], third[-1]["payload"]
+    prompts = [message["request_message"]["prompt"] for message in begun["messages"]]
+    assert prompts == ["One", "HISTORY"]
+    assert done["messages"][1]["response_messages"][0]["message"] == "user: One|assistant: One "
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"asset_id": "a"}, "BAD_REQUEST", "asset_type must be provided when asset_id is specified"),
+    ({"asset_type": "metric"}, "BAD_REQUEST", "asset_id must be provided"),
+    ({"asset_id": "a", "asset_type": "x"}, "BAD_REQUEST", "asset_type must be `metric` or"),
+    ({"asset_id": "a", "asset_type": "metric"}, "NOT_FOUND", "asset_id: there is no metric"),
+    ({"metric_id": "sales-overview"}, "NOT_FOUND", "metric_id: there is no metric"),
+    ({"dashboard_id": "gone"}, "NOT_FOUND", "dashboard_id: there is no dashboard"),
+    ({"metric_id": "a", "dashboard_id": "a"}, "BAD_REQUEST", "only one of"),
+    ({}, "BAD_REQUEST", "prompt must not be empty"),
+    ({"prompt": "  "}, "BAD_REQUEST", "prompt must not be empty"),
+    ({"prompt": "x", "message_id": "m"}, "BAD_REQUEST", "chat_id must be provided when message_id"),
+    ({"prompt": "x", "chat_id": "anna", "message_id": "m"}, "NOT_FOUND", "message_id: there is no"),
+    ({"prompt": "x", "chat_id": "bert"}, "NOT_FOUND", "There is no such chat"),
+    ({"prompt": "x", "chat_id": "nobody"}, "NOT_FOUND", "There is no such chat"),
+    ({"prompt": "x" * (MAX_PROMPT_CHARS + 1)}, "BAD_REQUEST", "prompt must have"),
+]
+
+
+async def test_every_refusal_is_a_single_error_and_the_socket_stays_open(
+    users_gateway: Running, settings: Settings, subscriber: Subscriber
+) -> None:
+    async with (
+        local_workers(settings),
+        local_turns(settings) as runner,
+        client(users_gateway.url, token("anna")) as browser,
+    ):
+        for user in ("anna", "bert"):
+            await runner.run(Turn(user, "m1", user, "Mine"))
+            await until_message(subscriber, user, "m1")
+        await turn_frames(browser)
+        for payload, code, sentence in REFUSED:
+            frames = await post(browser, **payload)
+            assert names(frames) == ["error"], payload
+            (frame,) = frames
+            assert frame["send_method"] == "SenderOnly"
+            assert frame["error"]["code"] == code, payload
+            assert frame["error"]["message"].startswith(sentence), payload
+        await browser.send("/chats/dance", {})
+        odd = [await browser.next()]
+        for text in ("{", "x" * 300_000, '{"route": 5}', '{"route": "/chats/post", "payload": []}'):
+            await browser.connection.send(text)
+            odd.append(await browser.next())
+        assert [frame["error"]["code"] for frame in odd] == ["BAD_REQUEST"] * 5
+        await nothing_more(browser)
+        assert CALLS.count("began x") == 0
+        assert names(await post(browser, prompt="Fine"))[-1] == "complete"
+
+
+async def test_a_user_who_posts_too_often_is_told_when_to_try_again(settings: Settings) -> None:
+    gateway = GatewaySettings(dev=True, port=0, max_posts_per_minute=1)
+    async with gateway_server(settings, gateway) as running, client(running.url) as browser:
+        await browser.send(POST, {"prompt": "x"})
+        (refused,) = await post(browser, prompt="x")
+    assert refused["error"]["code"] == "RATE_LIMITED"
+    assert refused["error"]["retry_after_s"] > 0
+
+
+async def test_a_turn_outlives_the_socket_and_the_gateway_that_took_it(settings: Settings) -> None:
+    dev = GatewaySettings(dev=True, port=0)
+    async with (
+        local_workers(settings),
+        local_turns(settings, backend="scripted", scripted_pace_ms=2),
+        gateway_server(settings, dev) as stays,
+        client(stays.url) as elsewhere,
+    ):
+        async with gateway_server(settings, dev) as goes, client(goes.url) as browser:
+            await browser.send(POST, {"prompt": "How are sales?"})
+            begun = await browser.next()
+            assert begun["event"] == "initializeChat"
+        frames = await turn_frames(elsewhere)
+    assert names(frames).count("initializeChat") == 1
+    assert names(frames).count("complete") == 1
+    assert frames[-1]["payload"]["status"] == "completed"
+    assert frames[-1]["payload"]["message_id"] == begun["payload"]["message_id"]
+
+
+async def test_two_turns_of_a_chat_at_once_are_told_apart(
+    gateway: Running, settings: Settings
+) -> None:
+    async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:
+        first = await post(browser, prompt="One")
+        chat_id = first[0]["payload"]["id"]
+        for prompt in ("Two HANG", "Three"):
+            await browser.send(POST, {"prompt": prompt, "chat_id": chat_id})
+        frames = await turn_frames(browser)
+        prompts = {
+            message["id"]: message["request_message"]["prompt"]
+            for message in frames[-1]["payload"]["messages"]
+        }
+        assert prompts[frames[-1]["payload"]["message_id"]] == "Three"
+
+        async def said_two() -> bool:
+            return "began Two HANG" in CALLS
+
+        await until(said_two)
+        await browser.send("/chats/stop", {"chat_id": chat_id})
+        last = (await turn_frames(browser))[-1]["payload"]
+        assert prompts[last["message_id"]] == "Two HANG"
+        statuses = {message["id"]: message["status"] for message in last["messages"]}
+        assert statuses[last["message_id"]] == "stopped"
