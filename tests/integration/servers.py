@@ -94,13 +94,13 @@ class Workers:
         self._settings = settings
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    async def start(self, count: int = 1) -> None:
-        """Start *count* more, and wait until each is listed."""
+    async def start(self, count: int = 1, *, prelude: str = "") -> None:
+        """Start *count* more, each running *prelude* first, and wait until each is listed."""
         environment = os.environ | {
             f"RIVERDELTA_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in self._settings.model_dump(mode="json", exclude_defaults=True).items()
         }
-        code = (
+        code = prelude + (
             "import asyncio, logging; from riverdelta import Settings; "
             "from riverdelta_workers import run_worker; "
             "logging.basicConfig(level=logging.WARNING); asyncio.run(run_worker(Settings()))"

@@ -30,7 +30,8 @@ class Attachment:
         claims: Claims without a commit when this one was made; 0 after the first commit.
         task: Drains the chat; None while there is nothing to do.
         must_read: The stream may hold more than the inbox.
-        single: Fold entry by entry, to find the one that breaks the fold or kills the process.
+        single: Fold entry by entry, to find the one that breaks the fold or kills the process,
+        single_until: up to this number: it was in the batch.
         poison: Number of the entry to pass over, with code and detail.
         idle_since: Loop time of the last work.
         closing: Give it up: no further round.
@@ -50,6 +51,7 @@ class Attachment:
     task: asyncio.Task[None] | None = None
     must_read: bool = True
     single: bool = False
+    single_until: int = 0
     poison: tuple[int, str, str] | None = None
     closing: bool = False
     entry_bytes: int = 0

@@ -69,6 +69,8 @@ def fold_batch(
             detail = f"{type(error).__name__}: {error}"
             attachment.poison = (entries[0].number, "fold_error", detail)
             _log.exception("chat %s: dead letter %d", attachment.chat_id, entries[0].number)
+        else:
+            attachment.single_until = entries[-1].number
         attachment.drop()
         attachment.single = True
         return None

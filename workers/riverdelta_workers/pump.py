@@ -396,7 +396,7 @@ class Pump:
         hot.committed(answer)
         attachment.version, attachment.seq = answer, hot.state.seq
         attachment.claims = 0
-        if attachment.poison is None:
+        if attachment.poison is None and hot.state.processed >= attachment.single_until:
             attachment.single = False
         return True
 
@@ -432,6 +432,8 @@ class Pump:
         attachment.version, attachment.seq = hot.state.version, hot.state.seq
         attachment.expect(hot.state.processed + 1)
         attachment.must_read = True
+        if attachment.claims > 1:
+            attachment.single_until = hot.state.processed + self.client.settings.batch_chunks
         self.observing.took_up(attachment)
         return True
 
