@@ -11,6 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from riverdelta import BackpressureError, BrokerUnavailable, Producer, Settings, Subscriber
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.pubsub import ShardedPubSub
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, check_contiguous, read_until_ends, view_of
 from tests.integration.servers import Server, until, worker_processes
@@ -205,9 +206,11 @@ async def test_a_reader_whose_output_buffer_overflowed_is_cut_off_and_misses_not
         await client.chats.execute("CONFIG", "SET", "client-output-buffer-limit", limit)
         stream, events = subscriber.events("c"), []
         events.append(await anext(stream))
-        wire = subscriber._pubsub._wire
-        assert wire is not None
-        wire._transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        pubsub = subscriber._pubsub
+        assert isinstance(pubsub, ShardedPubSub)
+        link = pubsub._link
+        assert link is not None
+        link.wire._transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
 
         async def cut_off() -> bool:
             channel = client.keys.chat("c").deltas
@@ -220,7 +223,7 @@ async def test_a_reader_whose_output_buffer_overflowed_is_cut_off_and_misses_not
                 await message.push("x" * 200_000)
                 text += "x" * 200_000
             await message.push("and the end")
-            wire._transport.resume_reading()  # type: ignore[attr-defined]  # as above
+            link.wire._transport.resume_reading()  # type: ignore[attr-defined]  # as above
         async with asyncio.timeout(30), contextlib.aclosing(stream):
             async for event in stream:
                 events.append(event)
@@ -230,7 +233,7 @@ async def test_a_reader_whose_output_buffer_overflowed_is_cut_off_and_misses_not
                     break
 
         async def another() -> bool:
-            return subscriber._pubsub._wire not in (None, wire)
+            return pubsub._link not in (None, link)
 
         await until(another)
     check_contiguous(events)
