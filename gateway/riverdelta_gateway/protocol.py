@@ -27,12 +27,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     Attributes:
         on_blocked: Called when the buffer is full.
         on_drained: Called when it has room again.
+        on_lost: Called when the connection is gone.
         max_unsent_bytes: Where it counts as full; set before the server starts.
     """
 
     max_unsent_bytes = 64 * 1024
     on_blocked: Callable[[], None] | None = None
     on_drained: Callable[[], None] | None = None
+    on_lost: Callable[[], None] | None = None
 
     @property
     def unsent_bytes(self) -> int:
@@ -46,7 +48,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def write(self, frame: bytes) -> None:
         """Send a whole frame, as `frames.framed` makes it; nothing happens on a socket that closes."""
-        if self.conn.state is OPEN and not self.close_sent:
+        if self.conn.state is OPEN and not self.close_sent and not self.disconnected:
             self.transport.write(frame)
 
     def close(self, code: int, reason: str, grace_s: float) -> None:
@@ -69,6 +71,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         cast("asyncio.Transport", transport).set_write_buffer_limits(self.max_unsent_bytes)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear from the transport that it is gone."""
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
     def handle_connect(self, event: Request) -> None:
         """Take the handshake; the app's task begins after this."""
         super().handle_connect(event)
@@ -76,7 +84,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             cast("dict[str, object]", self.scope)[SCOPE_KEY] = self
 
     def shutdown(self) -> None:
-        """End with the server; one that was closed with a code of ours has its time."""
+        """End with the server; a socket that was closed with a code of ours keeps its grace."""
         if not self.close_sent:
             super().shutdown()
 

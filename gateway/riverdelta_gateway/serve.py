@@ -107,7 +107,8 @@ def _config(services: Services) -> uvicorn.Config:
         log_config=None,
         log_level=logging.WARNING,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(gateway.shutdown_s),
+        # A little more than sockets get: those that take no close frame have been cut off by then.
+        timeout_graceful_shutdown=math.ceil(gateway.shutdown_s) + 1,
     )
 
 

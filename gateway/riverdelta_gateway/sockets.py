@@ -71,6 +71,7 @@ class Socket:
         self._catching_up: asyncio.Task[None] | None = None
         protocol.on_blocked = self._on_blocked
         protocol.on_drained = self._on_drained
+        protocol.on_lost = self._on_lost
 
     # -- for handlers ----------------------------------------------------------------------------
 
@@ -91,7 +92,9 @@ class Socket:
                 case Close(code):
                     grace_s = 0 if code is CloseCode.TOO_SLOW else self._services.gateway.shutdown_s
                     self._protocol.close(code, REASONS[code], grace_s)
-        if not self.session.ready:
+        if self.session.closed:
+            self._ready.set()  # whoever waits may go home
+        elif not self.session.ready:
             self._ready.clear()
 
     # -- its life --------------------------------------------------------------------------------
@@ -106,8 +109,7 @@ class Socket:
                 await self._answer(message.get("text") or message.get("bytes") or b"")
                 await self.until_room()
         finally:
-            self.perform(self.session.close())
-            self._ready.set()
+            self._on_lost()
             if self._catching_up is not None:
                 self._catching_up.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -171,7 +173,11 @@ class Socket:
 
     def _on_blocked(self) -> None:
         self.session.blocked()
-        self._ready.clear()
+        if not self.session.closed:
+            self._ready.clear()
+
+    def _on_lost(self) -> None:
+        self.perform(self.session.close())
 
     def _on_drained(self) -> None:
         while self._protocol.can_write:

@@ -57,3 +57,21 @@ def end(gateway: GatewayProcess, how: str) -> None:
         assert gateway.terminate() == 0
     else:
         gateway.kill()
+
+
+async def test_a_client_that_takes_no_close_frame_is_cut_off_in_time(
+    settings: Settings, producer: Producer, tmp_path: Path
+) -> None:
+    brief = {"RIVERDELTA_GATEWAY_SHUTDOWN_S": "0.3", "RIVERDELTA_GATEWAY_MAX_UNSENT_BYTES": "1024"}
+    with GatewayProcess(settings, tmp_path, "--dev", **brief) as gateway:
+        async with local_workers(settings), client(gateway.url, close_timeout=0.2) as stuck:
+            await stuck.subscribe("c")
+            stuck.connection.transport.pause_reading()
+            async with producer.message("c", source="text") as message:
+                for _ in range(20):  # more than the kernel's buffers take
+                    await message.push("x" * 900_000)
+            async with client(gateway.url) as healthy:
+                await healthy.subscribe("c")
+                await healthy.until_end()
+            assert await asyncio.to_thread(gateway.terminate) == 0
+        assert " ERROR " not in gateway.log

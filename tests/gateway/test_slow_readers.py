@@ -1,10 +1,11 @@
 """A client that reads nothing costs a bounded number of bytes, and nobody else anything."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ TOTAL_BYTES = 5_000_000
 DELTA_BYTES = 5_000
 ENVELOPE_BYTES = 200
 SMALL_BUFFER = 4096
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -43,10 +45,7 @@ async def slow_client(running: Running) -> AsyncIterator[tuple[Client, Socket]]:
 
 @pytest.mark.timeout(PAUSE_S + 60)
 async def test_five_megabytes_pass_a_client_that_reads_nothing(
-    gateway: Running,
-    settings: Settings,
-    producer: Producer,
-    record_property: Callable[[str, object], None],
+    gateway: Running, settings: Settings, producer: Producer
 ) -> None:
     limits = gateway.services.gateway
     held: list[int] = []
@@ -77,7 +76,7 @@ async def test_five_megabytes_pass_a_client_that_reads_nothing(
         late = await slow.until_end()
         assert view_of(late).text("m") == view_of(events).text("m")
         assert [event.type for event in late].count("snapshot") >= 2
-    record_property("held_bytes", max(held))
+    _log.info("for %g s at most %d bytes were held for it", PAUSE_S, max(held))
 
 
 async def test_a_client_that_takes_no_byte_is_cut_off_after_a_while(
@@ -140,3 +139,32 @@ async def test_a_client_without_a_pong_is_gone(settings: Settings) -> None:
 
             await until(gone)
         assert (await alive.ask("/chats/list", {}))["event"] == "chats"
+
+
+async def test_nothing_is_left_of_a_client_that_goes_while_it_is_waited_for(
+    settings: Settings,
+) -> None:
+    limits = GatewaySettings(dev=True, port=0, max_queued_bytes=20_000, max_unsent_bytes=1024)
+    async with (
+        gateway_server(settings, limits) as running,
+        slow_client(running) as (slow, theirs),
+    ):
+        slow.connection.transport.pause_reading()
+
+        async def ask() -> None:
+            while True:
+                await slow.send("/chats/list", {}, request_id="x" * 100)
+
+        asking = asyncio.create_task(ask())
+
+        async def waits() -> bool:
+            return theirs.session.queued_bytes > limits.max_queued_bytes // 2
+
+        await until(waits)
+        asking.cancel()
+        slow.connection.transport.abort()
+
+        async def gone() -> bool:
+            return not running.services.sockets.of_user("dev")
+
+        await until(gone)
