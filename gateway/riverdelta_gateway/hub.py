@@ -16,6 +16,7 @@ from riverdelta.core.events import Event
 from riverdelta.core.positions import NO_EPOCH, Position
 from riverdelta_gateway.outbox import Delivery
 from riverdelta_gateway.session import Subscription
+from riverdelta_gateway.transitions import State
 
 _RETRY_S: Final = 0.25
 _BEGINNING: Final = Position(NO_EPOCH, 0)
@@ -115,8 +116,11 @@ class Hub:
         """
         Bring a reader to where its chat's feed is, and let it go live there.
 
-        Ends early when the subscription has moved on (closed, or its queue was dropped).
+        Ends early when the subscription has moved on (closed, or its queue was dropped), and at once
+        where it had done so before its turn came.
         """
+        if subscription.state is not State.STARTING:
+            return
         attempt = subscription.attempt
         feed = self._feed(subscription.chat_id)
         feed.readers[subscription] = reader
@@ -161,8 +165,10 @@ class Hub:
         """Read until the reader has all that the feed has handed out."""
         verdict = Verdict.SNAPSHOT
         if not subscription.needs_snapshot:
-            verdict = await self._judge_head(subscription)
+            head = await self.subscriber.head_position(subscription.chat_id)
+            verdict = subscription.cursor.judge_head(head or _NO_LOG)
         while subscription.attempt == attempt:
+            before = subscription.cursor.position
             await reader.until_ready()
             stream = self.subscriber.catch_up(subscription.chat_id, subscription.cursor, verdict)
             async with contextlib.aclosing(stream):
@@ -172,15 +178,19 @@ class Hub:
                     reader.take_read(subscription, Delivery(event))
                     await reader.until_ready()
             seen = feed.position
-            verdict = _judge(subscription, seen) or await self._judge_head(subscription)
-            if verdict is Verdict.SKIP and feed.position == seen:
+            lacks = _judge(subscription, seen) or await self._judge_head(subscription)
+            if lacks is Verdict.SKIP and feed.position == seen:
                 # Nothing came in between: what the feed hands out next, the reader gets.
                 reader.take_caught_up(subscription)
                 return
+            if lacks is Verdict.READ_LOG and subscription.cursor.position == before:
+                lacks = Verdict.SNAPSHOT  # the log does not have what the feed has handed out
+            verdict = lacks
 
     async def _judge_head(self, subscription: Subscription) -> Verdict:
-        head = await self.subscriber.head_position(subscription.chat_id)
-        return subscription.cursor.judge_head(head or _NO_LOG)
+        return subscription.cursor.judge_head(
+            await self.subscriber.head_position(subscription.chat_id)
+        )
 
 
 def _judge(subscription: Subscription, feed: Position | None) -> Verdict | None:

@@ -36,7 +36,7 @@ async def slow_client(running: Running) -> AsyncIterator[tuple[Client, Socket]]:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
     sock.connect((address.hostname, address.port))
     known = set(running.services.sockets.of_user("dev"))
-    async with client(running.url, sock=sock, close_timeout=0.2) as slow:
+    async with client(running.url, sock=sock, close_timeout=0.2, ping_interval=None) as slow:
         (theirs,) = set(running.services.sockets.of_user("dev")) - known
         accepted = theirs._protocol.transport.get_extra_info("socket")
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)

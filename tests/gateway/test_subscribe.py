@@ -140,3 +140,40 @@ async def test_a_reader_stops_a_reply(
         with pytest.raises(Stopped):
             await message.push("more")
         assert (await browser.until_end())[-1].type == "message.stopped"
+
+
+async def test_chats_that_are_left_before_their_turn_leave_nothing_behind(
+    settings: Settings,
+) -> None:
+    limits = GatewaySettings(dev=True, port=0, linger_s=0)
+    async with gateway_server(settings, limits) as running, client(running.url) as browser:
+        for number in range(50):
+            for route in ("/chats/subscribe", "/chats/unsubscribe"):
+                await browser.send(route, {"chat_id": f"c{number}"})
+        await browser.ask("/chats/list", {})
+
+        async def none_left() -> bool:
+            return running.services.hub.chats == 0
+
+        await until(none_left)
+
+
+async def test_a_log_that_lacks_what_was_handed_out_is_made_up_for_by_a_snapshot(
+    settings: Settings, producer: Producer
+) -> None:
+    async with (
+        local_workers(settings),
+        gateway_server(settings, GatewaySettings(dev=True, port=0)) as running,
+        client(running.url) as first,
+        client(running.url) as second,
+    ):
+        await first.subscribe("c", BEGINNING)
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push("all of it")
+        events = await first.until_end()
+        keys = producer.client.keys.chat("c")
+        await producer.client.chats.execute("XTRIM", keys.deltas, "MAXLEN", "0")
+        await second.subscribe("c", events[1].position)
+        late = await second.until_end()
+    assert [event.type for event in late] == ["snapshot"]
+    assert view_of(late).text("m") == "all of it"
