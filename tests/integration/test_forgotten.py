@@ -337,7 +337,7 @@ async def test_an_ended_message_whose_end_was_lost_for_good_fails(
             await save(client)
             await message.push("lost")
         await read_until_ends(subscriber, "c")
-        message._kept._resends._max_bytes = 0
+        message._sender.kept._resends._max_bytes = 0
         async with producer.message("other", source="text") as other:
             await other.push("pushes what is kept out")
         fall_back(forgetful)

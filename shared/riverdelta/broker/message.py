@@ -13,7 +13,8 @@ import orjson
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from riverdelta.broker import scripts
-from riverdelta.broker.scripts import NewEntry, PushLimits, PushReply
+from riverdelta.broker.scripts import NewEntry, PushReply
+from riverdelta.broker.sending import Sender
 from riverdelta.broker.spelling import clean_json, encode_chunk, producer_error
 from riverdelta.core.errors import (
     BackpressureError,
@@ -41,9 +42,6 @@ _FAIL_WAIT_S: Final = 2.0
 _KEEP_S: Final = 30.0
 """How long after its end a message is looked after, and sent again to a server that forgot it."""
 
-_UNLIMITED: Final = PushLimits(2**53, 2**53)
-"""For what was stored before: no back-pressure holds up what a server has forgotten."""
-
 _log = logging.getLogger("riverdelta.producer")
 
 
@@ -69,22 +67,16 @@ class Message:
         self.user = user
         self._producer = producer
         self._keys = producer.client.keys.chat(chat_id)
-        self._start = start
         self._text_source = orjson.loads(start)["source"].startswith("text")
-        self._opener = producer.new_token()
         self._opened_at = 0.0
         self._order = asyncio.Lock()
         self._opened = False
-        self._last = 1
-        self._kept = producer.resends.for_message()
+        self._sender = Sender(producer, self, start)
         self._in_doubt: list[NewEntry] = []
         self._end: tuple[NewEntry, RiverdeltaError] | None = None
         self._ended: RiverdeltaError | None = None
         self._ended_at: float | None = None
         self._check_at = 0.0
-        self._pushed = 0
-        self._heard_at = 0.0
-        self._chat_fell_back = False
 
     # -- what users call -------------------------------------------------------------------------
 
@@ -251,7 +243,7 @@ class Message:
         Returns:
             Whether it is over, and needs no more care.
         """
-        last = self._last
+        last = self._sender.last
         reply = await scripts.check(
             self._producer.client.chats,
             self._keys,
@@ -267,12 +259,12 @@ class Message:
 
     def fell_back(self) -> None:
         """Learn that the server forgot some of the chat: look soon."""
-        self._chat_fell_back = True
+        self._sender.chat_fell_back = True
         self._check_at = 0.0
 
     def release(self) -> None:
         """Give up what is kept to be sent again."""
-        self._kept.release()
+        self._sender.kept.release()
 
     async def _do_what_is_due(self, reply: PushReply, last: int) -> None:
         """Act on a check's *reply*, sent when *last* was the last number. The caller holds the order."""
@@ -283,10 +275,10 @@ class Message:
         elif reply.status == "open" and reply.last < last:
             await self._put(self._in_doubt)
         elif reply.status != "unknown":
-            self._heard(reply)
+            self._sender.heard(reply)
             if self._ended is None and reply.stop and reply.status == "open":
                 await self._obey_stop(reply.stop)
-        elif self._ended is None or self._is_forgotten(reply):
+        elif self._ended is None or self._sender.is_forgotten(reply):
             await self._put(self._in_doubt)
 
     def _is_over(self, reply: PushReply) -> bool:
@@ -297,9 +289,9 @@ class Message:
         if reply.status == "open":
             return False
         # Processed. A server that comes back with less may forget it all the same.
-        now, keep_s = time.monotonic(), min(_KEEP_S, self._stale_s)
+        now, keep_s = time.monotonic(), min(_KEEP_S, self._sender.stale_s)
         self._check_at = min(2 * now - self._ended_at, self._ended_at + keep_s)
-        return now >= self._ended_at + keep_s or not self._kept
+        return now >= self._ended_at + keep_s or not self._sender.kept
 
     # -- numbering and storing -------------------------------------------------------------------
 
@@ -352,6 +344,7 @@ class Message:
         doubt = self._in_doubt
         await self._put(doubt if doubt and doubt[-1] is end else [*doubt, end])
         self._ended, self._ended_at = ended, time.monotonic()
+        self._sender.is_ended = True
 
     async def _obey_stop(self, reason: str) -> None:
         """End the message because a reader asked for it. The caller holds the order."""
@@ -393,14 +386,14 @@ class Message:
     async def _try_open(self) -> RiverdeltaError | None:
         """One try. None: open. An error: not open, or in doubt; trying again may help."""
         try:
-            reply = await self._send_start()
+            reply = await self._sender.start()
         except (BrokerUnavailable, ResponseError) as error:
             return self._passing(error)
         if reply.status == "exists":
             message = f"message {self.id} exists in chat {self.chat_id}: it was opened before"
             raise self._give_up(MessageExists(message))
         self._opened = True
-        self._heard(reply)
+        self._sender.heard(reply)
         self._see_to_owner(reply)
         return None
 
@@ -410,7 +403,7 @@ class Message:
         # else may ever take their numbers, because this very push may still arrive.
         before, self._in_doubt = self._in_doubt, entries
         try:
-            reply = await self._send(entries)
+            reply = await self._sender.push(entries)
         except BrokerUnavailable as error:
             return error
         except ResponseError as error:
@@ -420,69 +413,8 @@ class Message:
             self._in_doubt = before
             return await self._refused(reply)
         self._in_doubt = []
-        self._last += len(entries)
-        self._kept.add(entries)
-        self._heard(reply)
         self._see_to_owner(reply)
         return None
-
-    async def _send(self, entries: list[NewEntry]) -> PushReply:
-        """Push *entries*, and in the same step before them whatever the server has forgotten."""
-        reply = await self._send_from(self._last + 1, entries, self._producer.limits)
-        while reply.status == "hole" or (reply.status == "unknown" and self._is_forgotten(reply)):
-            _log.warning("chat %s: Redis forgot some of message %s", self.chat_id, self.id)
-            self._producer.fell_back(self.chat_id)
-            if reply.status == "unknown":
-                await self._producer.introduce(self)
-                reply = await self._send_start()
-                if reply.status == "exists":
-                    return reply
-            forgotten = self._kept.since(reply.last + 1)
-            if forgotten is None:
-                return reply._replace(status="hole")
-            reply = await self._send_from(reply.last + 1, [*forgotten, *entries], _UNLIMITED)
-        return reply
-
-    async def _send_start(self) -> PushReply:
-        return await scripts.open_message(
-            self._producer.client.pushes,
-            self._keys,
-            producer=self._producer.id,
-            message_id=self.id,
-            opener=self._opener,
-            start=self._start,
-            user=self.user or "",
-        )
-
-    async def _send_from(
-        self, number: int, entries: list[NewEntry], limits: PushLimits
-    ) -> PushReply:
-        return await scripts.push(
-            self._producer.client.pushes,
-            self._keys,
-            producer=self._producer.id,
-            message_id=self.id,
-            number=number,
-            entries=entries,
-            limits=limits,
-        )
-
-    def _heard(self, reply: PushReply) -> None:
-        """Note an answer of a server that knows the message."""
-        self._pushed, self._heard_at = reply.pushed, time.monotonic()
-        self._chat_fell_back = False
-
-    @property
-    def _stale_s(self) -> float:
-        """Age at which an answer proves nothing: what nobody knows now may have expired since."""
-        return self._producer.client.settings.retention_s / 2
-
-    def _is_forgotten(self, reply: PushReply) -> bool:
-        """Whether a message that a server does not know was lost: not expired, or dropped as old."""
-        if time.monotonic() - self._heard_at > self._stale_s:
-            return False
-        # An open message is never dropped. Of one that ended, a chat keeps 50 later ones at most.
-        return self._ended_at is None or self._chat_fell_back or reply.pushed < self._pushed
 
     def _passing(self, error: RedisError | RiverdeltaError) -> RiverdeltaError:
         """An error that may pass, in our words."""
@@ -520,9 +452,9 @@ class Message:
 
     async def _fail_with_data_lost(self, last: int) -> None:
         """Redis came back with less, and it is not here any more: what it has is not the reply."""
-        self._last, self._in_doubt = last, []
-        self._kept.release()
-        self._ended = None
+        self._sender.last, self._in_doubt = last, []
+        self._sender.kept.release()
+        self._ended, self._sender.is_ended = None, False
         lost = {"code": "data_lost", "detail": "Redis lost part of the reply"}
         self._end = None
         self._want_end("fail", clean_json(lost), MessageLost(f"message {self.id} lost data"))
