@@ -191,7 +191,7 @@ async def stop(request: Request, services: Services) -> Response:
 @endpoint
 async def healthz(_: Request, services: Services) -> Response:
     """Say whether this process can serve: Redis answers."""
-    await services.client.chats.execute("PING")
+    await services.client.ping()
     facts = {"status": "ok", "sockets": len(services.sockets), "chats": services.hub.chats}
     return JSONResponse(facts)
 

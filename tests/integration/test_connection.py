@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Collection
 
 import pytest
+from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
 from riverdelta import BrokerUnavailable, Settings
@@ -188,6 +190,35 @@ async def test_pubsub_notices_a_server_that_stands_still(parser: str, own_server
         await client.chats.execute("SPUBLISH", "ch", "again")
         await listener.hears(b"again")
     assert [payload for _, payload in listener.heard] == [b"again"]
+    await listener.pubsub.aclose()
+
+
+async def test_pubsub_tries_ever_more_rarely_while_the_server_is_away(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener(own_server.url)
+    await listener.pubsub.start()
+    tried_at: list[float] = []
+    connect = listener.pubsub._endpoint.connect
+
+    async def try_connect() -> tuple[Connection, str]:
+        tried_at.append(time.monotonic())
+        return await connect()
+
+    monkeypatch.setattr(listener.pubsub._endpoint, "connect", try_connect)
+    own_server.kill()
+
+    async def tried() -> bool:
+        return len(tried_at) >= 4
+
+    await until(tried)
+    assert tried_at[3] - tried_at[0] >= 0.1 + 0.2 + 0.4
+    own_server.start()
+
+    async def back() -> bool:
+        return listener.pubsub._link is not None
+
+    await until(back)
     await listener.pubsub.aclose()
 
 

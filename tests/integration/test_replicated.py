@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import ResponseError
 
-from riverdelta import NotReplicated, Producer, Settings, Subscriber
+from riverdelta import BrokerUnavailable, NotReplicated, Producer, Settings, Subscriber
 from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.replicated import ReplicatedExecutor, _ReplicatedLink
 from riverdelta.broker.scripts import NewEntry, PushLimits
 from tests.integration.clusters import Node
 from tests.integration.local_workers import local_workers
@@ -166,3 +167,18 @@ async def test_an_error_does_not_wait_and_cancelled_callers_leave_the_others_alo
         replies = await asyncio.gather(*writes, return_exceptions=True)
         assert replies[1::2] == [2, 4, 6, 8, 10]
         assert all(isinstance(reply, asyncio.CancelledError) for reply in replies[::2])
+
+
+async def test_a_reply_that_came_just_before_the_connection_failed_is_in_doubt(pair: Pair) -> None:
+    """Its caller must learn that: no WAIT can be sent for it any more."""
+    executor = ReplicatedExecutor(pair.primary.url, 5.0)
+    link = await executor.connected()
+    assert isinstance(link, _ReplicatedLink)
+    link._is_waiting = True  # as while the WAIT of those before it is under way
+    confirmed = link.send(("INCR", "n"))
+    assert await link._held[0].reply == 1
+    link._wire.end("gone")
+    link._wait()  # as when that WAIT was answered in the same moment
+    with pytest.raises(BrokerUnavailable):
+        await asyncio.wait_for(confirmed, 1.0)
+    await executor.aclose()

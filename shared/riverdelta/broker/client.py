@@ -74,6 +74,18 @@ class Client:
         """Close all connections."""
         await self.aclose()
 
+    async def ping(self) -> None:
+        """
+        See that the chats' Redis answers; of a cluster, one node.
+
+        Raises:
+            BrokerUnavailable: It does not.
+        """
+        if self._cluster is not None:
+            await self._cluster.refresh()
+        else:
+            await self.chats.execute("PING")
+
     @property
     def closed(self) -> bool:
         """Whether `aclose` was called."""

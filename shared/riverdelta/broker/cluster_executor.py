@@ -18,7 +18,7 @@ from riverdelta.broker.cluster import CONNECT_S, Cluster, redirect_of, slot_of
 from riverdelta.broker.connection import Executor
 from riverdelta.broker.urls import Address
 from riverdelta.broker.wire import Arg
-from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.core.errors import BrokerUnavailable, RiverdeltaError
 
 _PAUSES_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Waits before a command is sent again; none after the first redirection, which is the rule."""
@@ -96,7 +96,7 @@ class ClusterExecutor:
                     raise self.unavailable(refused) from refused
                 ask = refused.ask
                 if refused.look:
-                    with contextlib.suppress(BrokerUnavailable):
+                    with contextlib.suppress(RiverdeltaError):  # it is the command that fails
                         await self._cluster.refresh()
             await asyncio.sleep(next(pauses))
 

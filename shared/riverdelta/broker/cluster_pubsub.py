@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from redis.exceptions import RedisError, ResponseError
 
 from riverdelta.broker.cluster import CONNECT_S, Cluster, redirect_of, slot_of
 from riverdelta.broker.endpoint import Endpoint
-from riverdelta.broker.pubsub import BACKOFF_S, OnGap, OnMessage, PubSub
+from riverdelta.broker.pubsub import BACKOFF_S, STEADY_S, OnGap, OnMessage, PubSub
 from riverdelta.broker.pubsub_link import PubSubLink
 from riverdelta.broker.urls import Address
-from riverdelta.core.errors import BrokerUnavailable, ServerTooOld
+from riverdelta.core.errors import BrokerUnavailable, RiverdeltaError, ServerTooOld
+
+_PAUSES_S: Final = (0.0, *BACKOFF_S)
 
 _log = logging.getLogger("riverdelta.pubsub")
 
@@ -37,6 +39,8 @@ class ClusterPubSub(PubSub):
         self._homeless: set[str] = set()
         self._settler: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
+        self._attempts = 0
+        self._settled_at = float("-inf")
         self._closed = False
         cluster.on_change(self._follow_map)
 
@@ -134,11 +138,14 @@ class ClusterPubSub(PubSub):
 
     async def _settle(self) -> None:
         """Give every homeless channel a home."""
-        pauses = itertools.chain((0.0, *BACKOFF_S), itertools.repeat(BACKOFF_S[-1]))
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._settled_at > STEADY_S:
+            self._attempts = 0
         try:
             while self._homeless:
-                await asyncio.sleep(next(pauses))
-                with contextlib.suppress(BrokerUnavailable, ServerTooOld):
+                await asyncio.sleep(_PAUSES_S[min(self._attempts, len(_PAUSES_S) - 1)])
+                self._attempts += 1
+                with contextlib.suppress(RiverdeltaError):
                     await self._cluster.refresh()
                 addresses = {self._cluster.address_of(slot_of(name)) for name in self._homeless}
                 await asyncio.gather(
@@ -146,6 +153,7 @@ class ClusterPubSub(PubSub):
                 )
                 self._move_in()
         finally:
+            self._settled_at = loop.time()
             self._settler = None
 
     async def _open(self, address: Address) -> None:

@@ -16,7 +16,7 @@ from riverdelta.broker.endpoint import endpoint_of
 from riverdelta.broker.pubsub_link import PubSubLink
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld
 
-_STEADY_S: Final = 1.0
+STEADY_S: Final = 1.0
 """A connection that lived for this long was well: the next failure counts as the first."""
 BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -204,12 +204,14 @@ class ShardedPubSub(PubSub):
     async def _run(self, link: PubSubLink) -> None:
         """Connect again whenever the connection is over."""
         loop = asyncio.get_running_loop()
-        failures, connected_at = 0, loop.time()
+        failures = 0
         while True:
+            connected_at = loop.time()
             await self._over.wait()
             await link.aclose()
-            failures = 0 if loop.time() - connected_at > _STEADY_S else failures + 1
-            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-            with contextlib.suppress(BrokerUnavailable, ServerTooOld):
-                link = self._listen(*await self._endpoint.connect())
-                connected_at = loop.time()
+            failures = 0 if loop.time() - connected_at > STEADY_S else failures + 1
+            while self._link is None:
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+                with contextlib.suppress(BrokerUnavailable, ServerTooOld):
+                    link = self._listen(*await self._endpoint.connect())

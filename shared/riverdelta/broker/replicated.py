@@ -68,29 +68,35 @@ class _ReplicatedLink(Link):
             return
         try:
             answer = super().send(("WAIT", _REPLICAS, int(self._timeout_s * 1000)))
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self._is_waiting = False
-            return  # the connection failed, and with it every reply that is held
+            _settle(held, error)  # replies that came just before the connection failed, too
+            return
         answer.add_done_callback(lambda answer: self._answered(held, answer))
 
     def _answered(self, held: list[_Held], answer: asyncio.Future[Any]) -> None:
         error = answer.exception()
-        if error is None and answer.result() < _REPLICAS:
+        if error is not None and not isinstance(error, BrokerUnavailable):
+            error = self._endpoint.unavailable(error)  # it is a replica itself by now
+        elif error is None and answer.result() < _REPLICAS:
             message = (
                 f"Redis at {self._endpoint} has it, but no replica confirmed that within "
                 f"{self._timeout_s:g} s: see that one runs, or use durability=local"
             )
             error = NotReplicated(message)
-        for reply, confirmed in held:
-            if confirmed.done():
-                continue  # refused, or its caller was cancelled
-            if error is None:
-                confirmed.set_result(reply.result())
-            elif isinstance(error, BrokerUnavailable):
-                confirmed.set_exception(error)
-            else:
-                confirmed.set_exception(self._endpoint.unavailable(error))
+        _settle(held, error)
         self._wait()
+
+
+def _settle(held: list[_Held], error: BaseException | None) -> None:
+    """Give the replies to whoever waits for them, or *error*."""
+    for reply, confirmed in held:
+        if confirmed.done():
+            continue  # refused, or its caller was cancelled
+        if error is None:
+            confirmed.set_result(reply.result())
+        else:
+            confirmed.set_exception(error)
 
 
 def _pass_error(held: _Held) -> None:
