@@ -182,7 +182,7 @@ async def _drained_in(client: Client, chats: list[str]) -> Spent:
 
 def _recording(client: Client) -> RecordingExecutor:
     recorder = RecordingExecutor(client.settings.redis_url, client.settings.command_timeout_s)
-    client.chats = client.queue = recorder
+    client.chats = client.pushes = client.queue = recorder
     return recorder
 
 
