@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-node lint format schema bench faults wheel lock clean
+.PHONY: help setup demo test test-unit test-node test-browser lint format schema bench faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -40,7 +40,7 @@ find_uv = if uv --version >/dev/null 2>&1; then uv=uv; else uv=.tools/uv-venv/bi
 	fi; fi
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## build .venv: every extra and the development tools, as locked
 	@:
@@ -59,8 +59,8 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 demo: $(READY) ## stream a recorded reply through server, workers and readers
 	@.venv/bin/riverdelta pipe --source openai-chat ops/riverdelta_cli/demo/reply.jsonl --pace-ms 20
 
-test: $(READY) ## run every test (ARGS='-k name' narrows)
-	@$(PY) -m pytest $(ARGS)
+test: $(READY) ## run every test but those in a browser (ARGS='-k name' narrows)
+	@$(PY) -m pytest --ignore tests/browser $(ARGS)
 
 test-unit: $(READY) ## run the tests that need no server
 	@$(PY) -m pytest tests/unit $(ARGS)
@@ -68,6 +68,9 @@ test-unit: $(READY) ## run the tests that need no server
 test-node: $(READY) ## run the tests with the AI SDK's own client (needs Node and npm)
 	@npm ci --prefix tests/gateway/node --silent --no-audit --no-fund
 	@$(PY) -m pytest tests/gateway/test_ai_sdk_node.py $(ARGS)
+
+test-browser: $(READY) ## run the page's tests in chromium; pictures in .artifacts/browser
+	@$(PY) -m pytest tests/browser $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check --quiet .

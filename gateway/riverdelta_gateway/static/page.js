@@ -38,7 +38,10 @@ function show(id) {
   $("said").textContent = "";
   askedAt = 0;
   follow = true;
-  if (id) link.subscribe(id);
+  if (id) {
+    link.subscribe(id);
+    if (!chats.has(id)) chats.set(id, { title: null });
+  }
   const wanted = id ? `#${encodeURIComponent(id)}` : location.pathname + location.search;
   if (location.hash !== (id ? wanted : "")) history.pushState(null, "", wanted);
   setTitle();
@@ -125,10 +128,11 @@ function takeEvent(event) {
 function takeList(payload) {
   const known = new Map(chats);
   chats.clear();
-  for (const { chat_id: id } of payload.chats) {
+  // The one that is shown is listed too, whoever began it.
+  const listed = payload.chats.map((each) => each.chat_id);
+  for (const id of new Set(chat && !listed.includes(chat) ? [chat, ...listed] : listed)) {
     chats.set(id, { title: known.get(id)?.title ?? null });
   }
-  if (chat && !chats.has(chat) && known.has(chat)) chats.set(chat, known.get(chat));
   setTitle();
   drawChats();
   const untitled = [...chats.keys()].filter((id) => id !== chat && !chats.get(id).title);
