@@ -52,7 +52,7 @@ def stored(site: str, tab: Page) -> list[dict[str, Any]]:
 
 def stored_text(site: str, tab: Page) -> str:
     return "".join(
-        chunk["text"]
+        chunk["text"].rstrip()
         for message in stored(site, tab)
         for chunk in message["chunks"]
         if chunk["kind"] == "text"
@@ -149,7 +149,7 @@ def test_stop(open_tab: OpenTab, site: str, shoot: Shoot, by: str) -> None:
         tab.locator("#stop").click()
     else:
         tab.keyboard.press("Escape")
-    expect(tab.get_by_text("Stopped.")).to_be_visible()
+    expect(tab.get_by_text("Stopped.", exact=True)).to_be_visible()
     until_over(tab)
     shoot(tab, "stopped")
     assert stored(site, tab)[0]["status"] == "stopped"

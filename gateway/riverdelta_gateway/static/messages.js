@@ -100,6 +100,7 @@ class ShownMessage {
         this.#chunks.delete(id);
       }
     }
+    const last = message.chunks.at(-1);
     for (const chunk of message.chunks) {
       let shown = this.#chunks.get(chunk.chunk);
       if (!shown) {
@@ -107,7 +108,8 @@ class ShownMessage {
         this.#chunks.set(chunk.chunk, shown);
         this.#reply.append(shown.root);
       }
-      shown.update(chunk);
+      // Some providers end a chunk with its step only: what is not the last one grows no more.
+      shown.update(chunk, open && chunk === last && chunk.status === "open");
     }
     this.#say(message);
   }
@@ -141,8 +143,9 @@ class Plain {
     this.root = element("p", `text ${kind}`);
   }
 
-  update({ text }) {
-    setText(this.root, text);
+  update({ text }, live) {
+    setText(this.root, text.trimEnd());
+    this.root.classList.toggle("live", live);
     this.root.hidden = !text;
   }
 }
@@ -175,8 +178,8 @@ class Folded {
     this.#names = names;
   }
 
-  update({ text, status }) {
-    setText(this.#summary, status === "open" ? this.#names[0] : this.#names[1]);
+  update({ text }, live) {
+    setText(this.#summary, live ? this.#names[0] : this.#names[1]);
     setText(this.#text, text);
     this.root.hidden = !text;
   }

@@ -36,7 +36,7 @@ function show(id) {
   $("status-first").textContent = "–";
   $("status-position").textContent = "–";
   $("said").textContent = "";
-  askedAt = 0;
+  if (!waiting) askedAt = 0; // else: the chat that is shown now is the one that was asked
   follow = true;
   if (id) {
     link.subscribe(id);
@@ -160,6 +160,9 @@ function takePost({ event, payload }) {
     for (const [other, about] of others) chats.set(other, about);
     if (waiting && !chat) show(id);
     drawChats();
+  } else if (event === "complete") {
+    if (id === chat) waiting = false; // it may have been over before it was followed
+    update();
   } else if (event === "generatingTitle" && payload.progress === "completed" && chats.has(id)) {
     chats.get(id).title = payload.title;
     drawChats();
