@@ -218,7 +218,7 @@ class Sentinel(Node):
             f"sentinel monitor {service} 127.0.0.1 {primary.port} 2",
             f"sentinel auth-pass {service} {auth}",
             f"sentinel down-after-milliseconds {service} 500",
-            f"sentinel failover-timeout {service} 3000",
+            f"sentinel failover-timeout {service} 1500",
             f"requirepass of-{auth}",
         ]
         conf = folder / "sentinel.conf"
