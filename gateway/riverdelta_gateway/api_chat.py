@@ -15,57 +15,45 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.ai_sdk import DONE, HEADERS, UIMessageStream, spell
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.errors import bad_request
 from riverdelta_gateway.http import EventStream, endpoint, json_body, keep_alive, readable_chat
-from riverdelta_gateway.posting.posts import new_message_id
 from riverdelta_gateway.posting.request import Post, read_post
 from riverdelta_gateway.routes import checked_id
 from riverdelta_gateway.services import Services
-from riverdelta_gateway.turns.turn import Turn, turn_of
 
 _ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
 """What `useChat` may send beside the messages (its option ``body``), as `/chats/post` has it."""
 
 
-class ChatRequest(NamedTuple):
-    """A request of `useChat`; *prompt_id* is the client's id of the user's message."""
-
-    chat_id: str
-    prompt_id: str | None
-    post: Post
-
-
-def read_chat_request(body: Mapping[str, Any]) -> ChatRequest:
+def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
     """
-    Read the body of ``POST /api/chat``.
+    Read the body of ``POST /api/chat``: a post in a chat, and the client's id of the prompt.
 
     Raises:
         RequestError: BAD_REQUEST, with a sentence that names the field.
     """
-    chat_id = body.get("id")
-    if not isinstance(chat_id, str):
+    if not isinstance(body.get("id"), str):
         raise bad_request("id must be a string")
     messages = body.get("messages", [body.get("message")])
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or last.get("role") != "user":
         raise bad_request("messages must end with one of role `user`")
-    fields = {"prompt": _text_of(last)} | {name: body.get(name) for name in _ASSET_FIELDS}
-    post = read_post(fields)
+    about = {name: body.get(name) for name in _ASSET_FIELDS}
+    post = read_post({"chat_id": body["id"], "prompt": _text_of(last), **about})
     if post.prompt is None:
         raise bad_request("messages must end with one that has a text")
     prompt_id = last.get("id")
     if not isinstance(prompt_id, str | None):
         raise bad_request("the id of a message must be a string")
-    return ChatRequest(checked_id("id", chat_id), prompt_id, post)
+    return post, prompt_id
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
@@ -86,23 +74,10 @@ def _text_of(message: Mapping[str, Any]) -> str:
 async def post_message(request: Request, services: Services) -> Response:
     """Ask for a reply, and stream it. A message that was sent before is replaced, with what followed."""
     identity = services.auth.identify(request)
-    asked = read_chat_request(await json_body(request, services.gateway.max_message_bytes))
-    if await services.chats.owner(asked.chat_id) is not None:
-        await services.chats.check_readable(asked.chat_id, identity.user)
+    body = await json_body(request, services.gateway.max_message_bytes)
+    post, prompt_id = read_chat_request(body)
     await services.limits.take_post(identity.user)
-    snapshot = await services.hub.subscriber.snapshot(asked.chat_id)
-    turn = Turn(
-        chat_id=asked.chat_id,
-        message_id=new_message_id(),
-        user=identity.user,
-        prompt=asked.post.prompt,
-        prompt_id=asked.prompt_id,
-        asset_type=None if asked.post.asset is None else asked.post.asset.type,
-        asset_id=None if asked.post.asset is None else asked.post.asset.id,
-        from_message=_asked_before(snapshot.data["messages"], asked.prompt_id),
-    )
-    await services.posts.check_asset(asked.post)
-    await services.posts.ask(turn)
+    turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
     return _stream(services, identity, turn.chat_id, turn.message_id)
 
 
@@ -134,15 +109,6 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
     Route("/api/chat/{chat_id}/stream", resume),
     Route("/api/chat/{chat_id}/stop", stop, methods=["POST"]),
 )
-
-
-def _asked_before(messages: list[SnapshotMessage], prompt_id: str | None) -> str | None:
-    """Find the turn that replied to this very prompt: it is edited, or another reply is wanted."""
-    for message in messages:
-        turn = turn_of(message["metadata"])
-        if prompt_id is not None and turn is not None and turn.get("prompt_id") == prompt_id:
-            return message["message"]
-    return None
 
 
 def _stream(services: Services, identity: Identity, chat_id: str, message_id: str) -> Response:

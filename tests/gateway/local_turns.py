@@ -124,7 +124,7 @@ async def until_message(
     """Follow a chat until a message is over, or has *text* in it."""
     view = ChatView()
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(50),
         contextlib.aclosing(subscriber.events(chat_id)) as events,
     ):
         async for event in events:

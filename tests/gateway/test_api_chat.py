@@ -116,7 +116,7 @@ async def test_what_is_refused(gateway: Running, settings: Settings) -> None:
         for body, status, sentence in (
             (asked("x", metric_id="gone"), 404, "metric_id: there is no metric with this id"),
             (asked(" "), 400, "prompt must not be empty unless an asset is specified"),
-            (asked("x", chat="{}"), 400, "id"),
+            (asked("x", chat="{}"), 400, "chat_id must have 1 to 128"),
         ):
             response = await session.post("/api/chat", json=body)
             assert response.status_code == status
@@ -144,9 +144,9 @@ READABLE: list[tuple[dict[str, Any], tuple[str | None, str | None, AssetRef | No
 def test_what_use_chat_sends(
     body: dict[str, Any], expected: tuple[str | None, str | None, AssetRef | None]
 ) -> None:
-    request = read_chat_request(body)
-    assert request.chat_id == "c"
-    assert (request.prompt_id, request.post.prompt, request.post.asset) == expected
+    post, prompt_id = read_chat_request(body)
+    assert post.chat_id == "c"
+    assert (prompt_id, post.prompt, post.asset) == expected
 
 
 UNREADABLE: list[tuple[dict[str, Any], str]] = [

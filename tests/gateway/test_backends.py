@@ -199,7 +199,7 @@ async def test_a_stop_hangs_up_on_the_provider(
         async def hung_up() -> bool:
             return server.gone == 1
 
-        await until(hung_up, 5)
+        await until(hung_up)
 
 
 async def _turn(queue: object, subscriber: Subscriber, message_id: str) -> SnapshotMessage:

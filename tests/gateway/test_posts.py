@@ -270,6 +270,18 @@ async def test_a_turn_outlives_the_socket_and_the_gateway_that_took_it(settings:
     assert frames[-1]["payload"]["message_id"] == begun["payload"]["message_id"]
 
 
+async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
+    gateway: Running, settings: Settings
+) -> None:
+    async with local_workers(settings), local_turns(settings) as runner:
+        async with client(gateway.url) as browser:
+            begun = (await post(browser, prompt="Once"))[0]["payload"]
+            await runner.run(Turn(begun["id"], begun["message_id"], "dev", "Once"))
+            frames = await post(browser, prompt="Twice", chat_id=begun["id"])
+        assert begun["message_id"] not in {frame["payload"]["message_id"] for frame in frames}
+        assert CALLS.count("began Once") == 1
+
+
 async def test_two_turns_of_a_chat_at_once_are_told_apart(
     gateway: Running, settings: Settings
 ) -> None:

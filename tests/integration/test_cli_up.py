@@ -336,6 +336,39 @@ def test_up_has_a_gateway_on_loopback_that_follows_chats(shared: tuple[Shell, Ru
         assert next(events)["type"] == "snapshot"
 
 
+def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) -> None:
+    _, up = shared
+    found = re.search(rb"gateway +(http://127\.0\.0\.1:\d+)", up.out)
+    assert found is not None
+    up.warns("turns are ready (backend scripted)")
+    said = {"role": "user", "id": "u", "parts": [{"type": "text", "text": "How are sales?"}]}
+    asking = urllib.request.Request(  # noqa: S310  # http
+        f"{found[1].decode()}/api/chat", orjson.dumps({"id": "chat-up", "messages": [said]})
+    )
+    with urllib.request.urlopen(asking, timeout=30) as stream:  # noqa: S310  # http
+        for line in stream:
+            if b"reasoning-delta" in line:
+                break  # it plays for some seconds; the rest is in tests/gateway
+        else:
+            pytest.fail("no reply")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        (("--backend", "gpt"), {}, "use scripted, openai, anthropic"),
+        ((), {"RIVERDELTA_TURNS_ASSET_CATALOG": "x"}, "must be package.module:factory"),
+        ((), {"RIVERDELTA_TURNS_MAX_TURNS": "many"}, "RIVERDELTA_TURNS_MAX_TURNS"),
+    ],
+)
+def test_turns_that_cannot_be_say_why_in_a_line(
+    shell: Shell, arguments: tuple[str, ...], environment: dict[str, str], why: str
+) -> None:
+    refused = shell.run("turns", *arguments, stdin=b"", **environment)
+    assert refused.returncode == 2
+    assert why in one_line(refused.stderr)
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "why"),
     [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import httpx2
@@ -14,13 +13,15 @@ from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.backends.base import (
     TITLE_INSTRUCTION,
     TITLE_TOKENS,
-    BackendError,
     Question,
-    asset_context,
+    safe_errors,
+    system_texts,
 )
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _NO_KEY: Final = "none"
+_ERRORS: Final = (APIStatusError, AnthropicError, httpx2.HTTPError, ValueError)
+"""The SDK lets through what breaks a stream off; a `ValueError`: what came is no JSON."""
 
 
 class AnthropicBackend:
@@ -53,12 +54,12 @@ class AnthropicBackend:
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """Give the SDK's events as they come."""
-        system = [self._system_prompt, question.asset and asset_context(question.asset)]
-        with _in_our_words():
+        system = system_texts(self._system_prompt, question.asset)
+        with safe_errors(*_ERRORS):
             stream = await self._client.messages.create(
                 model=self._model,
                 max_tokens=self._max_tokens,
-                system="\n\n".join(text for text in system if text) or omit,
+                system="\n\n".join(system) or omit,
                 messages=_messages(question),
                 stream=True,
             )
@@ -68,7 +69,7 @@ class AnthropicBackend:
 
     async def title(self, question: Question) -> AsyncGenerator[str, None]:
         """Give what one short call of the same model says."""
-        with _in_our_words():
+        with safe_errors(*_ERRORS):
             stream = await self._client.messages.create(
                 model=self._model,
                 max_tokens=TITLE_TOKENS,
@@ -94,16 +95,3 @@ def _messages(question: Question) -> list[MessageParam]:
         else:
             messages.append({"role": "assistant", "content": said.text})
     return [*messages, {"role": "user", "content": question.prompt}]
-
-
-@contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except APIStatusError as error:
-        raise BackendError(
-            f"The language model refused the request (status {error.status_code})"
-        ) from error
-    except (AnthropicError, httpx2.HTTPError, ValueError) as error:
-        # The SDK lets through what breaks a stream off; a ValueError: what came is no JSON.
-        raise BackendError("The language model could not be reached, or broke off") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -52,6 +53,24 @@ class BackendError(Exception):
         self.sentence = sentence
 
 
+@contextlib.contextmanager
+def safe_errors(refused: type[Exception], *others: type[Exception]) -> Iterator[None]:
+    """
+    Turn what an SDK raises into `BackendError`.
+
+    Args:
+        refused: The provider answered with an error; it has a ``status_code``.
+        others: It did not answer, broke off, or sent what cannot be read.
+    """
+    try:
+        yield
+    except refused as error:
+        status = getattr(error, "status_code", "unknown")
+        raise BackendError(f"The language model refused the request (status {status})") from error
+    except others as error:
+        raise BackendError("The language model could not be reached, or broke off") from error
+
+
 class ChatBackend(Protocol):
     """
     Writes replies. One object serves all turns of a process, side by side.
@@ -96,6 +115,9 @@ TITLE_INSTRUCTION = (
 TITLE_TOKENS = 32
 
 
-def asset_context(asset: Asset) -> str:
-    """Say what a model has to know of the asset that a prompt is about."""
-    return f"The user has opened the {asset.type} {asset.name!r}:\n\n{asset.yml_content}"
+def system_texts(prompt: str, asset: Asset | None) -> list[str]:
+    """Say what a model is told first: *prompt*, if any, and the asset that the user's is about."""
+    texts = [prompt] if prompt else []
+    if asset is not None:
+        texts.append(f"The user has opened the {asset.type} {asset.name!r}:\n\n{asset.yml_content}")
+    return texts

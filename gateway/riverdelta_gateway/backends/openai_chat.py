@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -12,14 +11,16 @@ from openai.types.chat import ChatCompletionMessageParam
 from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.backends.base import (
     TITLE_INSTRUCTION,
-    BackendError,
     Question,
-    asset_context,
+    safe_errors,
+    system_texts,
 )
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _NO_KEY: Final = "none"
 """Servers of one's own mostly want none; and OpenAI's must not be sent to others."""
+_ERRORS: Final = (APIStatusError, OpenAIError, ValueError)
+"""A `ValueError`: what came is no JSON."""
 
 
 class OpenAIBackend:
@@ -34,14 +35,11 @@ class OpenAIBackend:
 
     def __init__(self, settings: TurnSettings) -> None:
         key = settings.openai_api_key
+        placeholder = _NO_KEY if settings.openai_base_url else None
         try:
             self._client = AsyncOpenAI(
                 base_url=settings.openai_base_url,
-                api_key=key.get_secret_value()
-                if key is not None
-                else _NO_KEY
-                if settings.openai_base_url
-                else None,
+                api_key=placeholder if key is None else key.get_secret_value(),
                 timeout=settings.provider_silence_s,
                 max_retries=settings.provider_retries,
             )
@@ -55,7 +53,7 @@ class OpenAIBackend:
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """Give the SDK's chunks as they come."""
-        with _in_our_words():
+        with safe_errors(*_ERRORS):
             stream = await self._client.chat.completions.create(
                 model=self._model,
                 messages=self._messages(question),
@@ -68,7 +66,7 @@ class OpenAIBackend:
 
     async def title(self, question: Question) -> AsyncGenerator[str, None]:
         """Give what one short call of the same model says."""
-        with _in_our_words():
+        with safe_errors(*_ERRORS):
             stream = await self._client.chat.completions.create(
                 model=self._model,
                 messages=[
@@ -87,9 +85,9 @@ class OpenAIBackend:
         await self._client.close()
 
     def _messages(self, question: Question) -> list[ChatCompletionMessageParam]:
-        system = [self._system_prompt, question.asset and asset_context(question.asset)]
         messages: list[ChatCompletionMessageParam] = [
-            {"role": "system", "content": text} for text in system if text
+            {"role": "system", "content": text}
+            for text in system_texts(self._system_prompt, question.asset)
         ]
         for said in question.history:
             if said.role == "user":
@@ -97,15 +95,3 @@ class OpenAIBackend:
             else:
                 messages.append({"role": "assistant", "content": said.text})
         return [*messages, {"role": "user", "content": question.prompt}]
-
-
-@contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except APIStatusError as error:
-        raise BackendError(
-            f"The language model refused the request (status {error.status_code})"
-        ) from error
-    except (OpenAIError, ValueError) as error:  # a ValueError: what came is no JSON
-        raise BackendError("The language model could not be reached, or broke off") from error

@@ -16,9 +16,9 @@ from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import response
 from riverdelta_gateway.posting.assets import AssetCatalog
 from riverdelta_gateway.posting.projection import PostFrame, Projection
-from riverdelta_gateway.posting.request import AssetRef, Post, unknown_asset
+from riverdelta_gateway.posting.request import Post, unknown_asset
 from riverdelta_gateway.turns.queue import TurnQueue
-from riverdelta_gateway.turns.turn import Turn
+from riverdelta_gateway.turns.turn import Turn, turn_of
 
 if TYPE_CHECKING:
     from riverdelta_gateway.sockets import Sockets
@@ -72,59 +72,61 @@ class Posts:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def accept(self, user: str, post: Post) -> Turn:
+    async def accept(
+        self, user: str, post: Post, *, prompt_id: str | None = None, may_begin: bool = False
+    ) -> Turn:
         """
-        Put the turn that *post* asks for on the queue.
+        Put the turn that *post* asks for on the queue, and tell the user's sockets how it goes.
+
+        Args:
+            user: Who posts.
+            post: What they ask for.
+            prompt_id: The client's own id of the prompt. A turn that replied to it is replaced.
+            may_begin: The chat is begun if it is not there.
 
         Raises:
             RequestError: NOT_FOUND: the asset, the chat or the message is not there for this user.
             BrokerUnavailable: Redis did not answer; try again.
         """
-        asset = await self.check_asset(post)
-        if post.chat_id is not None:
-            await self._chats.check_readable(post.chat_id, user)
-        if post.chat_id is not None and post.message_id is not None:
-            await self._check_message(post.chat_id, post.message_id)
-        turn = Turn(
-            chat_id=post.chat_id or f"c-{secrets.token_hex(8)}",
-            message_id=new_message_id(),
-            user=user,
-            prompt=post.prompt,
-            asset_type=None if asset is None else asset.type,
-            asset_id=None if asset is None else asset.id,
-            from_message=post.message_id,
-        )
-        await self.ask(turn)
-        return turn
-
-    async def check_asset(self, post: Post) -> AssetRef | None:
-        """
-        Give the asset that *post* names, if any.
-
-        Raises:
-            RequestError: NOT_FOUND: there is none.
-        """
         asset = post.asset
         if asset is not None and await self._catalog.get(asset.type, asset.id) is None:
             raise unknown_asset(asset)
-        return asset
-
-    async def ask(self, turn: Turn) -> None:
-        """
-        Put a turn on the queue, and tell the user's sockets how it goes.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer; try again.
-        """
+        from_message = None
+        if post.chat_id is not None:
+            if not may_begin or await self._chats.owner(post.chat_id) is not None:
+                await self._chats.check_readable(post.chat_id, user)
+            from_message = await self._replaced(post.chat_id, post.message_id, prompt_id)
+        turn = Turn(
+            chat_id=post.chat_id or f"c-{secrets.token_hex(8)}",
+            message_id=f"m-{secrets.token_hex(8)}",
+            user=user,
+            prompt=post.prompt,
+            prompt_id=prompt_id,
+            asset_type=None if asset is None else asset.type,
+            asset_id=None if asset is None else asset.id,
+            from_message=from_message,
+        )
         await self._queue.ask(turn)
-        self._watch(turn.user, turn.chat_id, turn.message_id)
+        self._watch(user, turn.chat_id, turn.message_id)
+        return turn
 
-    async def _check_message(self, chat_id: str, message_id: str) -> None:
+    async def _replaced(
+        self, chat_id: str, message_id: str | None, prompt_id: str | None
+    ) -> str | None:
+        """Find the first message that is to be replaced; None: none is."""
+        if message_id is None and prompt_id is None:
+            return None
         snapshot = await self._subscriber.snapshot(chat_id)
-        if message_id not in (message["message"] for message in snapshot.data["messages"]):
+        for message in snapshot.data["messages"]:
+            turn = turn_of(message["metadata"]) or {}
+            is_reply = prompt_id is not None and prompt_id == turn.get("prompt_id")
+            if is_reply or message_id == message["message"]:
+                return str(message["message"])
+        if message_id is not None:
             raise RequestError(
                 "NOT_FOUND", "message_id: there is no message with this id in the chat"
             )
+        return None
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -199,8 +201,3 @@ def spell(frame: PostFrame, user: str, position: str) -> bytes:
         send_method="All",
         position=position,
     )
-
-
-def new_message_id() -> str:
-    """Make the id of a turn."""
-    return f"m-{secrets.token_hex(8)}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from typing import Any, Final
 
+from arq.constants import in_progress_key_prefix
 from arq.worker import Retry, Worker, func
+from redis.exceptions import RedisError
 
 from riverdelta.broker.arq_loop import run_until
 from riverdelta.broker.keys import Keys
@@ -34,8 +37,9 @@ class _TurnWorker(Worker):
     """
     Marks a picked job for seconds instead of for the longest a job may take.
 
-    arq's mark keeps others from running a job twice; here the message's id does that. So a mark that ran
-    out costs a look at the chat, but one that outlives its process would hold its turn back for minutes.
+    arq's mark keeps others from running the job as well; here the message's id does that, too. So a mark
+    that is not renewed in time costs a look at the chat, but one that outlives its process would hold its
+    turn back for minutes.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -46,10 +50,22 @@ class _TurnWorker(Worker):
 async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
     """Run a turn. Its message id keeps it from running twice, whatever arq does."""
     runner: TurnRunner = ctx["runner"]
+    marking = asyncio.create_task(_renew_mark(ctx), name="riverdelta-turn-mark")
     try:
         await runner.run(Turn.from_json(fields))
     except BrokerUnavailable as error:
         raise Retry(defer=_RETRY_S) from error
+    finally:
+        marking.cancel()
+        await asyncio.gather(marking, return_exceptions=True)
+
+
+async def _renew_mark(ctx: dict[str, Any]) -> None:
+    mark = in_progress_key_prefix + ctx["job_id"]
+    while True:
+        await asyncio.sleep(_PICKED_ANEW_S / 3)
+        with contextlib.suppress(RedisError, OSError):
+            await ctx["redis"].pexpire(mark, int(_PICKED_ANEW_S * 1000))
 
 
 async def run_turns(settings: Settings, turns: TurnSettings) -> None:
