@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,6 @@ class Cast:
         on_report: Gets what children say.
         on_surprise: Called with a child that ended although nobody wanted it to.
         sabotage: What children are to break.
-        sizes: Children of each role.
 
     Attributes:
         server: The server itself.
@@ -52,13 +52,12 @@ class Cast:
         on_surprise: Callable[[Child], None],
         *,
         sabotage: str | None = None,
-        sizes: dict[str, int] = SIZES,
     ) -> None:
         self.server = EmbeddedServer(folder / "server", persist=True)
         self.children: dict[Slot, Child] = {}
         self.proxies: dict[Slot, Proxy] = {}
         self.clocks: dict[Slot, float] = {}
-        self._slots = [(role, number) for role, size in sizes.items() for number in range(size)]
+        self._slots = [(role, number) for role, size in SIZES.items() for number in range(size)]
         self._started = dict.fromkeys(self._slots, 0)
         self._folder = folder
         self._on_report = on_report
@@ -67,34 +66,46 @@ class Cast:
         self._watching: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Start everything, workers first; returns when all are ready."""
+        """
+        Start everything, workers first; returns when all are ready.
+
+        Raises:
+            TimeoutError: The machine is too slow, or something does not start.
+        """
         for name in ("server", "logs"):
             (self._folder / name).mkdir()
-        self._nursery = Nursery()
-        await self.server.__aenter__()
-        self.client = Client(Settings(redis_url=self.server.url))
-        await self.client.__aenter__()
-        await self.set_policy("always")
-        for slot in self._slots:
-            proxy = self.proxies[slot] = Proxy(self.server.port)
-            await proxy.start()
-            await self.start(*slot)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.server)
+            client = Client(Settings(redis_url=self.server.url))
+            self.client = await stack.enter_async_context(client)
+            await self.set_policy("always")
+            self._nursery = Nursery()
+            stack.callback(self._nursery.close)
+            stack.push_async_callback(self._end_all)
+            for slot in self._slots:
+                proxy = self.proxies[slot] = Proxy(self.server.port)
+                await proxy.start()
+                await self.start(*slot)
+            await self._all_ready()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End everything."""
+        await self._stack.aclose()
+
+    async def _all_ready(self) -> None:
         started = list(self.children.values())
         ready = await asyncio.gather(*(self.ready(child) for child in started))
         late = [child.name for child, is_ready in zip(started, ready, strict=True) if not is_ready]
         if late:
             raise TimeoutError(f"not ready in {_READY_S:g} s: {', '.join(late)}")
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """End everything."""
+    async def _end_all(self) -> None:
         await asyncio.gather(*(child.end() for child in self.children.values()))
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*(proxy.aclose() for proxy in self.proxies.values()))
-        await asyncio.to_thread(self._nursery.close)
-        await self.client.aclose()
-        await self.server.__aexit__()
 
     async def set_policy(self, policy: str) -> None:
         """Set ``appendfsync``: ``always`` or ``everysec``."""

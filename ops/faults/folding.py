@@ -8,6 +8,8 @@ came out; where they differ, one of the two implementations is wrong.
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -127,11 +129,13 @@ class View:
         self.replies: dict[str, Reply] = {}
         self.faults: list[tuple[str, str]] = []
         self._chunks: dict[str, Chunk] = {}
+        self._values: dict[str, list[Any]] = {}
 
     def restart(self, snapshot: dict[str, Any]) -> None:
         """Go on from what a snapshot event shows."""
         self.replies = read_snapshot(snapshot)
         self._chunks = {}
+        self._values = {}
         for message in snapshot["data"]["messages"]:
             chunks = self.replies[message["message"]].chunks
             self._chunks |= {
@@ -173,6 +177,7 @@ class View:
                 self.faults.append(("repeated", where))
             chunk = Chunk(data["kind"], data["tool_name"], data["tool_call_id"])
             self._chunks[chunk_id] = chunk
+            self._values[chunk_id] = [None]
             reply.chunks.append(chunk)
         elif chunk_id not in self._chunks:
             self.faults.append(("reordered", f"{where}: the chunk did not begin"))
@@ -183,6 +188,37 @@ class View:
                 kind = "lost" if data["offset"] > len(chunk.text) else "repeated"
                 self.faults.append((kind, f"{where}: {had}"))
             chunk.text += data["text"]
+        elif chunk_id in self._values:  # else its patches began before this view did
+            self._apply_to_value(event, self._values[chunk_id], where)
+
+    def _apply_to_value(self, event: dict[str, Any], root: list[Any], where: str) -> None:
+        """Patches must come to what the text says when it is whole."""
+        if event["type"] == "chunk.patch":
+            try:
+                for patch in event["data"]["patches"]:
+                    _patch(root, *patch)
+            except (LookupError, TypeError) as error:
+                self.faults.append(("lost", f"{where}: nothing to patch: {error!r}"))
+        elif event["type"] == "chunk.completed" and root[0] is not None:
+            text = self._chunks[event["chunk"]].text
+            with contextlib.suppress(ValueError):  # a reply that was stopped in the middle of it
+                if root[0] == json.loads(text):
+                    return
+                self.faults.append(("diverged", f"{where}: patches give {root[0]}, not {text}"))
+
+
+def _patch(root: list[Any], path: list[str | int], op: str, value: Any) -> None:
+    """Apply one patch to the value in *root*."""
+    container: Any = root
+    slot: Any = 0
+    for step in path:
+        container, slot = container[slot], step
+    if op == "append":
+        container[slot] += value
+    elif isinstance(container, list) and slot == len(container):
+        container.append(value)
+    else:
+        container[slot] = value
 
 
 def read_snapshot(event: dict[str, Any]) -> dict[str, Reply]:

@@ -183,13 +183,13 @@ class Injector:
             await asyncio.sleep(fault.lasts_s)
             await self._cast.server.start()
             await self._cast.set_policy("always")
-            await self._look_for_losses(died_at)
+            await self._look_for_losses(died_at, policy)
             for proxy in self._cast.proxies.values():
                 proxy.admits = True
             self.away.append((None, began, time.monotonic()))
         return True
 
-    async def _look_for_losses(self, died_at: float) -> None:
+    async def _look_for_losses(self, died_at: float, durability: str) -> None:
         """Note what the server has come back with, before anybody else can change it."""
         for chat_id, chat in self._oracle.chats.items():
             _, seq, _ = await self._head(chat_id)
@@ -202,7 +202,7 @@ class Injector:
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
-            chat.losses.append(Loss(died_at, seq, stored))
+            chat.losses.append(Loss(died_at, durability, seq, stored))
 
     # -- helpers ---------------------------------------------------------------------------------
 

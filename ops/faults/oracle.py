@@ -99,11 +99,15 @@ class Loss(NamedTuple):
 
     Attributes:
         died_at: When it was killed.
+        durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
+            was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
+            ``lose`` (the machine died too: what was not synced, at most a second or two, is gone).
         seq: Of the last event on its log.
         stored: Message id → number of its last stored entry (its start is 1).
     """
 
     died_at: float
+    durability: str
     seq: int
     stored: Mapping[str, int]
 
@@ -191,6 +195,9 @@ class Oracle:
             return
         log = [json.loads(raw) for _, raw in chat.log]
         losses = [loss for loss in chat.losses if _lost_something(chat, loss)]
+        for loss in losses:
+            if loss.durability == "always":
+                self._say("lost", chat_id, "a server that syncs always came back with less")
         self._judge_log(chat_id, chat.log, log, lossy=bool(losses))
         at = {
             (event["epoch"], event["seq"]): raw

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faults.folding import fold_pushed
+from faults.folding import View, fold_pushed
 from faults.load import Item, Plan, plans
 from faults.oracle import Chat, Claim, Commit, Loss, Oracle, Run, Sent
 
@@ -207,10 +207,10 @@ def test_what_was_in_doubt_when_its_producer_died_may_be_there_or_not() -> None:
 
 
 def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
-    def forgetful(stored: int) -> set[str]:
+    def forgetful(stored: int, durability: str = "everysec") -> set[str]:
         story = Story()
         story.sent.outcome = "lost"
-        story.chat.losses.append(Loss(3.5, 3, {"m": stored}))
+        story.chat.losses.append(Loss(3.5, durability, 3, {"m": stored}))
         story.log = story.events(TEXTS[:1], "message.failed")
         story.log[-1]["data"]["code"] = "data_lost"
         final = story.snapshot("failed")
@@ -219,11 +219,12 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
 
     assert forgetful(stored=2) == set()  # it had acknowledged number 3 before it died
     assert forgetful(stored=3) == {"wrong end"}
+    assert forgetful(stored=2, durability="always") == {"lost"}
 
 
 def test_one_position_is_one_event_even_where_a_server_forgot() -> None:
     story = Story()
-    story.chat.losses.append(Loss(20.0, 3, {"m": 2}))
+    story.chat.losses.append(Loss(20.0, "lose", 3, {"m": 2}))
     spoil_content(story)
     assert "diverged" in story.kinds()
 
@@ -257,3 +258,22 @@ def test_an_unacknowledged_message_need_not_exist() -> None:
         {"type": "snapshot", "epoch": "00000000", "seq": 0, "data": {"messages": []}}
     )
     assert oracle.judge() == []
+
+
+def test_patches_must_come_to_what_the_text_says() -> None:
+    def kinds(patched: str) -> list[str]:
+        data = {"kind": "tool_call", "tool_name": "t", "tool_call_id": "i"}
+        patches = [[[], "set", {}], [["a"], "set", "x"], [["a"], "append", patched]]
+        view = View()
+        for each in (
+            event("message.started", {}),
+            event("chunk.started", data, "m.0"),
+            event("chunk.delta", {"offset": 0, "text": '{"a":"xy"}'}, "m.0"),
+            event("chunk.patch", {"patches": patches}, "m.0"),
+            event("chunk.completed", {"length": 10}, "m.0"),
+        ):
+            view.apply(each)
+        return [kind for kind, _ in view.faults]
+
+    assert kinds("y") == []
+    assert kinds("z") == ["diverged"]
