@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,6 +12,7 @@ from faults.processes import Child, Nursery, Report
 from faults.proxy import Proxy
 from riverdelta import Settings
 from riverdelta.broker.client import Client
+from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_cli.embedded import EmbeddedServer
 
 SIZES: Final = {"worker": 3, "producer": 3, "reader": 2}
@@ -66,12 +66,7 @@ class Cast:
         self._watching: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """
-        Start everything, workers first; returns when all are ready.
-
-        Raises:
-            TimeoutError: The machine is too slow, or something does not start.
-        """
+        """Start everything, and return when all are ready. Raises as `put`."""
         for name in ("server", "logs"):
             (self._folder / name).mkdir()
         async with contextlib.AsyncExitStack() as stack:
@@ -85,21 +80,13 @@ class Cast:
             for slot in self._slots:
                 proxy = self.proxies[slot] = Proxy(self.server.port)
                 await proxy.start()
-                await self.start(*slot)
-            await self._all_ready()
+            await asyncio.gather(*(self.put(*slot) for slot in self._slots))
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """End everything."""
         await self._stack.aclose()
-
-    async def _all_ready(self) -> None:
-        started = list(self.children.values())
-        ready = await asyncio.gather(*(self.ready(child) for child in started))
-        late = [child.name for child, is_ready in zip(started, ready, strict=True) if not is_ready]
-        if late:
-            raise TimeoutError(f"not ready in {_READY_S:g} s: {', '.join(late)}")
 
     async def _end_all(self) -> None:
         await asyncio.gather(*(child.end() for child in self.children.values()))
@@ -109,16 +96,45 @@ class Cast:
 
     async def set_policy(self, policy: str) -> None:
         """Set ``appendfsync``: ``always`` or ``everysec``."""
-        await self.client.chats.execute("CONFIG", "SET", "appendfsync", policy)
+        await self.ask("CONFIG", "SET", "appendfsync", policy)
 
     def command_log(self) -> Path:
         """Path of the file that the server appends its commands to."""
         return max((self._folder / "server" / "appendonlydir").glob("*.incr.aof"))
 
-    async def start(self, role: str, number: int) -> Child:
-        """Put a new child in a place; the one before must have been killed, or is on its way out."""
-        slot = (role, number)
-        child = Child(role, number, self._started[slot])
+    async def ask(self, *args: str) -> Any:
+        """
+        Ask the server itself, as often as it takes: it may be on its way up.
+
+        Raises:
+            TimeoutError: It did not come up.
+        """
+        async with asyncio.timeout(_READY_S):
+            while True:
+                with contextlib.suppress(BrokerUnavailable):
+                    return await self.client.chats.execute(*args)
+                await asyncio.sleep(_POLL_S)
+
+    async def put(self, role: str, number: int) -> Child:
+        """
+        Put a new child in a place, and return when it is ready for work.
+
+        One that finds no server at its start ends, and is started again, as a supervisor would. The
+        one before must have been killed, or is on its way out.
+
+        Raises:
+            TimeoutError: The machine is too slow, or something does not start.
+        """
+        async with asyncio.timeout(_READY_S):
+            while True:
+                child = await self._start((role, number))
+                while child.alive:
+                    if await self._is_ready(child):
+                        return child
+                    await asyncio.sleep(_POLL_S)
+
+    async def _start(self, slot: Slot) -> Child:
+        child = Child(*slot, self._started[slot])
         self._started[slot] += 1
         settings = SETTINGS | {"redis_url": f"redis://127.0.0.1:{self.proxies[slot].port}"}
         spec = {
@@ -136,23 +152,17 @@ class Cast:
 
     async def _watch(self, child: Child) -> None:
         await child.gone()
-        if not child.wanted:
+        if child.ready.is_set() and not child.wanted:
             self._on_surprise(child)
 
-    async def ready(self, child: Child) -> bool:
-        """Wait until *child* may be given work; False: it ended before."""
-        deadline = time.monotonic() + _READY_S
-        while child.alive and time.monotonic() < deadline:
-            if child.role == "worker" and child.ids and not child.ready.is_set():
-                beats = await self.client.queue.execute(
-                    "HEXISTS", self.client.keys.workers, child.ids[-1]
-                )
-                if beats:
-                    child.ready.set()
-            if child.ready.is_set():
-                return True
-            await asyncio.sleep(_POLL_S)
-        return False
+    async def _is_ready(self, child: Child) -> bool:
+        """Whether *child* has said so; of a worker: whether others can see that it lives."""
+        if child.role != "worker":
+            return child.ready.is_set()
+        if not child.ids or not await self.ask("HEXISTS", self.client.keys.workers, child.ids[-1]):
+            return False
+        child.ready.set()
+        return True
 
     def living(self, role: str) -> list[Child]:
         """Children of a role that are ready and run, in the order of their places."""

@@ -134,11 +134,11 @@ class Harness:
     async def _calm(self) -> None:
         """Wait until nothing is in force, everybody is there, and no chat waits for an owner."""
         deadline = time.monotonic() + _CALM_WAIT_S
-        client = self._cast.client
+        keys = self._cast.client.keys
         while time.monotonic() < deadline:
             everybody = all(len(self._cast.living(role)) == size for role, size in SIZES.items())
             calm = everybody and not self._injector.active
-            if calm and not await client.queue.execute("ZCARD", client.keys.waiting):
+            if calm and not await self._cast.ask("ZCARD", keys.waiting):
                 return
             await asyncio.sleep(0.02)
 
@@ -202,6 +202,10 @@ class Harness:
         """Have readers leave a chat that nothing more comes for."""
         self._whole.remove(chat_id)
         self._following.remove(chat_id)
+        for run in self._oracle.chats[chat_id].runs:
+            run.over = (
+                True  # it has read all there was; a server may forget the end, and be reminded
+            )
         for reader in self._cast.living("reader"):
             reader.tell(do="leave", chat=chat_id)
 
@@ -255,11 +259,11 @@ class Harness:
 
     async def _read_logs(self) -> None:
         """Read every log as Redis has it, and every chat as riverdelta shows it."""
-        client = self._cast.client
+        keys = self._cast.client.keys
         async with Subscriber(Settings(redis_url=self._cast.server.url)) as subscriber:
             for chat_id, chat in self._oracle.chats.items():
-                deltas = client.keys.chat(chat_id).deltas
-                entries = await client.chats.execute("XRANGE", deltas, "-", "+")
+                deltas = keys.chat(chat_id).deltas
+                entries = await self._cast.ask("XRANGE", deltas, "-", "+")
                 chat.log = [(entry_id.decode(), raw.decode()) for entry_id, (_, raw) in entries]
                 chat.final = (await subscriber.snapshot(chat_id)).raw.decode()
 

@@ -16,7 +16,6 @@ from faults.measures import Struck
 from faults.oracle import Loss, Oracle
 from faults.processes import Child
 from faults.schedule import Fault
-from riverdelta.core.errors import RiverdeltaError
 
 _DELAY_S: Final = (0.02, 0.4)
 _CLOCK_S: Final = 20 * 3600
@@ -70,7 +69,7 @@ class Injector:
         if fault.calm:
             seqs = {chat: (await self._head(chat))[1] for chat in owned}
             self.struck.append(Struck(fault.kind, killed_at, seqs))
-        await self._replace(victim)
+        await self._cast.put(victim.role, victim.slot)
         return True
 
     async def _freeze_worker(self, fault: Fault) -> bool:
@@ -86,8 +85,7 @@ class Injector:
         """A rolling restart: each one's successor is up before it is told to end."""
         for worker in self._cast.living("worker"):
             worker.wanted = True
-            successor = await self._cast.start(worker.role, worker.slot)
-            await self._cast.ready(successor)
+            await self._cast.put(worker.role, worker.slot)
             owned = await self._owned_by(worker)
             terms = {chat: term for chat, term in owned.items() if term}
             self.struck.append(Struck(fault.kind, time.monotonic(), terms))
@@ -107,7 +105,7 @@ class Injector:
             sent.outcome, sent.outcome_at = "died", at
         if fault.calm:
             self.struck.append(Struck(fault.kind, at, messages=dead))
-        await self._replace(victim)
+        await self._cast.put(victim.role, victim.slot)
         return True
 
     async def _jump_clock(self, fault: Fault) -> bool:
@@ -194,7 +192,7 @@ class Injector:
         for chat_id, chat in self._oracle.chats.items():
             _, seq, _ = await self._head(chat_id)
             keys = self._cast.client.keys.chat(chat_id)
-            flat = await self._cast.client.chats.execute("HGETALL", keys.producers)
+            flat = await self._cast.ask("HGETALL", keys.producers)
             stored = {
                 flat[i].decode().rpartition(":")[2]: int(flat[i + 1])
                 for i in range(0, len(flat), 2)
@@ -219,13 +217,10 @@ class Injector:
             await asyncio.sleep(0.05)
         return None
 
-    async def _replace(self, victim: Child) -> None:
-        await self._cast.ready(await self._cast.start(victim.role, victim.slot))
-
     async def _owned_by(self, worker: Child) -> dict[str, int]:
         """Chats that a worker owns, with their term."""
-        client = self._cast.client
-        chats = await client.queue.execute("SMEMBERS", client.keys.worker_chats(worker.ids[-1]))
+        keys = self._cast.client.keys
+        chats = await self._cast.ask("SMEMBERS", keys.worker_chats(worker.ids[-1]))
         owned = {}
         for chat in sorted(chats):
             owner, _, term = await self._head(chat.decode())
@@ -235,14 +230,9 @@ class Injector:
 
     async def _head(self, chat_id: str) -> tuple[str, int, int]:
         """Owner, seq and term of a chat."""
-        client = self._cast.client
-        for _ in range(2):  # the connection may be of a server that was killed
-            with contextlib.suppress(RiverdeltaError):
-                owner, seq, term = await client.chats.execute(
-                    "HMGET", client.keys.chat(chat_id).head, "owner", "seq", "term"
-                )
-                return (owner or b"").decode(), int(seq or 0), int(term or 0)
-        return "", 0, 0
+        head = self._cast.client.keys.chat(chat_id).head
+        owner, seq, term = await self._cast.ask("HMGET", head, "owner", "seq", "term")
+        return (owner or b"").decode(), int(seq or 0), int(term or 0)
 
     @contextlib.contextmanager
     def _between(self, victim: Child) -> Iterator[None]:

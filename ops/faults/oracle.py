@@ -214,10 +214,10 @@ class Oracle:
         view = self._judge_snapshots(chat_id, log, snapshots, lossy=bool(losses))
         self._violations += [Violation(kind, chat_id, detail) for kind, detail in view.faults]
         for message_id, sent in chat.messages.items():
-            lost = any(_lost_of(sent, loss) for loss in losses)
-            self._judge_message(
-                f"{chat_id}/{message_id}", sent, view.replies.get(message_id), lost=lost
-            )
+            found = [_items_in(sent, loss) for loss in losses if _lost_of(sent, loss)]
+            kept = min(found, default=None)
+            reply = view.replies.get(message_id)
+            self._judge_message(f"{chat_id}/{message_id}", sent, reply, kept)
 
     def _judge_log(
         self,
@@ -321,9 +321,10 @@ class Oracle:
                 detail = f"snapshot at {snapshot['seq']} for {where}: {difference}"
                 self._say("diverged", f"{chat_id}/{message_id}", detail)
 
-    def _judge_message(self, where: str, sent: Sent, reply: Reply | None, *, lost: bool) -> None:
+    def _judge_message(self, where: str, sent: Sent, reply: Reply | None, kept: int | None) -> None:
+        """*kept*: items that a server had left of it which had acknowledged more; None: none did."""
         if reply is None:
-            if sent.opened_at is not None and not lost:
+            if sent.opened_at is not None and kept is None:
                 self._say("lost", where, "it was opened, and readers know nothing of it")
             return
         if reply.status == "open":
@@ -332,17 +333,19 @@ class Oracle:
         end = reply.code if reply.status == "failed" else reply.status
         self.ends[end or "?"] += 1
         allowed = _allowed_ends(sent) | self.excuses.get(sent.plan.message, set())
-        if lost:
+        if kept is not None:
             allowed |= {"data_lost"}
         if end not in allowed:
             detail = f"ended {end}; its producer saw {sent.outcome!r} {sent.detail}, so {sorted(allowed)}"
             self._say("wrong end", where, detail)
         if end != "data_lost":
-            self._judge_text(where, sent, reply)
+            self._judge_text(where, sent, reply, kept)
 
-    def _judge_text(self, where: str, sent: Sent, reply: Reply) -> None:
+    def _judge_text(self, where: str, sent: Sent, reply: Reply, kept: int | None) -> None:
         items = sent.plan.items
         least, most = len(sent.acked), sent.tried
+        if kept is not None and sent.outcome == "died":
+            least = min(least, kept)  # there is nobody who could send it again
         if reply.status == "completed":
             least = most = len(items)
         wanted = Reply()
@@ -443,6 +446,11 @@ def _lost_of(sent: Sent, loss: Loss) -> bool:
         return False
     acked = bisect_left(sent.acked, loss.died_at)
     return loss.stored.get(sent.plan.message, 0) < 1 + acked
+
+
+def _items_in(sent: Sent, loss: Loss) -> int:
+    """How many items of a message a restarted server had."""
+    return max(0, loss.stored.get(sent.plan.message, 0) - 1)
 
 
 def _was_cut(

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ class Nursery:
     """
 
     def __init__(self) -> None:
+        self._one_by_one = threading.Lock()
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -43,12 +45,13 @@ class Nursery:
         """Fork a child; its pid, where to read its reports, where to write its orders. Blocks."""
         orders, to_child = os.pipe()
         from_child, reports = os.pipe()
-        try:
-            socket.send_fds(self._ours, [json.dumps(spec).encode()], [orders, reports])
-        finally:
-            os.close(orders)
-            os.close(reports)
-        return int(self._ours.recv(ORDER_BYTES)), from_child, to_child
+        with self._one_by_one:  # or one would take another's pid for its own
+            try:
+                socket.send_fds(self._ours, [json.dumps(spec).encode()], [orders, reports])
+            finally:
+                os.close(orders)
+                os.close(reports)
+            return int(self._ours.recv(ORDER_BYTES)), from_child, to_child
 
     def close(self) -> None:
         """End it, and whoever is left of its children."""

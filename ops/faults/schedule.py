@@ -47,7 +47,7 @@ KINDS: Final[dict[str, Kind]] = {
     "worker.roll": Kind(5, calm_share=1.0, window_s=6.0),
     "server.kill.always": Kind(5, (0.1, 1.5)),
     "server.kill.everysec": Kind(5, (0.1, 1.5)),
-    "server.lose": Kind(0, (0.1, 0.5)),
+    "server.lose": Kind(5, (0.1, 0.5)),
     "producer.kill": Kind(5, calm_share=1.0, window_s=6.8),
     "producer.cut": Kind(5),
     "producer.freeze": Kind(5, (0.5, 2.5)),
