@@ -88,8 +88,14 @@ class Cast:
         """End everything."""
         await self._stack.aclose()
 
+    async def end(self, *roles: str) -> None:
+        """End every child that plays one of *roles*."""
+        await asyncio.gather(
+            *(child.end() for (role, _), child in self.children.items() if role in roles)
+        )
+
     async def _end_all(self) -> None:
-        await asyncio.gather(*(child.end() for child in self.children.values()))
+        await self.end(*SIZES)
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*(proxy.aclose() for proxy in self.proxies.values()))

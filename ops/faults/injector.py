@@ -200,7 +200,8 @@ class Injector:
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
-            chat.losses.append(Loss(died_at, durability, seq, stored))
+            since = chat.losses[-1].died_at if chat.losses else 0.0
+            chat.losses.append(Loss(since, died_at, durability, seq, stored))
 
     # -- helpers ---------------------------------------------------------------------------------
 

@@ -98,6 +98,7 @@ class Loss(NamedTuple):
     What a restarted server had of a chat, as the harness found it before it let anybody in.
 
     Attributes:
+        since: When it was killed before that; 0 if it never was.
         died_at: When it was killed.
         durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
             was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
@@ -106,6 +107,7 @@ class Loss(NamedTuple):
         stored: Message id → number of its last stored entry (its start is 1).
     """
 
+    since: float
     died_at: float
     durability: str
     seq: int
@@ -432,10 +434,11 @@ def _allowed_ends(sent: Sent) -> set[str]:
 
 
 def _lost_something(chat: Chat, loss: Loss) -> bool:
+    """Whether a restarted server lacked what it had said since the restart before."""
     seen = 0
     for run in chat.runs:
         for at, raw in run.events:
-            if at < loss.died_at:
+            if loss.since < at < loss.died_at:
                 seen = max(seen, json.loads(raw)["seq"])
     return seen > loss.seq or any(_lost_of(sent, loss) for sent in chat.messages.values())
 
@@ -445,7 +448,9 @@ def _lost_of(sent: Sent, loss: Loss) -> bool:
     if sent.opened_at is None or sent.opened_at >= loss.died_at:
         return False
     acked = bisect_left(sent.acked, loss.died_at)
-    return loss.stored.get(sent.plan.message, 0) < 1 + acked
+    last_ack = sent.acked[acked - 1] if acked else sent.opened_at
+    # Acknowledged before the restart before: what is missing of it was lost then.
+    return last_ack > loss.since and loss.stored.get(sent.plan.message, 0) < 1 + acked
 
 
 def _items_in(sent: Sent, loss: Loss) -> int:

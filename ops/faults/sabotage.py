@@ -95,8 +95,8 @@ def _no_dedupe() -> None:
     """What is pushed again is stored again."""
     _rewrite(
         scripts._push,  # noqa: SLF001  # as in _rewrite
-        "if first + count - 1 <= last then return reply('repeat') end",
-        "",
+        "if first + count - 1 <= last then",
+        "if false then",
     )
     _rewrite(scripts._push, "local skip = last + 1 - first", "local skip = 0")  # noqa: SLF001
 

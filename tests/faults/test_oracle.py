@@ -210,7 +210,7 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
     def forgetful(stored: int, durability: str = "everysec") -> set[str]:
         story = Story()
         story.sent.outcome = "lost"
-        story.chat.losses.append(Loss(3.5, durability, 3, {"m": stored}))
+        story.chat.losses.append(Loss(0.0, 3.5, durability, 3, {"m": stored}))
         story.log = story.events(TEXTS[:1], "message.failed")
         story.log[-1]["data"]["code"] = "data_lost"
         final = story.snapshot("failed")
@@ -222,9 +222,18 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
     assert forgetful(stored=2, durability="always") == {"lost"}
 
 
+def test_what_one_restart_lost_is_not_lost_again_at_the_next() -> None:
+    story = Story()
+    story.chat.losses += [
+        Loss(0.0, 20.0, "lose", 3, {"m": 2}),
+        Loss(20.0, 30.0, "always", 3, {"m": 2}),
+    ]
+    assert story.kinds() == set()
+
+
 def test_one_position_is_one_event_even_where_a_server_forgot() -> None:
     story = Story()
-    story.chat.losses.append(Loss(20.0, "lose", 3, {"m": 2}))
+    story.chat.losses.append(Loss(0.0, 20.0, "lose", 3, {"m": 2}))
     spoil_content(story)
     assert "diverged" in story.kinds()
 
