@@ -276,6 +276,11 @@ async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
     async with local_workers(settings), local_turns(settings) as runner:
         async with client(gateway.url) as browser:
             begun = (await post(browser, prompt="Once"))[0]["payload"]
+
+            async def nobody_follows_it() -> bool:
+                return not gateway.services.posts._watches
+
+            await until(nobody_follows_it)
             await runner.run(Turn(begun["id"], begun["message_id"], "dev", "Once"))
             frames = await post(browser, prompt="Twice", chat_id=begun["id"])
         assert begun["message_id"] not in {frame["payload"]["message_id"] for frame in frames}
