@@ -12,9 +12,10 @@ from riverdelta import Settings, Subscriber
 from riverdelta_gateway.posting.request import MAX_PROMPT_CHARS
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
+from riverdelta_gateway.turns.runner import TurnRunner
 from riverdelta_gateway.turns.turn import Turn
 from tests.gateway.clients import Client, client
-from tests.gateway.local_turns import CALLS, local_turns, until_message
+from tests.gateway.local_turns import CALLS, local_turns, turn_settings, until_message
 from tests.integration.local_workers import local_workers
 from tests.integration.servers import until
 
@@ -273,7 +274,7 @@ async def test_a_turn_outlives_the_socket_and_the_gateway_that_took_it(settings:
 async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
     gateway: Running, settings: Settings
 ) -> None:
-    async with local_workers(settings), local_turns(settings) as runner:
+    async with local_workers(settings), local_turns(settings):
         async with client(gateway.url) as browser:
             begun = (await post(browser, prompt="Once"))[0]["payload"]
 
@@ -281,7 +282,8 @@ async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
                 return not gateway.services.posts._watches
 
             await until(nobody_follows_it)
-            await runner.run(Turn(begun["id"], begun["message_id"], "dev", "Once"))
+            async with TurnRunner(settings, turn_settings()) as elsewhere:
+                await elsewhere.run(Turn(begun["id"], begun["message_id"], "dev", "Once"))
             frames = await post(browser, prompt="Twice", chat_id=begun["id"])
         assert begun["message_id"] not in {frame["payload"]["message_id"] for frame in frames}
         assert CALLS.count("began Once") == 1
