@@ -160,6 +160,7 @@ class Cast:
         await child.gone()
         if child.ready.is_set() and not child.wanted:
             self._on_surprise(child)
+            await self.put(child.role, child.slot)
 
     async def _is_ready(self, child: Child) -> bool:
         """Whether *child* has said so; of a worker: whether others can see that it lives."""

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
+_LOST: Final = (RedisError, OSError, RuntimeError)
+"""How a lost Redis shows; the last is uvloop's, where redis-py writes on a connection just reset."""
 _RESTART_S: Final = 0.5
 _CANCEL_AGAIN_S: Final = 0.5
 """Not at once: it may be tidying up, and must be left to."""
@@ -34,7 +36,7 @@ async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger)
     try:
         if running.done():
             running.result()
-    except (RedisError, OSError) as error:
+    except _LOST as error:
         log.warning("arq lost its Redis, starting it again: %s", error)
         await asyncio.wait((stopping,), timeout=_RESTART_S)
     finally:
@@ -45,7 +47,7 @@ async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger)
             running.cancel()
             await asyncio.wait((running,), timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(running, return_exceptions=True)
-        with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
+        with contextlib.suppress(asyncio.CancelledError, *_LOST):
             await worker.close()
         # close() stops waiting at the first job that was cancelled; each puts itself back with our pool.
         await asyncio.gather(*worker.tasks.values(), return_exceptions=True)

@@ -77,7 +77,8 @@ class Endpoint:
                 await self._check(connection)
                 await connection.send_command("INFO", "server")
                 info = await connection.read_response()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            # The last is what uvloop raises where redis-py writes on a connection that was just reset.
             await close_connection(connection)
             raise self.unavailable(error) from error
         except asyncio.CancelledError:
