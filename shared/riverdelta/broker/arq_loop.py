@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 _LOST: Final = (RedisError, OSError, RuntimeError)
 """How a lost Redis shows; the last is uvloop's, where redis-py writes on a connection just reset."""
 _RESTART_S: Final = 0.5
-_CANCEL_AGAIN_S: Final = 0.5
-"""Not at once: it may be tidying up, and must be left to."""
+_CANCEL_AGAIN_S: Final = 0.05
+"""Not at once: it may be tidying up, and must be left to. But soon: chats are handed over after it."""
 
 
 class ArqWorker(Protocol):

@@ -1,11 +1,12 @@
 """
-A connection that is reset while redis-py writes on it: uvloop calls that a RuntimeError.
+How a lost connection shows: uvloop says RuntimeError where redis-py writes on one just reset.
 
 Found by `make faults`: worker processes ended of it, because only RedisError and OSError were taken for
-the end of a connection.
+the end of a connection; and hand-overs took over a second, because a cancellation was repeated too late.
 """
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -45,3 +46,21 @@ async def test_a_server_that_resets_is_unavailable(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Connection, "connect", reset)
     with pytest.raises(BrokerUnavailable, match="handler is closed"):
         await Endpoint("redis://localhost:1", 1.0).connect()
+
+
+class DeafWorker(ResetWorker):
+    """An arq worker that takes the first cancellation for a timeout of its own, as redis-py does."""
+
+    async def async_run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+
+async def test_a_swallowed_cancellation_costs_little_of_the_second_that_a_hand_over_has() -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_until(DeafWorker(), stop, logging.getLogger("test")))
+    await asyncio.sleep(0)
+    stop.set()
+    async with asyncio.timeout(0.3):
+        await running
