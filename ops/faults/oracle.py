@@ -419,7 +419,8 @@ def _allowed_ends(sent: Sent) -> set[str]:
     """How a message may end, by what its producer saw."""
     match sent.outcome:
         case "completed":
-            return {"completed"}
+            # A stop may be obeyed between the last push and the end: leaving the block says nothing.
+            return {"completed", "stopped"} if sent.stop_asked else {"completed"}
         case "stopped":
             return {"stopped"}
         case "died":
