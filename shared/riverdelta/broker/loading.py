@@ -28,6 +28,7 @@ from riverdelta.core.state import (
     CardState,
     ChatState,
     ChunkState,
+    FinishedCard,
     LogWindow,
     MessageState,
     Recent,
@@ -229,9 +230,9 @@ async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState)
             flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
             fields = scripts.as_hash(flat)
             card = card_of(fields)
-            waits = text_of(fields, "status") == "completed" and "output.result" not in fields
-            if card is not None and waits:
-                message.cards[call_id] = card
+            unfinished = "processor_failed" in fields or text_of(fields, "status") != "completed"
+            if card is not None and not unfinished and "output.result" not in fields:
+                message.cards[call_id] = FinishedCard(text_of(fields, "card"), card)
 
 
 def _chunk_state(
@@ -266,10 +267,9 @@ def _chunk_state(
 
 
 def _card_state(fields: dict[str, bytes]) -> CardState | None:
-    card = card_of(fields)
-    if card is None:
+    card, last = card_of(fields), len(output_segments(fields)) - 1
+    if card is None or last < 0:  # none, or its tool's result was all there is of it
         return None
-    last = len(output_segments(fields)) - 1
     spelled = fields[f"output.{last}"]
     if len(spelled) >= OUTPUT_SEGMENT_BYTES:
         return CardState(text_of(fields, "card"), card, last + 1)

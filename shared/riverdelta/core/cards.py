@@ -35,7 +35,10 @@ def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser 
 
     A chunk that was taken over has text already: it is parsed once, silently.
     """
-    if chunk.format != "json" and registry.type_for(chunk.processor, chunk.tool_name) is None:
+    # A tool's processor reads the arguments of its calls; what the tool answers has their name, too.
+    unasked = chunk.processor is None and chunk.kind != "tool_call"
+    type_ = None if unasked else registry.type_for(chunk.processor, chunk.tool_name)
+    if chunk.format != "json" and type_ is None:
         return None
     parser = ChunkParser(
         registry,
@@ -45,7 +48,7 @@ def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser 
         tool_name=chunk.tool_name,
         tool_call_id=chunk.tool_call_id,
         is_json=chunk.format == "json",
-        disabled=chunk.processor_failed,
+        disabled=chunk.processor_failed or unasked,
     )
     if chunk.text:
         parser.add(chunk.text)

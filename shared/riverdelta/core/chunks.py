@@ -17,7 +17,15 @@ from riverdelta.core.events import (
 )
 from riverdelta.core.filters import StreamFilter
 from riverdelta.core.pipeline import Pipeline
-from riverdelta.core.state import ChatState, ChunkState, Entry, MessageState, Recent, ToolCall
+from riverdelta.core.state import (
+    ChatState,
+    ChunkState,
+    Entry,
+    FinishedCard,
+    MessageState,
+    Recent,
+    ToolCall,
+)
 from riverdelta.core.tracker import Delta, TextTrack
 
 _KEPT_CHUNKS: Final = 64
@@ -94,6 +102,12 @@ class Chunks:
         self._draft.emit("chunk.started", message.id, chunk.id, started)
         return chunk
 
+    def open_at(self, message: MessageState, index: int) -> ChunkState | None:
+        """Find a chunk that has not ended, by its number; None: it has."""
+        left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
+        chunks = [*message.open_chunks.values(), *left]
+        return next((c for c in chunks if c.index == index and c.status == "open"), None)
+
     def end(self, message: MessageState, key: str) -> None:
         """Complete an open chunk: whatever was held back of it goes out first."""
         self._show_rest(message, key)
@@ -106,8 +120,11 @@ class Chunks:
 
     def _complete(self, message: MessageState, chunk: ChunkState) -> None:
         self._draft.finish_text(message.id, chunk)
-        if chunk.card is not None and chunk.tool_call_id in message.tool_calls:
-            message.cards[chunk.tool_call_id] = chunk.card.latest
+        card = None if chunk.processor_failed else chunk.card  # what it left there is unfinished
+        call_id = chunk.tool_call_id or ""
+        call = message.tool_calls.get(call_id)
+        if card is not None and call is not None and call.chunk_index == chunk.index:
+            message.cards[call_id] = FinishedCard(card.processor, card.latest)
         chunk.status = "completed"
         self._draft.change(chunk)
         completed = ChunkCompleted(length=len(chunk.text))
@@ -137,12 +154,19 @@ class Chunks:
             if message.source == "chunks":
                 _forget_oldest(message.closed)
 
-    def add_whole(self, message: MessageState, start: ChunkStart, text: str) -> None:
-        """Add a chunk of the producer's own: all of it at once, and no part of a provider call."""
+    def add_whole(self, message: MessageState, start: ChunkStart, text: str) -> str:
+        """
+        Add a chunk of the producer's own: all of it at once, and no part of a provider call.
+
+        Returns:
+            What readers get of *text*.
+        """
         self.start(message, start)
         self.add(message, start.key, text)
         self._show_rest(message, start.key)
-        self._complete(message, message.open_chunks.pop(start.key))
+        chunk = message.open_chunks.pop(start.key)
+        self._complete(message, chunk)
+        return chunk.text
 
     def add_run(
         self, message: MessageState, key: str, texts: Sequence[str], entries: Sequence[Entry]
@@ -251,6 +275,14 @@ class Chunks:
     def note(self, chunk: ChunkState) -> None:
         """Have a chunk written down."""
         self._draft.change(chunk)
+
+    def hide(self, start: ChunkStart) -> ChunkStart:
+        """Give what readers may know of a part that begins: its info is text of the reply, too."""
+        text_filter = None if start.section is None else self.new_filter()
+        if start.section is None or text_filter is None:
+            return start
+        info = text_filter.feed(start.section.info) + text_filter.finish()
+        return start._replace(section=start.section._replace(info=info))
 
     def new_filter(self) -> StreamFilter | None:
         """Make a filter that has seen nothing; None: there are none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from riverdelta.core.cards import wire
-from riverdelta.core.changes import Changes, ChunkChange
+from riverdelta.core.changes import CardEnd, Changes, ChunkChange
 from riverdelta.core.events import (
     ChunkDelta,
     ChunkOutput,
@@ -83,6 +83,27 @@ class Draft:
         self._flush()
         self._parse(message_id, chunk, "", done=True)
 
+    def add_output(
+        self, message_id: str, chunk: ChunkState, processor: str, output: dict[str, Any]
+    ) -> None:
+        """Add to the card of a chunk that is open; one that another pipeline began stays as it is."""
+        self._flush()
+        if chunk.card is None:
+            chunk.card = CardState(processor, output)
+        if chunk.card.processor != processor:
+            return
+        chunk.card.latest = output
+        self.change(chunk).outputs.append(output)
+        event = ChunkOutput(processor=processor, output=output)
+        self.emit("chunk.output", message_id, chunk.id, event)
+
+    def end_card(self, end: CardEnd) -> None:
+        """Complete the card of a chunk that has ended."""
+        self.changes.card_ends.append(end)
+        chunk_id = f"{end.message_id}.{end.chunk_index}"
+        event = ChunkOutput(processor=end.processor, output=end.output)
+        self.emit("chunk.output", end.message_id, chunk_id, event)
+
     def change(self, chunk: ChunkState) -> ChunkChange:
         """Note that *chunk* has to be written, and return what is known of that so far."""
         change = self.changes.chunks.get(chunk.id)
@@ -148,13 +169,8 @@ class Draft:
             patches = ChunkPatch(patches=[(p.path, p.op, p.value) for p in parsed.patches])
             self.emit("chunk.patch", message_id, chunk.id, patches)
         if parsed.output is not None:
-            output, processor = wire(parsed.output), chunk.parser.processor_type or ""
-            if chunk.card is None:
-                chunk.card = CardState(processor, output)
-            chunk.card.latest = output
-            self.change(chunk).outputs.append(output)
-            event = ChunkOutput(processor=processor, output=output)
-            self.emit("chunk.output", message_id, chunk.id, event)
+            processor = chunk.parser.processor_type or ""
+            self.add_output(message_id, chunk, processor, wire(parsed.output))
         if parsed.failure is not None:
             chunk.processor_failed = True
             self.change(chunk)

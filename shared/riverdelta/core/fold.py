@@ -33,7 +33,6 @@ from riverdelta.core.codecs.pieces import (
 from riverdelta.core.draft import Draft
 from riverdelta.core.events import (
     Annotated,
-    ChunkOutput,
     EventType,
     Failure,
     MessageCompleted,
@@ -265,31 +264,36 @@ class ChatFold:
         is_text = isinstance(content, str)
         text = content if is_text else orjson.dumps(content).decode()
         start = ChunkStart(
-            key="tool_result",
+            key="",  # which no codec uses
             kind="tool_result",
             format="text" if is_text else "json",
             tool_name=None if call is None else call.tool_name,
             tool_call_id=call_id,
             mode="append",
         )
-        self._chunks.add_whole(message, start, text)
+        shown = self._chunks.add_whole(message, start, text)
         if call is not None:
+            if shown != text:  # the card is made of what readers get
+                content = shown if is_text else _read(shown)
             self._complete_card(message, call_id, call, content)
 
     def _complete_card(
         self, message: MessageState, call_id: str, call: ToolCall, content: Any
     ) -> None:
-        """Let the result of a tool complete the card of its call."""
-        result = ToolResult(call.tool_name, call_id, content, message.cards.pop(call_id, None))
-        processor, card, failure = complete_card(self._pipeline.processors, result, call.processor)
+        """Let the result of a tool complete the card of its call, by the processor that made it."""
+        asked, before = call.processor, None
+        if (known := message.cards.pop(call_id, None)) is not None:
+            asked, before = known
+        result = ToolResult(call.tool_name, call_id, content, before)
+        processor, card, failure = complete_card(self._pipeline.processors, result, asked)
         chunk_id = f"{message.id}.{call.chunk_index}"
         if processor is not None and card is not None:
-            output = wire(card)
-            self._draft.changes.card_ends.append(
-                CardEnd(message.id, call.chunk_index, processor, output)
-            )
-            event = ChunkOutput(processor=processor, output=output)
-            self._draft.emit("chunk.output", message.id, chunk_id, event)
+            still_open = self._chunks.open_at(message, call.chunk_index)
+            if still_open is not None:  # its card grows on behind the result
+                self._draft.add_output(message.id, still_open, processor, wire(card))
+            else:
+                end = CardEnd(message.id, call.chunk_index, processor, wire(card))
+                self._draft.end_card(end)
         if failure is not None:
             self._draft.processor_failed(message.id, chunk_id, failure.processor, "exception")
 
@@ -444,6 +448,14 @@ class ChatFold:
             self._draft.changes.messages[message.id] = message
         self._draft.changes.dead.append(DeadLetter(entry, code, detail))
         self._draft.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
+
+
+def _read(text: str) -> Any:
+    """Read a value that a filter may have changed; as a text, where it is no JSON any more."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -70,8 +70,11 @@ class Restarts:
 
     def take(self, message: MessageState, piece: ChunkPiece) -> None:
         """Do what *piece* says: a chunk that begins may go on with one that readers have."""
-        if type(piece) is not ChunkStart or not self._resume(message, piece):
-            self._chunks.take(message, piece)
+        if type(piece) is ChunkStart:
+            piece = self._chunks.hide(piece)
+            if self._resume(message, piece):
+                return
+        self._chunks.take(message, piece)
 
     def _resume(self, message: MessageState, start: ChunkStart) -> bool:
         retry = message.retry

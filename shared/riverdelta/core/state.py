@@ -103,6 +103,13 @@ class ToolCall(NamedTuple):
     processor: str | None
 
 
+class FinishedCard(NamedTuple):
+    """The card of a call that has ended, and the type of the processor that made it."""
+
+    processor: str
+    output: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Retry:
     """
@@ -145,7 +152,7 @@ class MessageState:
     """Ids of calls that were made again → the ids that readers know them by."""
     tool_calls: dict[str, ToolCall] = field(default_factory=dict)
     """By the provider's id of the call."""
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cards: dict[str, FinishedCard] = field(default_factory=dict)
     """By the same: the finished cards of calls whose result may still come."""
     finish_reason: FinishReason | None = None
     usage: UsageData | None = None
