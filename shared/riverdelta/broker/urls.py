@@ -97,9 +97,11 @@ def several(url: str) -> SeveralUrl | None:
 
 
 def _read(url: str, scheme: str, kind: str) -> SeveralUrl:
-    parts = urlsplit(url)
-    user, _, hosts = parts.netloc.rpartition("@")
-    service, _, database = parts.path.lstrip("/").partition("/")
+    # Not urlsplit: newer Pythons refuse a list of hosts with an IPv6 address in it.
+    rest, _, query = url.partition("://")[2].partition("#")[0].partition("?")
+    network, _, path = rest.partition("/")
+    user, _, hosts = network.rpartition("@")
+    service, _, database = path.lstrip("/").partition("/")
     if kind == "cluster":
         service, database = "", service
         if database not in ("", "0"):
@@ -113,7 +115,7 @@ def _read(url: str, scheme: str, kind: str) -> SeveralUrl:
         scheme,
         user,
         database,
-        tuple(parse_qsl(parts.query)),
+        tuple(parse_qsl(query)),
     )
 
 
