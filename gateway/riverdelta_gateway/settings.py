@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from riverdelta.broker.environment import EnvironmentSettings
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(EnvironmentSettings):
     """
     What a gateway process is told. Every name is also an environment variable.
 

@@ -39,6 +39,10 @@ _PREFIXES: Final = {
 """What begins the variables of settings other than `Settings`, by class."""
 
 
+_UNION_MEMBERS: Final = ("bool", "tuple[str, ...]")
+"""Where a value may be of several types, pydantic names each of them as if it were a part."""
+
+
 class CliError(Exception):
     """Ends the command: *text* is the line to print, *exit_code* what the shell gets."""
 
@@ -90,14 +94,15 @@ def explain(error: BaseException) -> CliError | None:
 
 def _settings_line(error: ValidationError) -> str:
     prefix = _PREFIXES.get(error.title, "RIVERDELTA_")
-    names = (
-        (
-            prefix + ".".join(str(part) for part in entry["loc"]).upper(),
-            friendly(entry["msg"]),
-        )
-        for entry in error.errors(include_url=False)
+    complaints: dict[str, list[str]] = {}
+    for entry in error.errors(include_url=False):
+        variable, *inside = (part for part in entry["loc"] if part not in _UNION_MEMBERS)
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
+        name = prefix + str(variable).upper() + place
+        complaints.setdefault(name, []).append(friendly(entry["msg"]))
+    return "cannot use " + "; ".join(
+        f"{name}: {', or '.join(reasons)}" for name, reasons in complaints.items()
     )
-    return "cannot use " + "; ".join(f"{name}: {why}" for name, why in names)
 
 
 def require_extras(what: str, *needed: str) -> None:

@@ -9,7 +9,17 @@ _NOISE: Final = re.compile(r"\bValue error, ")
 _WORDS: Final = (
     (re.compile(r"Input should be a valid integer.*"), "it must be a whole number"),
     (re.compile(r"Input should be a valid number.*"), "it must be a number"),
+    (re.compile(r"Input should be a valid boolean.*"), "it must be true or false"),
+    (re.compile(r"Input should be a valid (?:tuple|list).*"), "it must be a JSON list"),
+    (re.compile(r"Input should be a valid dictionary.*"), "it must be a JSON object"),
     (re.compile(r"Input should be "), "it must be "),
+    (re.compile(r"String should match pattern "), "it must match "),
+    # A SecretStr counts its characters as items.
+    (
+        re.compile(r"(?:String|Value) should have at least (\d+) (?:character|item).*"),
+        r"it must have at least \1 characters",
+    ),
+    (re.compile(r"Field required"), "it is missing"),
 )
 """What pydantic says, and what we say; typer passes it on, and so do our settings."""
 

@@ -124,4 +124,6 @@ def _rule(model: type[_Rule], rule: dict[str, Any], setting: str) -> _Rule:
     try:
         return model.model_validate(rule)
     except ValidationError as error:
-        raise SettingsError(f"{setting}: {rule}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (rule.get("name", rule), *first["loc"]))
+        raise SettingsError(f"{setting}: {where}: {first['msg']}") from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from riverdelta.broker.environment import EnvironmentSettings
 
 
-class TurnSettings(BaseSettings):
+class TurnSettings(EnvironmentSettings):
     """
     Who replies, and how long that may take. Every name is also an environment variable.
 

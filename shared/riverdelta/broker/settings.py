@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from riverdelta.broker.environment import EnvironmentSettings
 from riverdelta.broker.filter_agents import HttpAgent
 from riverdelta.broker.urls import is_cluster
 from riverdelta.core.errors import SettingsError
@@ -16,7 +17,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """
     What producers, workers and readers agree on. Every name is also an environment variable.
 

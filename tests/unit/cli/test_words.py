@@ -3,11 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from riverdelta import BrokerUnavailable
-from riverdelta_cli.errors import CliError
+from riverdelta import BrokerUnavailable, Settings
+from riverdelta_cli.errors import CliError, explain
 from riverdelta_cli.servers import hint_at_up, settings_for
 from riverdelta_cli.words import count, friendly, redacted
+from riverdelta_gateway.settings import GatewaySettings
 
 
 def test_one_is_no_plural() -> None:
@@ -21,6 +23,36 @@ def test_one_is_no_plural() -> None:
 def test_a_library_s_complaint_is_in_our_words() -> None:
     assert friendly("for 'x': Value error, 'y' is not one of z") == "for 'x': 'y' is not one of z"
     assert friendly("Input should be a valid integer, unable to") == "it must be a whole number"
+    assert friendly("Value should have at least 32 items after validation, not 5") == (
+        "it must have at least 32 characters"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("REDACT_RULES", "{", "RIVERDELTA_REDACT_RULES: it must be a JSON list"),
+        ("REDACT", "perhaps", "RIVERDELTA_REDACT: it must be true or false"),
+        (
+            "SECTIONS",
+            "[1",
+            "RIVERDELTA_SECTIONS: it must be true or false, or it must be a JSON list",
+        ),
+        ("FILTER_AGENTS", '[{"name": "a"}]', "RIVERDELTA_FILTER_AGENTS[0].url: it is missing"),
+        (
+            "GATEWAY_ALLOWED_ORIGINS",
+            "a",
+            "RIVERDELTA_GATEWAY_ALLOWED_ORIGINS: it must be a JSON list",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named_with_what_it_must_be(
+    name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RIVERDELTA_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        (GatewaySettings if name.startswith("GATEWAY") else Settings)()
+    assert str(explain(refused.value)) == f"cannot use {line}"
 
 
 @pytest.mark.parametrize(
