@@ -17,7 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from riverdelta.broker.endpoint import Endpoint
+from riverdelta.broker.endpoint import Endpoint, reason_of
 from riverdelta.broker.urls import Address, several
 from riverdelta.broker.wire import close_connection
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsError
@@ -89,9 +89,7 @@ class Cluster:
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
         """Say that the cluster cannot be used now, and why."""
-        return BrokerUnavailable(
-            f"Redis {self} cannot be used: {str(error) or type(error).__name__}"
-        )
+        return BrokerUnavailable(f"Redis {self} cannot be used: {reason_of(error)}")
 
     def server_url(self, address: Address) -> str:
         """URL of one node."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from typing import Any, Final
 
 from redis.asyncio.connection import Connection, SSLConnection, parse_url
@@ -97,8 +99,9 @@ class Endpoint:
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
         """Say that this server cannot be used now, and why."""
-        reason = str(error) or type(error).__name__
-        message = f"Redis at {self} cannot be used: {reason}"
+        if isinstance(error, TimeoutError) and not str(error):
+            error = f"no answer within {self.command_timeout_s:g} s"
+        message = f"Redis at {self} cannot be used: {reason_of(error)}"
         return BrokerUnavailable(message)
 
 
@@ -170,6 +173,16 @@ async def close_sentinels(sentinels: Sentinel) -> None:
     """Close its connections."""
     for client in sentinels.sentinels:
         await client.aclose()
+
+
+def reason_of(error: BaseException | str) -> str:
+    """Say what went wrong, without the address, which redis-py and asyncio put into it once each."""
+    cause = error.__context__ if isinstance(error, RedisError) else error
+    if isinstance(cause, ConnectionError | FileNotFoundError) and cause.errno is not None:
+        return os.strerror(cause.errno)  # asyncio's own text is another one
+    if isinstance(cause, socket.gaierror) and cause.strerror is not None:
+        return cause.strerror
+    return str(error) or type(error).__name__
 
 
 def _parse_info(info: bytes | str) -> dict[str, str]:
