@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
-
-from riverdelta_cli.extras import lacking, needed_by
 
 
 def main() -> None:
     """Run the command; never returns."""
-    _open_what_is_closed()
+    # While all the rest is imported Ctrl-C has nothing to end in order (`session.end_with` has).
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _prepare_streams()
+    from riverdelta_cli.extras import lacking, needed_by  # noqa: PLC0415  # see above
+
     if lacking("the command", ["cli"]):
         needed = needed_by(sys.argv[1:])
         print(f"riverdelta: {lacking('the command', needed)}", file=sys.stderr)
@@ -21,7 +23,9 @@ def main() -> None:
 
     # `riverdelta --help | head` ends as other programs do; commands change this (`session.end_with`).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(exit_code_of(_run_app))
+    code = exit_code_of(_run_app)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to end in order
+    sys.exit(code)
 
 
 def _run_app() -> int:
@@ -34,11 +38,20 @@ def _run_app() -> int:
     return 0
 
 
-def _open_what_is_closed() -> None:
-    """Give a process that was started without stdout or stderr (``>&-``) one that goes nowhere."""
+def _prepare_streams() -> None:
+    """
+    Have a stdout and a stderr that take every text.
+
+    A process that was started without one (``>&-``) gets one that goes nowhere; what a terminal's
+    encoding cannot show is a question mark on it, and no reason to stop.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for good
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
+        else:
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ def end_with(work: Callable[[], int]) -> NoReturn:
     """
     # A command has sockets: a broken pipe is an error to handle, not the end of the process.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # Ctrl-C before there is a loop to take it: typer makes exit code 130 of the exception.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     raise typer.Exit(exit_code_of(work))
 
 

@@ -248,6 +248,22 @@ def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
             assert not process.stderr.read()
 
 
+def test_ctrl_c_is_quiet_also_while_modules_are_imported(shell: Shell, tmp_path: Path) -> None:
+    slow = "import signal; print('importing', flush=True); signal.pause()"
+    (tmp_path / "typer.py").write_text(slow)
+    with shell.start("inspect", PYTHONPATH=str(tmp_path)) as running:
+        running.says("importing")
+        running.send(signal.SIGINT)
+        assert running.exit_code() == -signal.SIGINT  # a shell says 130
+        assert not running.err
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark(shell: Shell) -> None:
+    done = shell.run(*OPENAI, DEMO, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "as a river ? with a memory" in done.stdout.decode("ascii")
+
+
 @pytest.mark.parametrize("arguments", [(*OPENAI, DEMO), ("--help",)])
 def test_output_that_cannot_be_written_is_one_line(
     arguments: tuple[str, ...], shell: Shell
