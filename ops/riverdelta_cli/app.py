@@ -123,7 +123,7 @@ def up(
     [bold]Exit codes[/bold]
 
         0    ended by Ctrl-C or SIGTERM
-        2    the folder is in use by another `up`, or the server cannot be used
+        2    the folder, --port, a setting or the server cannot be used
     """
     run(lambda interrupt: run_up(data_dir, workers, redis_url, port, interrupt))
 
@@ -180,8 +180,8 @@ def gateway(
 
     Start as many as you like behind a load balancer. At SIGTERM sockets are
     closed with code 4000: clients reconnect to another one, and go on where they
-    were. Users are known by tokens: set RIVERDELTA_GATEWAY_TOKEN_SECRET (HS256) or
-    RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE.
+    were. Users are known by tokens: set RIVERDELTA_GATEWAY_TOKEN_SECRET (HS256)
+    or RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE.
 
     [bold]Example[/bold]
 
@@ -219,7 +219,7 @@ def turns(
     data_dir: o.DataDir = o.FOLDER,
 ) -> None:
     """
-    Run one process that writes the replies gateways ask for, until Ctrl-C or SIGTERM.
+    Write the replies that gateways ask for, until Ctrl-C or SIGTERM.
 
     Start as many as you like. A reply outlives the socket and the gateway it was
     asked through. Models and keys are settings: RIVERDELTA_TURNS_OPENAI_MODEL,
@@ -270,7 +270,7 @@ def pipe(
     [bold]Exit codes[/bold]
 
         0    the message completed
-        1    it failed or was stopped, or nothing in the input was understood as --source
+        1    it failed or was stopped, or nothing was understood as --source
         2    bad usage, or input that cannot be read
         130  Ctrl-C
     """
@@ -308,7 +308,7 @@ def push(
 
     [bold]Exit codes[/bold]
 
-        0    stored and ended (an input that is not understood as --source is a warning)
+        0    stored and ended; input not understood as --source is only warned of
         1    a reader stopped it, the id exists, or no worker made room
         2    bad usage, or no server there
         130  Ctrl-C (the message fails)
@@ -397,7 +397,8 @@ def inspect(
         riverdelta inspect --json
 
     [bold]Prints[/bold] of a chat: owner, position, backlog, messages, chunks, keys with
-    their sizes. Without CHAT: workers and producers with their heartbeats, chats that wait.
+    their sizes. Without CHAT: workers and producers with their heartbeats, chats
+    that wait.
 
     [bold]Exit codes[/bold]
 
@@ -469,17 +470,18 @@ def dead(
     """
     Show what a chat could not use: raw chunks that broke, or that killed workers.
 
-    With --requeue each goes back as a new chunk, once, however often the command is
-    repeated or cut off; first mend what broke, or it comes back. Only an open message
-    takes it: readers were told the end of the others.
+    With --requeue each goes back as a new chunk, once, however often the command
+    is repeated or cut off; first mend what broke, or it comes back. Only an open
+    message takes it: readers were told the end of the others.
 
     [bold]Examples[/bold]
 
         riverdelta dead chat-1
         riverdelta dead chat-1 --requeue
 
-    [bold]Prints[/bold] of each: id, message and its status, why it is here, what it holds
-    (as it was pushed: filters have not seen it). With --json one per line, with all of it.
+    [bold]Prints[/bold] of each: id, message and its status, why it is here, what it
+    holds (as it was pushed: filters have not seen it). With --json one per line,
+    with all of it.
 
     [bold]Exit codes[/bold]
 

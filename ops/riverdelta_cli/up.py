@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from riverdelta import Settings
@@ -55,6 +55,7 @@ async def up(
     Settings()  # a variable that cannot be used is found before anything starts
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(DataFolder(path))
+        chosen = _port_for(port)
         server = None
         if url is None:
             server = EmbeddedServer(
@@ -67,28 +68,43 @@ async def up(
             settings = settings_for(url, None)
         client = await stack.enter_async_context(Client(settings))  # says what is wrong with a URL
         folder.announce(settings.redis_url)
-        port = free_port(_GATEWAY_PORT) if port is None else port
-        print(_what_next(path, settings.redis_url, server, count, port), flush=True)
+        note = "" if chosen in {port, _GATEWAY_PORT} else f" (port {_GATEWAY_PORT} is taken)"
+        print(_what_next(path, settings.redis_url, server, count, chosen, note=note), flush=True)
         ready = asyncio.create_task(_new_workers(client, count))
         await asyncio.sleep(0)  # it looks who is there before ours are
-        await stack.enter_async_context(WorkerPool(settings, count, notify=say))
-        gateway = WorkerPool(
-            settings,
-            1,
-            notify=say,
-            command=("gateway", "--dev", "--host", LOOPBACK, "--port", str(port)),
-            without=_NOT_FOR_DEV,
+        gateway = ("gateway", "--dev", "--host", LOOPBACK, "--port", str(chosen))
+        pools = (
+            WorkerPool(settings, count, notify=say),
+            WorkerPool(settings, 1, notify=say, command=gateway, without=_NOT_FOR_DEV),
+            WorkerPool(settings, 1, notify=say, command=("turns",)),
         )
-        await stack.enter_async_context(gateway)
-        await stack.enter_async_context(WorkerPool(settings, 1, notify=say, command=("turns",)))
+        for pool in pools:
+            await stack.enter_async_context(pool)
         watching = asyncio.create_task(_keep_server(server))
         asked = asyncio.create_task(interrupt.asked.wait())
         stack.push_async_callback(cancel, watching, asked, ready)
-        await asyncio.wait((asked, watching), return_when=asyncio.FIRST_COMPLETED)
+        failed = [pool.failed for pool in pools]
+        ends: tuple[asyncio.Future[Any], ...] = (asked, watching, *failed)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
+        if not asked.done():
+            raise next(each.result() for each in failed if each.done())
         say("ending what was started")
     return DONE
+
+
+def _port_for(wanted: int | None) -> int:
+    """
+    Choose the gateway's port, before anything is started and anybody is told of it.
+
+    Raises:
+        CliError: The *wanted* one is not free.
+    """
+    port = free_port(_GATEWAY_PORT if wanted is None else wanted)
+    if wanted not in {None, port}:
+        raise CliError(f"port {wanted} of {LOOPBACK} is taken: give another --port, or none")
+    return port
 
 
 async def _keep_server(server: EmbeddedServer | None) -> None:
@@ -122,14 +138,17 @@ async def _new_workers(client: Client, count: int) -> None:
     say(f"{counted(count, 'worker')} ready")
 
 
-def _what_next(path: Path, url: str, server: EmbeddedServer | None, workers: int, port: int) -> str:
+def _what_next(
+    path: Path, url: str, server: EmbeddedServer | None, workers: int, port: int, *, note: str
+) -> str:
     """Say what runs, and exactly what to type in other terminals."""
     other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
     host = urlsplit(url).hostname or "localhost"
     what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"
     return f"""riverdelta is up: {what}, {counted(workers, "worker")}, a gateway.
   URL       {url}
-  gateway   http://{LOOPBACK}:{port} (WebSocket at /ws; without tokens, on this machine only)
+  page      http://{LOOPBACK}:{port}{note}
+  gateway   the same, WebSocket at /ws; without tokens, on this machine only
 
 In other terminals, in this folder:
   follow    riverdelta tail chat-1{other}

@@ -14,7 +14,7 @@ from typing import IO, Final, Self
 
 from riverdelta import Settings
 from riverdelta_cli import children
-from riverdelta_cli.errors import CliError
+from riverdelta_cli.errors import UNUSABLE, CliError
 
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S: Final = 10.0
@@ -29,6 +29,7 @@ class _Slot:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.starts = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self.start_at = 0.0
@@ -46,6 +47,9 @@ class WorkerPool:
         log: File that takes what they print. Unset: our stderr.
         notify: Called with a line when one died.
         max_deaths: Give up (`failed` is set) when one died this often in a row. Unset: never.
+
+    One that ends at its first start because it cannot be used (a setting, an address) would end so
+    again and again: `failed` is set at once.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class WorkerPool:
                 self._log.close()
 
     def _start(self, slot: _Slot) -> None:
+        slot.starts += 1
         slot.started_at = asyncio.get_running_loop().time()
         slot.process = children.start(
             # -P: modules in the user's current folder are not ours.
@@ -131,7 +136,8 @@ class WorkerPool:
         wait_s = _BACKOFF_S[min(slot.deaths, len(_BACKOFF_S)) - 1]
         slot.start_at, slot.process = now + wait_s, None
         how = _how_it_ended(process.returncode)
-        if slot.deaths == self._max_deaths:
+        unusable = slot.starts == 1 and process.returncode == UNUSABLE
+        if unusable or slot.deaths == self._max_deaths:
             if not self.failed.done():
                 self.failed.set_result(CliError(f"the {self._what} {how}{self._last_words()}"))
         else:
@@ -141,7 +147,7 @@ class WorkerPool:
 
     def _last_words(self) -> str:
         if self._log_path is None:
-            return ""
+            return ": it said why above"
         lines = self._log_path.read_text("utf-8", "replace").splitlines()
         return f": {lines[-1]}" if lines else ""
 

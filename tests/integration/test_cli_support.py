@@ -1,5 +1,6 @@
 """The riverdelta command: what its tests start it with, and what it teaches."""
 
+import inspect
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 from riverdelta import SOURCES
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
+from riverdelta_cli import app as commands
 from riverdelta_cli import session
 from riverdelta_cli.app import app
 from riverdelta_cli.children import bind_to
@@ -29,7 +31,7 @@ from riverdelta_cli.options import ModeName, OnMismatchName, Source
 DEADLINE_S = 20.0
 _SIDE_BY_SIDE = 4
 DEMO = Path(str(resources.files("riverdelta_cli"))) / "demo" / "reply.jsonl"
-COMMANDS = ("up", "worker", "gateway", "push", "tail", "pipe", "inspect", "stop", "dead")
+COMMANDS = ("up", "worker", "gateway", "turns", "push", "tail", "pipe", "inspect", "stop", "dead")
 
 
 def eventually(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -265,6 +267,10 @@ def test_help_teaches(command: str) -> None:
     assert "Prints" in done.stdout
     assert "Exit codes" in done.stdout
     assert "<bool>" not in done.stdout
+    # A line that is too long for a terminal would be broken in two by its last word or so.
+    printed = {line.strip() for line in done.stdout.splitlines()}
+    written = inspect.getdoc(getattr(commands, command)) or ""
+    assert {re.sub(r"\[/?bold\]", "", line).strip() for line in written.splitlines()} <= printed
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,25 @@ def test_a_server_that_is_down_is_one_line(shell: Shell) -> None:
         shell.call("tail", "c1", RIVERDELTA_REDIS_URL=NOBODY),
     ):
         assert done.returncode == 2, done.args
-        assert "127.0.0.1:1" in one_line(done.stderr)
+        line = one_line(done.stderr)
+        assert line.startswith(
+            "riverdelta: Redis at 127.0.0.1:1 cannot be used: Connection refused"
+        )
+
+
+def test_up_ends_where_it_could_never_be_whole(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = shell.run("up", "--port", port)
+    assert refused.returncode == 2
+    assert f"port {port} of 127.0.0.1 is taken" in one_line(refused.stderr)
+    assert not refused.stdout
+    unable = shell.run("up", RIVERDELTA_TURNS_BACKEND="nobody")
+    assert unable.returncode == 2
+    lines = unable.stderr.decode().splitlines()
+    assert any("backend 'nobody' is unknown" in line for line in lines), lines
+    assert lines[-1] == "riverdelta: the turns ended with exit code 2: it said why above"
+    assert not shell.processes()
 
 
 def test_a_pipeline_that_is_not_there_is_one_line(shell: Shell) -> None:
@@ -325,7 +343,7 @@ def old_server() -> Iterator[str]:
 
 def test_up_has_a_gateway_on_loopback_that_follows_chats(shared: tuple[Shell, Running]) -> None:
     shell, up = shared
-    found = re.search(rb"gateway +(http://127\.0\.0\.1:\d+)", up.out)
+    found = re.search(rb"page +(http://127\.0\.0\.1:\d+)", up.out)
     assert found is not None
     url = found[1].decode()
     up.warns(f"listening at {url}")
@@ -338,7 +356,7 @@ def test_up_has_a_gateway_on_loopback_that_follows_chats(shared: tuple[Shell, Ru
 
 def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) -> None:
     _, up = shared
-    found = re.search(rb"gateway +(http://127\.0\.0\.1:\d+)", up.out)
+    found = re.search(rb"page +(http://127\.0\.0\.1:\d+)", up.out)
     assert found is not None
     up.warns("turns are ready (backend scripted)")
     said = {"role": "user", "id": "u", "parts": [{"type": "text", "text": "How are sales?"}]}
