@@ -103,7 +103,7 @@ COMPILE = pip compile --quiet --universal --python-version 3.11 --generate-hashe
 lock: ## resolve the versions in requirements/ again (UPGRADE=--upgrade for newer ones)
 	@set -e; $(find_python); $(find_uv); \
 	"$$uv" $(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt; \
-	"$$uv" $(COMPILE) pyproject.toml --extra workers --extra cli \
+	"$$uv" $(COMPILE) pyproject.toml --extra workers --extra gateway --extra backends --extra cli \
 		--constraints requirements/dev.txt --output-file requirements/runtime.txt; \
 	"$$uv" $(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt; \
 	"$$uv" $(COMPILE) --group uv --output-file requirements/uv.txt

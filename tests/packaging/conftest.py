@@ -67,6 +67,17 @@ def find_uv() -> str | None:
     return None
 
 
+def make_environment(folder: Path) -> tuple[Environment, list[str | Path]]:
+    """Make an empty environment in *folder*; and the command that installs into it."""
+    environment = Environment(folder)
+    uv = find_uv()
+    if uv:
+        run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], cwd=folder)
+        return environment, [uv, "pip", "install", "--quiet", "--python", environment.python]
+    run([sys.executable, "-m", "venv", folder / "venv"], cwd=folder)
+    return environment, [environment.python, "-m", "pip", "install", "--quiet"]
+
+
 def install(folder: Path, requirements: Sequence[str]) -> Environment:
     """
     Make an environment in *folder* and install *requirements* at the locked versions.
@@ -82,21 +93,7 @@ def install(folder: Path, requirements: Sequence[str]) -> Environment:
         r"^(([\w.-]+)==\S+(?: ; [^\\\n]+?)?) \\$", LOCK.read_text("utf-8"), re.MULTILINE
     )
     constraints.write_text("".join(f"{pin}\n" for pin, name in pins if name not in free), "utf-8")
-    environment = Environment(folder)
-    uv = find_uv()
-    if uv:
-        run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], cwd=folder)
-        command: list[str | Path] = [
-            uv,
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            environment.python,
-        ]
-    else:
-        run([sys.executable, "-m", "venv", folder / "venv"], cwd=folder)
-        command = [environment.python, "-m", "pip", "install", "--quiet"]
+    environment, command = make_environment(folder)
     run([*command, "--constraint", constraints, *requirements], cwd=folder)
     return environment
 
@@ -122,6 +119,19 @@ def wheel_names(wheel: Path) -> set[str]:
 def everything(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The wheel with every extra, as locked."""
     return install(tmp_path_factory.mktemp("everything"), [f"riverdelta[all] @ {wheel.as_uri()}"])
+
+
+@pytest.fixture(scope="session")
+def image(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """What ops/Dockerfile puts into the image: its lock, and the wheel with nothing beyond that."""
+    folder = tmp_path_factory.mktemp("image")
+    environment, install_command = make_environment(folder)
+    run(
+        [*install_command, "--require-hashes", "-r", CHECKOUT / "requirements" / "runtime.txt"],
+        cwd=folder,
+    )
+    run([*install_command, "--no-deps", wheel], cwd=folder)
+    return environment
 
 
 @pytest.fixture(scope="session")
