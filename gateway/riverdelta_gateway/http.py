@@ -24,7 +24,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from riverdelta.core.events import Event
@@ -85,7 +85,11 @@ def foreign_page() -> Response:
 
 async def unknown_path(request: Request, error: Exception) -> Response:
     """Answer what no route takes; starlette calls it."""
-    if isinstance(error, HTTPException) and error.status_code == HTTP_STATUS["NOT_FOUND"]:
+    # The page takes every path: a route that has this one, for another method, was passed over.
+    routes: list[BaseRoute] = request.app.routes
+    other = any(route.matches(request.scope)[0] is Match.PARTIAL for route in routes)
+    missing = isinstance(error, HTTPException) and error.status_code == HTTP_STATUS["NOT_FOUND"]
+    if missing and not other:
         return error_answer(RequestError("NOT_FOUND", "There is nothing here."))
     return error_answer(bad_request(f"{request.method} is not for this path."))
 

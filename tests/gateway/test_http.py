@@ -142,6 +142,7 @@ def answers() -> Iterator[Any]:
     large = json.dumps({"x": "y" * 300_000})
     yield pytest.param(("POST", "/chats/c/stop", ann, large), (400, "BAD_REQUEST"), id="large")
     yield pytest.param(("DELETE", "/chats/c", ann, None), (400, "BAD_REQUEST"), id="no-method")
+    yield pytest.param(("GET", "/api/chat", ann, None), (400, "BAD_REQUEST"), id="no-get")
     evil = ann | {"Origin": "http://evil.example"}
     yield pytest.param(("GET", "/chats/c", evil, None), (403, "UNAUTHORIZED"), id="foreign-page")
 
