@@ -56,6 +56,7 @@ class Harness:
         folder: Where server data and logs go.
         drain_s: How long what is open may take to end when the faults are over.
         sabotage: What to break on purpose.
+        slack: Times may be so many times what is promised.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Harness:
         drain_s: float = 25.0,
         sabotage: str | None = None,
         open_messages: int = _OPEN_MESSAGES,
+        slack: float = 1.0,
     ) -> None:
         self._seed = seed
         self._schedule = schedule
         self._drain_s = drain_s
+        self._slack = slack
         self._open_messages = open_messages
         self._rng = random.Random(f"{seed}/harness")
         self._plans: Iterator[Plan] = plans(seed, open_chats=_OPEN_CHATS)
@@ -97,7 +100,7 @@ class Harness:
             await self._read_logs()
         self._excuse()
         violations = self._violations + self._not_struck() + self._oracle.judge()
-        measures = measure(self._oracle, self._injector.struck)
+        measures = measure(self._oracle, self._injector.struck, self._slack)
         violations += [violation for times in measures for violation in times.violations()]
         return Result(
             self._seed,

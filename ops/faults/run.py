@@ -28,7 +28,14 @@ def main() -> int:
     print(f"seed {seed}: make faults SECONDS={options.seconds:g} SEED={seed}", flush=True)
     schedule = make_schedule(seed, options.seconds, tuple(options.only or ()))
     folder = Path(tempfile.mkdtemp(prefix="riverdelta-faults-"))
-    harness = Harness(seed, schedule, folder, drain_s=options.drain, sabotage=options.sabotage)
+    harness = Harness(
+        seed,
+        schedule,
+        folder,
+        drain_s=options.drain,
+        sabotage=options.sabotage,
+        slack=options.slack,
+    )
     result = asyncio.run(harness.run())
     print(table(result, options.seconds))
     if result.violations:
@@ -44,6 +51,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", help="replay this one; unset: drawn, and printed")
     parser.add_argument(
         "--drain", type=float, default=25.0, help="how long replies may take to end"
+    )
+    parser.add_argument(
+        "--slack",
+        type=float,
+        default=1.0,
+        help="let times be so many times what is promised: for a machine that others use, too",
     )
     parser.add_argument(
         "--only", action="append", choices=list(KINDS), help="one kind of fault; may be repeated"

@@ -29,6 +29,9 @@ PROVOKED_BY = {
         *(Fault(2.0, "worker.kill", pick, 0.0) for pick in (0.0, 0.4, 0.8)),
     ],
 }
+SLACK = 3.0
+"""Other tests may have this machine under load: times are shown by a run of its own."""
+
 DRAIN_S = 2.5
 """Replies that are still open then count as `no end`: that kind is expected of one switch only."""
 
@@ -52,7 +55,7 @@ async def test_nothing_is_seen_where_nothing_is_broken(tmp_path: Path) -> None:
         for fault in provoking
         if name not in {"epoch-kept", "no-term-check"}
     )
-    harness = Harness("control", Schedule(faults, 6.0), tmp_path)
+    harness = Harness("control", Schedule(faults, 6.0), tmp_path, slack=SLACK)
     result = await harness.run()
     assert result.violations == []
     assert result.ends["completed"] > 10
