@@ -1,21 +1,8 @@
 // Draws cards: the outputs that processors make of tool calls. A card keeps its elements and changes
 // only what is new, so that a file that grows line by line costs a line, not a file.
 
-export function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
-/** Show `text` in `node`, which shows an earlier state of it: append what is new where that is all. */
-export function setText(node, text) {
-  const before = node.firstChild?.data ?? "";
-  if (text === before) return;
-  if (!node.firstChild) node.append(text);
-  else if (text.startsWith(before)) node.firstChild.appendData(text.slice(before.length));
-  else node.firstChild.data = text;
-}
+import { element, LongText, makeScrollable, setText } from "./dom.js";
+import { Markdown } from "./markdown.js";
 
 const STATES = { loading: "working…", completed: "done", failed: "failed" };
 
@@ -64,23 +51,27 @@ function toolTitle(name) {
 }
 
 class TextBody {
-  root = element("p", "text");
+  #text = new Markdown();
+  root = this.#text.root;
 
   update(card) {
-    setText(this.root, card.message ?? "");
+    this.#text.update(card.message ?? "");
   }
 }
 
 class RawBody {
   root = element("details");
-  #pre = element("pre", "raw");
+  #text;
 
   constructor() {
-    this.root.append(element("summary", "", "Arguments"), this.#pre);
+    const pre = element("pre", "raw");
+    makeScrollable(pre, "Arguments");
+    this.root.append(element("summary", "", "Arguments"), pre);
+    this.#text = new LongText(pre);
   }
 
   update(card, chunk) {
-    setText(this.#pre, card?.type === "json" ? JSON.stringify(card.value, null, 2) : chunk.text);
+    this.#text.update(card?.type === "json" ? JSON.stringify(card.value, null, 2) : chunk.text);
   }
 }
 
@@ -160,14 +151,13 @@ class FileText {
   constructor() {
     const summary = element("summary");
     summary.append(this.#name, this.#state);
-    this.#pre.tabIndex = 0; // so that the keyboard can scroll it
     this.root.open = true;
     this.root.append(summary, this.#pre);
   }
 
   update(name, status, text) {
     setText(this.#name, name);
-    this.#pre.setAttribute("aria-label", name);
+    makeScrollable(this.#pre, name);
     setState(this.#state, status);
     if (text === this.#shown) return;
     const atEnd =

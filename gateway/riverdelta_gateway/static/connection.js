@@ -4,6 +4,8 @@ const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 8000;
 const QUIET_MS = 15000; // the gateway was silent for this long: ask whether it is still there
 const ANSWER_MS = 5000; // how long it may take to say so
+const OPEN_MS = 10000; // how long a connection may take to open
+const AGAIN_MS = 2000; // a chat that cannot be followed now is asked for again after this
 
 /**
  * Calls back:
@@ -18,8 +20,10 @@ export class Connection {
   #failures = 0;
   #timer = 0;
   #lastHeard = 0;
-  #positions = new Map(); // chat → the position after which to go on; null: begin with a snapshot
-  #unsent = [];
+  #pinged = false; // since it was last heard
+  #chats = new Map(); // chat → {position: after which to go on, asked: id of the request, live}
+  #unsent = new Map(); // id → request
+  #lastId = 0;
 
   constructor(url, { onState, onFrame }) {
     this.#url = url;
@@ -34,29 +38,54 @@ export class Connection {
     this.#open();
   }
 
-  /** Follow a chat from now on, over every reconnection. */
-  subscribe(chat, position = null) {
-    this.#positions.set(chat, position);
-    this.#send("/chats/subscribe", { chat_id: chat, after: position });
+  /** Follow a chat from now on, over every reconnection: from a snapshot on. */
+  subscribe(chat) {
+    this.#chats.set(chat, { position: null, asked: 0, live: false });
+    this.#ask(chat);
   }
 
   unsubscribe(chat) {
-    if (this.#positions.delete(chat)) this.#send("/chats/unsubscribe", { chat_id: chat });
+    if (this.#chats.delete(chat)) this.#send(this.#request("/chats/unsubscribe", { chat_id: chat }));
   }
 
   /** Where a chat's last event stands; null before the first. */
   position(chat) {
-    return this.#positions.get(chat) ?? null;
+    return this.#chats.get(chat)?.position ?? null;
   }
 
-  /** Send a request; while the connection is away it waits, but a subscription is made anew anyway. */
+  /** Send a request, now or when the connection is back; gives its id. */
   request(route, payload = {}) {
-    if (!this.#send(route, payload)) this.#unsent.push([route, payload]);
+    const request = this.#request(route, payload);
+    if (!this.#send(request)) this.#unsent.set(request.request_id, request);
+    return request.request_id;
   }
 
-  #send(route, payload) {
+  /** Whether a request still waits for the connection. */
+  isUnsent(id) {
+    return this.#unsent.has(id);
+  }
+
+  /** Do not send a request that still waits. */
+  forget(id) {
+    this.#unsent.delete(id);
+  }
+
+  #request(route, payload) {
+    this.#lastId += 1;
+    return { route, payload, request_id: this.#lastId };
+  }
+
+  #ask(chat) {
+    const subscription = this.#chats.get(chat);
+    const request = this.#request("/chats/subscribe", { chat_id: chat, after: subscription.position });
+    subscription.asked = request.request_id;
+    subscription.live = false;
+    this.#send(request);
+  }
+
+  #send(request) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
-    this.#socket.send(JSON.stringify({ route, payload }));
+    this.#socket.send(JSON.stringify(request));
     return true;
   }
 
@@ -65,7 +94,10 @@ export class Connection {
     this.#onState("connecting");
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    socket.onopen = () => this.#opened();
+    this.#hear();
+    socket.onopen = () => {
+      if (socket === this.#socket) this.#opened();
+    };
     socket.onmessage = ({ data }) => {
       if (socket === this.#socket) this.#heard(JSON.parse(data));
     };
@@ -75,24 +107,51 @@ export class Connection {
   }
 
   #opened() {
-    this.#failures = 0;
-    this.#lastHeard = performance.now();
+    this.#hear();
     this.#onState("live");
-    for (const [chat, after] of this.#positions) {
-      this.#send("/chats/subscribe", { chat_id: chat, after });
-    }
-    const unsent = this.#unsent;
-    this.#unsent = [];
-    for (const [route, payload] of unsent) this.request(route, payload);
+    for (const chat of this.#chats.keys()) this.#ask(chat);
+    for (const request of this.#unsent.values()) this.#send(request);
+    this.#unsent.clear();
+  }
+
+  #hear() {
+    this.#lastHeard = performance.now();
+    this.#pinged = false;
   }
 
   #heard(frame) {
-    this.#lastHeard = performance.now();
-    const chat = frame.payload?.chat;
-    if (frame.route === "/chats/subscribe" && frame.position && this.#positions.has(chat)) {
-      this.#positions.set(chat, frame.position);
-    }
+    this.#hear();
+    this.#failures = 0; // only now: a gateway may accept, and close at once
+    if (frame.route === "/chats/subscribe" && !this.#belongs(frame)) return;
     this.#onFrame(frame);
+  }
+
+  /** Take note of a frame of a chat; false: it is of a subscription that is over. */
+  #belongs({ event, payload, position, error, request_id: id }) {
+    if (event === "error") return this.#refused(error, id);
+    const chat = payload.chat ?? payload.chat_id;
+    const subscription = this.#chats.get(chat);
+    if (!subscription) return false;
+    if (event === "subscribed") {
+      subscription.live ||= subscription.asked === id;
+    } else if (subscription.live) {
+      subscription.position = position;
+    }
+    return subscription.live;
+  }
+
+  #refused(error, id) {
+    const [chat] = [...this.#chats].find(([, { asked }]) => asked === id) ?? [];
+    if (!chat) return false;
+    if (error.code === "NOT_FOUND") {
+      this.#chats.delete(chat);
+    } else {
+      const again = () => {
+        if (this.#chats.get(chat)?.asked === id) this.#ask(chat);
+      };
+      setTimeout(again, error.retry_after_s * 1000 || AGAIN_MS);
+    }
+    return true;
   }
 
   #closed(code) {
@@ -126,14 +185,23 @@ export class Connection {
 
   /** A network that vanished without a word closes nothing: ask, and believe no answer. */
   #watch() {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    if (!this.#socket) return;
     const quiet = performance.now() - this.#lastHeard;
-    if (quiet > QUIET_MS + ANSWER_MS) {
-      this.#lose();
-      if (navigator.onLine) this.#comeBack();
-    } else if (quiet > QUIET_MS && quiet <= QUIET_MS + 1000) {
-      this.#send("/chats/list", {});
+    if (this.#socket.readyState === WebSocket.CONNECTING) {
+      if (quiet > OPEN_MS) this.#giveUp();
+    } else if (this.#pinged) {
+      // The clock of a hidden tab ticks once a minute: give the question its time, too.
+      if (performance.now() - this.#pinged > ANSWER_MS) this.#giveUp();
+    } else if (quiet > QUIET_MS) {
+      this.#pinged = performance.now();
+      this.#send(this.#request("/chats/list", {}));
     }
+  }
+
+  #giveUp() {
+    const socket = this.#socket;
+    this.#closed(0);
+    socket.close();
   }
 }
 

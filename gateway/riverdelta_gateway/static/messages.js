@@ -1,7 +1,9 @@
 // Draws the messages of a chat. Each message and chunk keeps its elements; what a view says was
 // touched is drawn once per frame, however many deltas came in it.
 
-import { Card, element, setText } from "./cards.js";
+import { Card } from "./cards.js";
+import { element, LongText, makeScrollable, setText } from "./dom.js";
+import { Code, Markdown } from "./markdown.js";
 
 const SENTENCES = {
   producer_lost: "The service that was writing this reply went away.",
@@ -14,7 +16,7 @@ const SENTENCES = {
 export class Messages {
   #list;
   #shown = new Map(); // message id → ShownMessage
-  #dirty = new Set();
+  #dirty = new Map(); // message id → ids of the chunks that changed; null: all of it did
   #view = null;
   #all = false;
   #asked = 0;
@@ -28,44 +30,61 @@ export class Messages {
   /** Show another view from now on. */
   show(view) {
     this.#view = view;
+    this.#list.replaceChildren();
+    this.#shown.clear(); // another chat may have messages of the same names
+    this.#dirty.clear();
     this.touch({ all: true });
   }
 
   /** Redraw what `ChatView.apply` says was touched. */
   touch(touched) {
     if (!touched) return;
-    if (touched.all) this.#all = true;
-    else this.#dirty.add(touched.message);
+    const { all, message, chunk } = touched;
+    if (all) this.#all = true;
+    else if (!chunk) this.#dirty.set(message, null);
+    else if (!this.#dirty.has(message)) this.#dirty.set(message, new Set([chunk]));
+    else this.#dirty.get(message)?.add(chunk);
+    // A tab that nobody sees gets no frames: what it missed is drawn in one when it is shown.
     this.#asked ||= requestAnimationFrame(() => this.#draw());
   }
 
   #draw() {
     this.#asked = 0;
-    const messages = this.#view.messages;
-    if (this.#all) {
-      const ids = new Set(messages.map(({ message }) => message));
-      for (const [id, shown] of this.#shown) {
-        if (!ids.has(id)) {
-          shown.root.remove();
-          this.#shown.delete(id);
-        }
-      }
-      for (const { message } of messages) this.#dirty.add(message);
-      this.#all = false;
-    }
-    for (const id of this.#dirty) {
+    if (this.#all) this.#arrange();
+    for (const [id, ids] of this.#dirty) {
       const message = this.#view.message(id);
-      if (!message) continue;
-      let shown = this.#shown.get(id);
-      if (!shown) {
-        shown = new ShownMessage(message);
-        this.#shown.set(id, shown);
-        this.#list.append(shown.root);
-      }
-      shown.update(message);
+      if (message) this.#shownAs(message).update(message, ids && [...ids].map((id) => this.#view.chunk(id)));
     }
+    this.#all = false;
     this.#dirty.clear();
     this.#onDrawn();
+  }
+
+  /** After a snapshot: every message of the view, no other one, in its order. */
+  #arrange() {
+    for (const [id, shown] of this.#shown) {
+      if (!this.#view.message(id)) {
+        shown.root.remove();
+        this.#shown.delete(id);
+      }
+    }
+    let next = this.#list.firstChild;
+    for (const message of this.#view.messages) {
+      const { root } = this.#shownAs(message);
+      if (root === next) next = next.nextSibling;
+      else this.#list.insertBefore(root, next);
+      this.#dirty.set(message.message, null);
+    }
+  }
+
+  #shownAs(message) {
+    let shown = this.#shown.get(message.message);
+    if (!shown) {
+      shown = new ShownMessage(message);
+      this.#shown.set(message.message, shown);
+      this.#list.append(shown.root);
+    }
+    return shown;
   }
 }
 
@@ -73,6 +92,7 @@ class ShownMessage {
   root;
   #reply = element("div", "reply");
   #chunks = new Map();
+  #last = null; // chunk: the one that may still grow
   #outcome = element("p", "outcome");
 
   constructor({ metadata }) {
@@ -88,30 +108,40 @@ class ShownMessage {
     this.root.append(this.#reply);
   }
 
-  update(message) {
+  /** `changed`: the chunks that did, in their order; null: any of them may have. */
+  update(message, changed) {
     const open = message.status === "open";
     this.#reply.classList.toggle("open", open);
     this.#reply.classList.toggle("waiting", open && !message.chunks.some(({ text }) => text));
     this.#reply.setAttribute("aria-busy", String(open));
-    const ids = new Set(message.chunks.map(({ chunk }) => chunk));
+    if (!changed) this.#keepOnly(message.chunks);
+    const last = message.chunks.at(-1);
+    const before = this.#last;
+    this.#last = last;
+    for (const chunk of changed ?? message.chunks) this.#updateChunk(chunk, open);
+    if (changed && before && before !== last) this.#updateChunk(before, open);
+    this.#say(message);
+  }
+
+  #updateChunk(chunk, open) {
+    let shown = this.#chunks.get(chunk.chunk);
+    if (!shown) {
+      shown = shownChunk(chunk);
+      this.#chunks.set(chunk.chunk, shown);
+      this.#reply.append(shown.root);
+    }
+    // Some providers end a chunk with its step only: what is not the last one grows no more.
+    shown.update(chunk, open && chunk === this.#last && chunk.status === "open");
+  }
+
+  #keepOnly(chunks) {
+    const ids = new Set(chunks.map(({ chunk }) => chunk));
     for (const [id, shown] of this.#chunks) {
       if (!ids.has(id)) {
         shown.root.remove();
         this.#chunks.delete(id);
       }
     }
-    const last = message.chunks.at(-1);
-    for (const chunk of message.chunks) {
-      let shown = this.#chunks.get(chunk.chunk);
-      if (!shown) {
-        shown = shownChunk(chunk);
-        this.#chunks.set(chunk.chunk, shown);
-        this.#reply.append(shown.root);
-      }
-      // Some providers end a chunk with its step only: what is not the last one grows no more.
-      shown.update(chunk, open && chunk === last && chunk.status === "open");
-    }
-    this.#say(message);
   }
 
   #say({ status, error }) {
@@ -130,57 +160,60 @@ class ShownMessage {
 
 function shownChunk({ kind, section }) {
   if (kind === "tool_call") return new Card();
-  if (kind === "reasoning") return new Folded("reasoning", "Thinking…", "Thoughts");
-  if (kind === "tool_result") return new Folded("reasoning", "Result…", "Result of the tool");
+  if (kind === "reasoning") return new Folded("Thinking…", "Thoughts");
+  if (kind === "tool_result") return new Result();
   if (section?.name === "code") return new Code(section.info);
   return new Plain(kind);
 }
 
 class Plain {
-  root;
+  #text = new Markdown();
+  root = this.#text.root;
 
   constructor(kind) {
-    this.root = element("p", `text ${kind}`);
+    this.root.classList.add(kind);
   }
 
   update({ text }, live) {
-    setText(this.root, text.trimEnd());
+    this.#text.update(text);
     this.root.classList.toggle("live", live);
-    this.root.hidden = !text;
+    this.root.hidden = !text.trim();
   }
 }
 
-class Code {
-  root = element("section", "card code");
-  #pre = element("pre", "raw");
-
-  constructor(info) {
-    const header = element("header");
-    header.append(element("span", "second", info || "code"));
-    this.root.append(header, this.#pre);
-    this.#pre.tabIndex = 0;
-  }
-
-  update({ text }) {
-    setText(this.#pre, text);
-  }
-}
-
+/** What led to a reply: folded, until a reader wants it. */
 class Folded {
-  root;
+  root = element("details", "reasoning");
   #summary = element("summary");
-  #text = element("p", "text");
+  #text = new Markdown();
   #names;
 
-  constructor(className, ...names) {
-    this.root = element("details", className);
-    this.root.append(this.#summary, this.#text);
+  constructor(...names) {
+    this.root.append(this.#summary, this.#text.root);
     this.#names = names;
   }
 
   update({ text }, live) {
     setText(this.#summary, live ? this.#names[0] : this.#names[1]);
-    setText(this.#text, text);
+    this.#text.update(text);
+    this.root.hidden = !text.trim();
+  }
+}
+
+/** What a tool gave: rarely for people, so it is shown as it is. */
+class Result {
+  root = element("details", "reasoning");
+  #text;
+
+  constructor() {
+    const pre = element("pre", "raw");
+    makeScrollable(pre, "Result of the tool");
+    this.root.append(element("summary", "", "Result of the tool"), pre);
+    this.#text = new LongText(pre);
+  }
+
+  update({ text }) {
+    this.#text.update(text);
     this.root.hidden = !text;
   }
 }

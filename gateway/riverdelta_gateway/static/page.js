@@ -1,8 +1,10 @@
-// The chat page: which chat is shown, what is asked of the gateway, and the status line.
+// The chat page: which chat is shown, what is asked of the gateway, and what its answers change.
 
+import { ChatList } from "./chatlist.js";
 import { Connection } from "./connection.js";
-import { element } from "./cards.js";
+import { element, setText } from "./dom.js";
 import { Messages } from "./messages.js";
+import { Rate, showFirst, showLink, showPlace } from "./status.js";
 import { ChatView } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,52 +13,54 @@ const SUGGESTIONS = [
   "Build a revenue dashboard for the third quarter",
   "Which data do we have about churn?",
 ];
+const UNANSWERED =
+  "The connection was lost before there was an answer. If your message does not appear, send it again.";
 
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
 const headers = token ? { authorization: `Bearer ${token}` } : {};
-const MOST_TITLES = 30; // of older chats that are asked for when the list comes
 
 // -- the chat that is shown ------------------------------------------------------------------------
 
 let chat = null; // its id; null: a new one that nobody asked anything yet
 let view = new ChatView();
-let waiting = false; // a post of ours has no answer yet
-let askedAt = 0;
-const chats = new Map(); // id → {title}, newest first
+const posts = new Map(); // chat id or null → {prompt, asset, request}: a post of ours that has no answer
+let timed = null; // {chat, at}: where and when we asked, until the first delta
+let lostPrompt = null; // what we asked as the connection was lost: it may have arrived
+let follow = true; // the reader is at the end of the text: stay there
+const rate = new Rate();
 const messages = new Messages($("messages"), drawn);
+const chats = new ChatList($("chats"), { onChoose: choose, onUntitled: readTitle });
 
-function show(id) {
+function show(id, { replace = false } = {}) {
   if (id === chat) return;
   if (chat) link.unsubscribe(chat);
   chat = id;
   view = new ChatView();
   messages.show(view);
   rate.clear();
-  $("status-first").textContent = "–";
-  $("status-position").textContent = "–";
-  $("said").textContent = "";
-  if (!waiting) askedAt = 0; // else: the chat that is shown now is the one that was asked
+  showFirst(null);
+  setText($("said"), "");
+  $("refusal").hidden = true;
   follow = true;
   if (id) {
     link.subscribe(id);
-    if (!chats.has(id)) chats.set(id, { title: null });
+    if (!chats.has(id)) chats.putFirst(id);
   }
-  const wanted = id ? `#${encodeURIComponent(id)}` : location.pathname + location.search;
-  if (location.hash !== (id ? wanted : "")) history.pushState(null, "", wanted);
+  const place = id ? `#${encodeURIComponent(id)}` : "";
+  if (location.hash !== place) {
+    history[replace ? "replaceState" : "pushState"](null, "", location.pathname + location.search + place);
+  }
   setTitle();
-  drawChats();
   update();
 }
 
 function setTitle() {
-  const title = titleOfView() ?? chats.get(chat)?.title ?? (chat ? "Untitled chat" : "New chat");
-  $("title").textContent = title;
+  if (chat) chats.setTitle(chat, titleOf(view.messages));
+  const title = chat ? (chats.title(chat) ?? "Untitled chat") : "New chat";
+  setText($("title"), title);
   document.title = chat ? `${title} · riverdelta` : "riverdelta";
-  if (chat && chats.has(chat)) chats.get(chat).title = title;
 }
-
-const titleOfView = () => titleOf(view.messages);
 
 /** A chat's title: the last one that a message said. */
 function titleOf(messages) {
@@ -72,25 +76,29 @@ const liveMessage = () => view.messages.findLast(({ status }) => status === "ope
 
 /** Bring everything beside the messages in line with the chat. */
 function update() {
-  const busy = waiting || Boolean(liveMessage());
+  const live = liveMessage();
+  const waiting = posts.has(chat);
   $("welcome").hidden = Boolean(chat) || waiting;
-  $("send").hidden = busy;
-  $("stop").hidden = !busy;
-  $("stop").disabled = !liveMessage();
-  $("status-chat").textContent = chat ?? "–";
-  $("status-position").textContent = (chat && link.position(chat)) || "–";
+  $("no-chats").hidden = chats.size > 0;
+  const stopFocused = document.activeElement === $("stop");
+  $("send").hidden = waiting || Boolean(live);
+  $("stop").hidden = !$("send").hidden;
+  $("stop").disabled = !live;
+  if (stopFocused && $("stop").hidden) $("prompt").focus(); // the focus would be lost with the button
+  chats.mark(chat, Boolean(live));
+  showPlace(chat, link.position(chat));
 }
 
 // -- what comes from the gateway -------------------------------------------------------------------
 
 function take(frame) {
-  if (frame.error) {
+  if (frame.event === "error") {
     refuse(frame);
     return;
   }
   switch (frame.route) {
     case "/chats/subscribe":
-      if (frame.payload?.chat === chat) takeEvent(frame.payload);
+      if (frame.payload.chat === chat) takeEvent(frame.payload);
       break;
     case "/chats/list":
       takeList(frame.payload);
@@ -103,103 +111,147 @@ function take(frame) {
 
 function takeEvent(event) {
   const before = liveMessage();
-  const touched = view.apply(event);
-  messages.touch(touched);
+  messages.touch(view.apply(event));
   if (event.type === "chunk.delta") {
-    rate.count();
-    if (askedAt) {
-      $("status-first").textContent = `${Math.round(performance.now() - askedAt)} ms`;
-      askedAt = 0;
+    rate.count(event.seq - (event.first_seq ?? event.seq) + 1);
+    if (timed?.chat === chat) {
+      showFirst(performance.now() - timed.at);
+      timed = null;
     }
   }
-  if (event.type === "message.annotated" || event.type === "snapshot") {
-    setTitle();
-    drawChats();
-  }
+  if (event.chunk) return; // the rest is up to date when it is drawn
+  if (event.type === "message.annotated" || event.type === "snapshot") setTitle();
   const live = liveMessage();
-  if (live) waiting = false;
-  if (before && !live) {
-    $("said").textContent = `The reply has ended: ${view.message(before.message)?.status}.`;
+  if (live) {
+    posts.delete(chat);
+    setText($("said"), "");
   }
-  if (live !== before || event.type === "snapshot") drawChats();
+  if (before && !live) {
+    setText($("said"), `The reply has ended: ${view.message(before.message)?.status ?? "replaced"}.`);
+  }
+  forgetIfArrived(view.messages);
   update();
 }
 
 function takeList(payload) {
-  const known = new Map(chats);
-  chats.clear();
-  // The one that is shown is listed too, whoever began it.
   const listed = payload.chats.map((each) => each.chat_id);
-  for (const id of new Set(chat && !listed.includes(chat) ? [chat, ...listed] : listed)) {
-    chats.set(id, { title: known.get(id)?.title ?? null });
-  }
+  // The one that is shown is listed too, whoever began it.
+  chats.setAll(chat && !listed.includes(chat) ? [chat, ...listed] : listed);
   setTitle();
-  drawChats();
-  const untitled = [...chats.keys()].filter((id) => id !== chat && !chats.get(id).title);
-  for (const id of untitled.slice(0, MOST_TITLES)) readTitle(id);
+  update();
 }
 
 /** The list has no titles: they are in the chats. */
 async function readTitle(id) {
-  const response = await fetch(`chats/${encodeURIComponent(id)}`, { headers });
-  if (!response.ok || !chats.has(id)) return;
-  const { data } = await response.json();
-  chats.get(id).title = titleOf(data.messages);
-  drawChats();
+  let messages;
+  try {
+    const response = await fetch(`chats/${encodeURIComponent(id)}`, { headers });
+    if (!response.ok) return;
+    messages = (await response.json()).data.messages;
+  } catch {
+    return; // the network went away meanwhile
+  }
+  if (!chats.title(id)) chats.setTitle(id, titleOf(messages));
+  if (!chat && forgetIfArrived(messages)) show(id);
 }
 
-/** Frames that all of a user's sockets get: a chat began, here or in another tab; its title. */
+/** Frames that all of a user's sockets get: a turn began or is over, here or in another tab; its title. */
 function takePost({ event, payload }) {
   const id = payload.chat_id ?? payload.id;
   if (event === "initializeChat") {
-    const known = chats.get(id);
-    chats.delete(id);
-    const others = [...chats];
-    chats.clear();
-    chats.set(id, known ?? { title: payload.title || null });
-    for (const [other, about] of others) chats.set(other, about);
-    if (waiting && !chat) show(id);
-    drawChats();
-  } else if (event === "complete") {
-    if (id === chat) waiting = false; // it may have been over before it was followed
+    chats.putFirst(id);
+    chats.setTitle(id, payload.title);
+    posts.delete(id);
+    const post = posts.get(null);
+    const asked = payload.messages.find((message) => message.id === payload.message_id)?.request_message;
+    if (post && asked && isSame(post, asked)) {
+      posts.delete(null);
+      if (timed) timed.chat = id;
+      if (!chat) show(id);
+    }
     update();
-  } else if (event === "generatingTitle" && payload.progress === "completed" && chats.has(id)) {
-    chats.get(id).title = payload.title;
-    drawChats();
+  } else if (event === "complete") {
+    posts.delete(id); // it may have been over before it was followed
+    update();
+  } else if (event === "generatingTitle" && payload.progress === "completed") {
+    chats.setTitle(id, payload.title);
+    if (id === chat) setTitle();
   }
 }
 
-function refuse({ route, error }) {
+const isSame = ({ prompt, asset }, asked) =>
+  prompt === (asked.prompt ?? "") && (asset?.asset_id ?? null) === (asked.asset_id ?? null);
+
+function refuse({ route, error, request_id: id }) {
   if (route === "/chats/subscribe" && error.code === "NOT_FOUND") {
-    show(null);
+    chats.remove(chat);
+    show(null, { replace: true });
   }
   if (route === "/chats/post") {
-    waiting = false;
-    const draft = $("prompt").dataset.sent;
-    if (draft && !$("prompt").value) {
-      $("prompt").value = draft;
-      resize();
-    }
+    const refused = [...posts].find(([, { request }]) => request === id);
+    if (refused) giveBack(...refused);
   }
-  $("refusal").textContent = error.message;
-  $("refusal").hidden = false;
+  say(error.message);
   update();
+}
+
+function say(trouble) {
+  $("refusal").textContent = trouble;
+  $("refusal").hidden = false;
 }
 
 // -- asking ----------------------------------------------------------------------------------------
 
 function ask(prompt, asset) {
-  const payload = {};
+  if (posts.has(chat) || liveMessage()) return;
+  const payload = { ...asset };
   if (prompt) payload.prompt = prompt;
   if (chat) payload.chat_id = chat;
-  if (asset) Object.assign(payload, asset);
   $("refusal").hidden = true;
-  $("prompt").dataset.sent = prompt;
-  waiting = true;
-  askedAt = performance.now();
+  lostPrompt = null;
   follow = true;
-  link.request("/chats/post", payload);
+  timed = { chat, at: performance.now() };
+  posts.set(chat, { prompt, asset, request: link.request("/chats/post", payload) });
   update();
+}
+
+/** A post came to nothing: what was asked goes back into the field, if that is free. */
+function giveBack(where, { prompt, asset }) {
+  posts.delete(where);
+  timed = null;
+  if (where !== chat) return;
+  if (prompt && !$("prompt").value) {
+    $("prompt").value = prompt;
+    resize();
+  }
+  if (asset) {
+    $("asset-id").value = asset.asset_id;
+    $("asset").open = true;
+  }
+}
+
+/** The connection is lost: what was sent on it may have arrived or not, and no answer will say. */
+function giveBackUnanswered(isFinal) {
+  for (const [where, post] of [...posts]) {
+    if (link.isUnsent(post.request) && !isFinal) continue; // it is sent when the connection is back
+    link.forget(post.request);
+    giveBack(where, post);
+    lostPrompt = post.prompt;
+    say(UNANSWERED);
+  }
+  update();
+}
+
+/** What was asked as the connection was lost did arrive: nobody should send it again. */
+function forgetIfArrived(messages) {
+  if (!lostPrompt || messages.at(-1)?.metadata?.turn?.prompt !== lostPrompt) return false;
+  if ($("prompt").value === lostPrompt) {
+    $("prompt").value = "";
+    resize();
+  }
+  lostPrompt = null;
+  $("refusal").hidden = true;
+  return true;
 }
 
 function chosenAsset() {
@@ -211,7 +263,7 @@ $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const prompt = $("prompt").value.trim();
   const asset = chosenAsset();
-  if ((!prompt && !asset) || waiting || liveMessage()) return;
+  if ((!prompt && !asset) || posts.has(chat) || liveMessage()) return;
   $("prompt").value = "";
   $("asset-id").value = "";
   $("asset").open = false;
@@ -220,14 +272,18 @@ $("composer").addEventListener("submit", (event) => {
 });
 
 function stop() {
-  if (chat && liveMessage()) link.request("/chats/stop", { chat_id: chat });
+  const live = liveMessage();
+  if (live) link.request("/chats/stop", { chat_id: chat, message_id: live.message });
 }
 
 $("stop").addEventListener("click", stop);
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape") {
-    if (document.body.classList.contains("side-open")) openSide(false);
-    else stop();
+  if (event.key !== "Escape" || event.isComposing) return;
+  if (document.body.classList.contains("side-open")) {
+    openSide(false);
+    $("toggle-side").focus();
+  } else {
+    stop();
   }
 });
 
@@ -240,13 +296,17 @@ $("prompt").addEventListener("keydown", (event) => {
 });
 
 function resize() {
-  $("prompt").rows = Math.min(8, $("prompt").value.split("\n").length);
+  $("prompt").style.height = "";
+  $("prompt").style.height = `${$("prompt").scrollHeight}px`;
 }
 
 for (const text of SUGGESTIONS) {
   const button = element("button", "plain", text);
   button.type = "button";
-  button.addEventListener("click", () => ask(text, null));
+  button.addEventListener("click", () => {
+    ask(text, null);
+    $("prompt").focus(); // the button goes away
+  });
   const item = element("li");
   item.append(button);
   $("suggestions").append(item);
@@ -254,34 +314,16 @@ for (const text of SUGGESTIONS) {
 
 // -- the list of chats -----------------------------------------------------------------------------
 
-function drawChats() {
-  $("no-chats").hidden = chats.size > 0;
-  $("chats").replaceChildren(
-    ...[...chats].map(([id, { title }]) => {
-      const button = element("button", "", title ?? "Untitled chat");
-      button.type = "button";
-      button.title = id;
-      if (id === chat) {
-        button.setAttribute("aria-current", "true");
-        button.classList.toggle("live", Boolean(liveMessage()));
-      }
-      button.addEventListener("click", () => {
-        show(id);
-        openSide(false);
-        $("prompt").focus();
-      });
-      const item = element("li");
-      item.append(button);
-      return item;
-    }),
-  );
+function choose(id) {
+  show(id);
+  openSide(false);
+  $("prompt").focus();
 }
 
 $("new-chat").addEventListener("click", () => {
-  waiting = false;
-  show(null);
-  openSide(false);
-  $("prompt").focus();
+  posts.delete(null); // whatever becomes of it, it is not what is shown now
+  choose(null);
+  update();
 });
 
 function openSide(open) {
@@ -290,7 +332,9 @@ function openSide(open) {
 }
 
 $("toggle-side").addEventListener("click", () => {
-  openSide(!document.body.classList.contains("side-open"));
+  const open = !document.body.classList.contains("side-open");
+  openSide(open);
+  if (open) $("new-chat").focus();
 });
 $("stage").addEventListener("click", (event) => {
   if (!event.target.closest("#toggle-side")) openSide(false);
@@ -298,9 +342,8 @@ $("stage").addEventListener("click", (event) => {
 
 // -- scrolling: follow the text while the reader is at its end -------------------------------------
 
-let follow = true;
-
 function drawn() {
+  update();
   if (follow) $("scroll").scrollTop = $("scroll").scrollHeight;
   $("latest").hidden = follow;
 }
@@ -314,63 +357,26 @@ $("scroll").addEventListener("scroll", () => {
 $("latest").addEventListener("click", () => {
   follow = true;
   drawn();
+  $("prompt").focus(); // the button goes away
 });
 
-// -- status ----------------------------------------------------------------------------------------
+// -- the connection --------------------------------------------------------------------------------
 
-const LINK = {
-  connecting: ["connecting", ""],
-  live: ["live", "live"],
-  lost: ["offline", "lost"],
-  refused: ["refused", "lost"],
+const LOST = {
+  lost: "The connection is lost. The reply goes on without it; this page catches up when it is back.",
+  refused: "The gateway refused this page. Reload it, or sign in again.",
 };
 
 function linkChanged(state) {
-  const [word, className] = LINK[state];
-  $("status-link").textContent = word;
-  $("status-link").className = className;
-  const lost = state === "lost" || state === "refused";
-  if (lost) {
-    $("network").textContent =
-      state === "refused"
-        ? "The gateway refused this page. Reload it, or sign in again."
-        : "The connection is lost. The reply goes on without it; this page catches up when it is back.";
+  showLink(state);
+  if (state in LOST) {
+    setText($("network"), LOST[state]);
+    giveBackUnanswered(state === "refused");
+  } else if (state === "live") {
+    setText($("network"), "");
+    link.request("/chats/list");
   }
-  if (lost || state === "live") $("network").hidden = !lost;
-  if (state === "live") link.request("/chats/list");
 }
-
-/** Deltas of the last second. */
-const rate = {
-  times: [],
-  count() {
-    this.times.push(performance.now());
-  },
-  clear() {
-    this.times = [];
-  },
-  show() {
-    const since = performance.now() - 1000;
-    this.times = this.times.filter((time) => time > since);
-    $("status-rate").textContent = String(this.times.length);
-  },
-};
-setInterval(() => rate.show(), 250);
-
-// -- light and dark --------------------------------------------------------------------------------
-
-const THEME = "riverdelta-theme";
-const isDark = () =>
-  (document.documentElement.dataset.theme ??
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-
-document.documentElement.dataset.theme = localStorage.getItem(THEME) ?? (isDark() ? "dark" : "light");
-$("theme").addEventListener("click", () => {
-  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  localStorage.setItem(THEME, document.documentElement.dataset.theme);
-});
-
-// -- beginning -------------------------------------------------------------------------------------
 
 const socketUrl = new URL("ws", location.href);
 socketUrl.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -378,11 +384,27 @@ socketUrl.hash = "";
 socketUrl.search = token ? `?token=${encodeURIComponent(token)}` : "";
 const link = new Connection(socketUrl.href, { onState: linkChanged, onFrame: take });
 
-const named = () => decodeURIComponent(location.hash.slice(1)) || null;
+// -- beginning -------------------------------------------------------------------------------------
+
+/** The chat that the address names. */
+function named() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || null;
+  } catch {
+    return null; // no address of ours
+  }
+}
+
 addEventListener("popstate", () => show(named()));
 addEventListener("hashchange", () => show(named()));
-messages.show(view);
-if (named()) show(named());
-update();
 const linked = query.get("asset_id");
-if (linked && !named()) ask("", { asset_id: linked, asset_type: query.get("asset_type") });
+if (named()) {
+  show(named());
+} else if (linked) {
+  const type = query.get("asset_type");
+  query.delete("asset_id"); // once is enough: a reload does not ask again
+  query.delete("asset_type");
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+  ask("", { asset_id: linked, asset_type: type });
+}
+update();

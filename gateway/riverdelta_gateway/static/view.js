@@ -161,10 +161,11 @@ export class ChatView {
         outputs: {},
       };
       this.#chunks.set(id, chunk);
-      this.#messages.get(event.message).chunks.push(chunk);
-      return { message: event.message };
+      this.#messages.get(event.message)?.chunks.push(chunk);
+      return { message: event.message, chunk: id };
     }
     const chunk = this.#chunks.get(id);
+    if (!chunk) return null;
     switch (type) {
       case "chunk.delta":
         chunk.text += data.text;

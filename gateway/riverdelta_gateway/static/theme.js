@@ -1,0 +1,21 @@
+// Light or dark: as the system has it, until a reader says otherwise. Not a module, so that it runs
+// before anything is drawn.
+{
+  const KEY = "riverdelta-theme";
+  const root = document.documentElement;
+  const isDark = () =>
+    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  try {
+    const theme = localStorage.getItem(KEY);
+    if (theme) root.dataset.theme = theme;
+  } catch {} // storage may be forbidden
+
+  addEventListener("DOMContentLoaded", () => {
+    document.getElementById("theme").addEventListener("click", () => {
+      root.dataset.theme = isDark() ? "light" : "dark";
+      try {
+        localStorage.setItem(KEY, root.dataset.theme);
+      } catch {}
+    });
+  });
+}
