@@ -80,8 +80,8 @@ CREATED: Final[dict[str, Any]] = {
 ANSWER: Final = """\
 I made two metrics{about}: **Monthly revenue** shows the trend, **Revenue by region** where it comes from.
 
-You asked: “{quoted}”. Revenue grows from month to month, with a dip in August; the north brings in almost
-half of it.
+You asked: “{quoted}”. Revenue grows from month to month, with a dip in August; the north brings in \
+almost half of it.
 
 | region | share |
 |---|---|

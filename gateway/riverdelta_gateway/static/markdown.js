@@ -140,7 +140,8 @@ export class Markdown {
     }
     if (!this.#code) {
       this.#code = new Code(fence.info);
-      this.#put([this.#code.root]);
+      this.#put([]);
+      this.root.append(this.#code.root); // itself, not what looks like it: it keeps its elements
     }
     const body = settled ? text.slice(fence.body - start) : this.#text.slice(fence.body);
     this.#code.update({ text: codeIn(body, fence, settled) });
@@ -199,7 +200,8 @@ function become(node, made) {
   return true;
 }
 
-function blocks(text) {
+/** The nodes of a text that is read as one. */
+export function blocks(text) {
   try {
     return tokensOf(text).flatMap(block);
   } catch (error) {

@@ -1,0 +1,240 @@
+"""Markdown in the page: what is drawn, that nothing in it runs, and that growing changes nothing."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Browser, Page
+
+WHOLE = """async text => {
+    const { Markdown } = await import("./markdown.js");
+    const shown = new Markdown();
+    shown.update(text);
+    return shown.root.innerHTML;
+}"""
+
+IN_PARTS = """async parts => {
+    const { Markdown } = await import("./markdown.js");
+    const shown = new Markdown();
+    let text = "";
+    for (const part of parts) shown.update(text += part);
+    return shown.root.cloneNode(true).innerHTML;
+}"""
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser, site: str) -> Iterator[Page]:
+    page = browser.new_page()
+    page.goto(site)
+    yield page
+    page.close()
+
+
+def drawn(tab: Page, text: str) -> str:
+    """The elements that *text* becomes, without what makes them scroll and their classes."""
+    html: str = tab.evaluate(WHOLE, text)
+    return re.sub(r' (?:tabindex|role|aria-label|scope|class|rel|target)="[^"]*"', "", html)
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        (
+            "**b** _i_ ~~d~~ `c*`",
+            "<p><strong>b</strong> <em>i</em> <del>d</del> <code>c*</code></p>",
+        ),
+        ("# Title\nText", "<h2>Title</h2><p>Text</p>"),
+        ("one\ntwo", "<p>one<br>two</p>"),
+        ("- a\n- b\n  - c", "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul>"),
+        ("2. a\n\n3. b", '<ol start="2"><li><p>a</p></li><li><p>b</p></li></ol>'),
+        ("- [x] a\n- [ ] b", "<ul><li>☑ a</li><li>☐ b</li></ul>"),
+        ("> a\n\nb", "<blockquote><p>a</p></blockquote><p>b</p>"),
+        ("a\n\n---\n\nb", "<p>a</p><hr><p>b</p>"),
+        ("a\n--", "<p>a<br>--</p>"),
+        (
+            "| a | b |\n|---|---|\n| **1** | 2 |",
+            "<div><table><thead><tr><th>a</th><th>b</th></tr></thead>"
+            "<tbody><tr><td><strong>1</strong></td><td>2</td></tr></tbody></table></div>",
+        ),
+        (
+            "```py\na = 1\n\nb\n```\nafter",
+            "<section><header><span>py</span></header><pre><span>a = 1\n\nb\n</span></pre></section>"
+            "<p>after</p>",
+        ),
+        ("```\nopen **b**", "<section><pre><span>open **b**</span></pre></section>"),
+        ("[t](https://x.y/z)", '<p><a href="https://x.y/z">t</a></p>'),
+        ("https://x.y", '<p><a href="https://x.y">https://x.y</a></p>'),
+        ("an **unclosed", "<p>an **unclosed</p>"),
+        (r"2 \* 3", "<p>2 * 3</p>"),
+    ],
+)
+def test_what_is_drawn(tab: Page, text: str, html: str) -> None:
+    assert drawn(tab, text) == html
+
+
+HOSTILE = [
+    "<script>document.title = 'hit'</script>",
+    "<img src=x onerror=\"document.title = 'hit'\">",
+    "a <b onclick=x>b</b> <!-- c -->",
+    "<div>\n\n<iframe srcdoc=x></iframe>\n\n</div>",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](data:text/html,x)",
+    "[x](vbscript:x) [y](//elsewhere.example/y) [z](/local)",
+    "<javascript:alert(1)>",
+    "| <svg onload=x> |\n|---|\n| <style>*{}</style> |",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_html_and_foreign_schemes_are_text(tab: Page, text: str) -> None:
+    html = tab.evaluate(WHOLE, text)
+    elements = set(re.findall(r"<(\w+)", html))
+    assert elements <= {"p", "br", "div", "table", "thead", "tbody", "tr", "th", "td", "a"}
+    assert "href" not in html
+    shown = tab.evaluate(
+        """html => new DOMParser().parseFromString(html, "text/html").body.textContent""", html
+    )
+    for piece in re.split(r"[\n|]|---", text):
+        assert piece.strip() in shown
+
+
+def test_links_lead_away_and_tell_nothing(tab: Page) -> None:
+    html = tab.evaluate(WHOLE, "[a](http://x.y) ![b](https://x.y/b.png) <me@x.y>")
+    links = re.findall(r"<a [^>]*>", html)
+    assert len(links) == 3
+    assert all('rel="noopener noreferrer"' in link and 'target="_blank"' in link for link in links)
+    assert "<img" not in html
+
+
+def test_what_no_lexer_takes_is_shown_as_it_is(tab: Page) -> None:
+    deep = "> " * 9000 + "x"
+    assert tab.evaluate(WHOLE, deep).count("&gt;") > 8000
+    for text in ("*a _b " * 3000, "[" * 9000, "`" * 9000, "![](" * 4000, "|" * 9000 + "\n|-"):
+        assert tab.evaluate(WHOLE, text)
+
+
+DOCUMENT = """\
+# A title
+
+A paragraph with **bold**, `code`
+and a second line.
+
+- one
+- two
+
+  still two
+- three 🧭
+
+1. first
+2. second
+
+```python
+def f():
+
+    return "```"
+```
+Straight on after it. [link](https://example.org/a_b)
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+| 3 | 4 |
+
+> quoted
+> more
+
+~~~
+tilde
+~~~
+
+    indented
+
+    code
+
+Last words, and a fence that stays open:
+```
+x = 1
+"""
+
+
+def test_segments_are_read_as_the_whole_would_be(tab: Page) -> None:
+    as_one = """async text => {
+        const { blocks } = await import("./markdown.js");
+        const all = document.createElement("div");
+        all.append(...blocks(text));
+        return all.innerHTML;
+    }"""
+    assert tab.evaluate(WHOLE, DOCUMENT) == tab.evaluate(as_one, DOCUMENT)
+
+
+def test_a_text_comes_out_the_same_wherever_it_is_split(tab: Page) -> None:
+    whole = tab.evaluate(WHOLE, DOCUMENT)
+    assert tab.evaluate(IN_PARTS, list(DOCUMENT)) == whole
+    for at in range(1, len(DOCUMENT)):
+        assert tab.evaluate(IN_PARTS, [DOCUMENT[:at], DOCUMENT[at:]]) == whole
+
+
+PIECES = st.sampled_from(
+    "a|word|\n|\n\n| |  |- |* |1. |12|2)|-|---|***|```|```js|~~~|`|``|**|_|~~|# |##|> |    |\t|\\|&amp;|<b>"
+    "|[t](http://u)|[|](|http://x.y|! |\r\n|🧭".split("|")
+) | st.sampled_from(["| a | b |\n", "|---|---|\n", "|"])
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pieces=st.lists(PIECES, max_size=40))
+def test_any_text_comes_out_the_same_in_any_deltas(tab: Page, pieces: list[str]) -> None:
+    text = "".join(pieces)
+    whole = tab.evaluate(WHOLE, text)
+    assert tab.evaluate(IN_PARTS, pieces) == whole
+    assert tab.evaluate(IN_PARTS, list(text)) == whole
+
+
+@pytest.mark.parametrize("unit", ["word ", "- item\n", "| a | b |\n", "x = 1\n", "🧭"])
+def test_a_block_without_an_end_is_cut_alike(tab: Page, unit: str) -> None:
+    text = unit * (80_000 // len(unit))
+    parts = [text[at : at + 777] for at in range(0, len(text), 777)]
+    assert tab.evaluate(IN_PARTS, parts) == tab.evaluate(WHOLE, text)
+
+
+def test_what_is_settled_is_not_touched_again(tab: Page) -> None:
+    touched: dict[str, Any] = tab.evaluate(
+        """async ([document_, times]) => {
+            const { Markdown } = await import("./markdown.js");
+            const shown = new Markdown();
+            let text = document_.repeat(times);
+            shown.update(text);
+            const settled = [...shown.root.children].slice(0, -4);
+            const records = [];
+            const watcher = new MutationObserver(seen => records.push(...seen));
+            watcher.observe(shown.root, {childList: true, subtree: true, characterData: true});
+            for (const c of document_) shown.update(text += c);
+            records.push(...watcher.takeRecords());
+            return {
+                changes: records.length,
+                settled: records.filter(r => settled.some(node => node.contains(r.target))).length,
+                removed: records.flatMap(r => [...r.removedNodes]).filter(n => settled.includes(n)).length,
+            };
+        }""",
+        [DOCUMENT.replace("```\nx = 1\n", "") + "\n", 20],
+    )
+    assert touched["changes"] > 100
+    assert (touched["settled"], touched["removed"]) == (0, 0)
+
+
+def test_a_text_that_is_replaced_begins_anew(tab: Page) -> None:
+    replaced = """async ([before, after]) => {
+        const { Markdown } = await import("./markdown.js");
+        const shown = new Markdown();
+        shown.update(before);
+        shown.update(after);
+        return shown.root.innerHTML;
+    }"""
+    for before in (DOCUMENT, "```\nx", "short"):
+        for after in ("", "other **text**", DOCUMENT[:200]):
+            assert tab.evaluate(replaced, [before, after]) == tab.evaluate(WHOLE, after)
