@@ -95,7 +95,7 @@ def test_a_reply_streams_with_its_cards(open_tab: OpenTab, site: str, shoot: Sho
         file = card["files"][card["file_ids"][index]]
         assert name == file["file_name"]
         shown = files.locator("pre").nth(index).locator(".line").all_text_contents()
-        assert "\n".join(shown) == file["file"]["text"]
+        assert "".join(shown) == file["file"]["text"]
     expect(tab.locator(".pills li").first).to_be_visible()
     expect(tab.locator("#title")).not_to_have_text("Untitled chat")
     expect(tab.locator("#status-first")).to_have_text(re.compile(r"\d+ ms"))

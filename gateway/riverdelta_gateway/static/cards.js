@@ -140,6 +140,8 @@ class YmlBody {
 
 const BODIES = { text: TextBody, files: FilesBody, pills: PillsBody, yml: YmlBody };
 
+const PART_LINES = 100; // are laid out together: a line that is added moves few others
+
 /** A file whose lines appear as they arrive, numbered. */
 class FileText {
   root = element("details");
@@ -147,12 +149,18 @@ class FileText {
   #state = element("span", "state");
   #pre = element("pre");
   #shown = "";
+  #lines = 0;
+  #line = null; // the last one, while it has no end
+  #follow = true; // the reader is at the end: stay there
 
   constructor() {
     const summary = element("summary");
     summary.append(this.#name, this.#state);
     this.root.open = true;
     this.root.append(summary, this.#pre);
+    this.#pre.addEventListener("scroll", () => {
+      this.#follow = this.#pre.scrollTop + this.#pre.clientHeight >= this.#pre.scrollHeight - 4;
+    });
   }
 
   update(name, status, text) {
@@ -160,19 +168,30 @@ class FileText {
     makeScrollable(this.#pre, name);
     setState(this.#state, status);
     if (text === this.#shown) return;
-    const atEnd =
-      this.#pre.scrollTop + this.#pre.clientHeight >= this.#pre.scrollHeight - 4;
     if (!text.startsWith(this.#shown)) {
       this.#pre.replaceChildren();
       this.#shown = "";
+      this.#lines = 0;
+      this.#line = null;
     }
-    const [first, ...others] = text.slice(this.#shown.length).split("\n");
-    const last = this.#pre.lastElementChild ?? this.#pre.appendChild(element("span", "line"));
-    last.append(first);
-    for (const line of others) {
-      this.#pre.append(element("span", "line", line));
+    for (let at = this.#shown.length; at < text.length; ) {
+      const newline = text.indexOf("\n", at);
+      const end = newline < 0 ? text.length : newline + 1;
+      this.#line ??= this.#nextLine();
+      this.#line.append(text.slice(at, end));
+      if (newline >= 0) this.#line = null;
+      at = end;
     }
     this.#shown = text;
-    if (atEnd) this.#pre.scrollTop = this.#pre.scrollHeight;
+    if (this.#follow) this.#pre.scrollTop = this.#pre.scrollHeight;
+  }
+
+  #nextLine() {
+    if (this.#lines % PART_LINES === 0) this.#pre.append(element("span", "part"));
+    this.#lines += 1;
+    const line = element("span", "line");
+    line.dataset.number = this.#lines; // counted here: counting in CSS goes over all lines for each
+    this.#pre.lastElementChild.append(line);
+    return line;
   }
 }

@@ -17,6 +17,7 @@ const tokensOf = (text) => new Lexer({ gfm: true, breaks: true, tokenizer: new G
 
 // -- where a text may be cut -----------------------------------------------------------------------
 
+const PART_CHARS = 4_000; // of segments are laid out together: what is added at the end moves few others
 const SOFT_CHARS = 8_000; // a block that is longer ends with the line
 const HARD_CHARS = 32_000; // or, where its lines belong together, here
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`\n]{0,200})$/;
@@ -113,7 +114,9 @@ export class Markdown {
   root = element("div", "markdown");
   #text = "";
   #segments = new Segments();
-  #settled = null; // the last node that stays as it is
+  #part = null; // the last one
+  #partStart = 0;
+  #settled = null; // the last node in it that stays as it is
   #code = null; // the fence that is open
 
   update(text) {
@@ -121,19 +124,26 @@ export class Markdown {
     if (!text.startsWith(this.#text)) {
       this.root.replaceChildren();
       this.#segments = new Segments();
-      this.#settled = this.#code = null;
+      this.#part = this.#settled = this.#code = null;
     }
     this.#text = text;
     for (const segment of this.#segments.advance(text)) {
       this.#draw(segment, true);
-      this.#settled = this.root.lastChild;
+      this.#settled = this.#part.lastChild;
       this.#code = null;
+      if (this.#segments.start - this.#partStart > PART_CHARS) this.#part = null;
     }
     const { start, fence } = this.#segments;
     this.#draw({ text: fence ? "" : text.slice(start), fence, start }, false);
   }
 
   #draw({ text, fence, start }, settled) {
+    if (!this.#part) {
+      if (!text && !fence) return;
+      this.#part = this.root.appendChild(element("div", "part"));
+      this.#partStart = start;
+      this.#settled = null;
+    }
     if (!fence) {
       this.#put(blocks(text));
       return;
@@ -141,14 +151,15 @@ export class Markdown {
     if (!this.#code) {
       this.#code = new Code(fence.info);
       this.#put([]);
-      this.root.append(this.#code.root); // itself, not what looks like it: it keeps its elements
+      this.#part.append(this.#code.root); // itself, not what looks like it: it keeps its elements
     }
     const body = settled ? text.slice(fence.body - start) : this.#text.slice(fence.body);
     this.#code.update({ text: codeIn(body, fence, settled) });
   }
 
   #put(nodes) {
-    putChildren(this.root, this.#settled ? this.#settled.nextSibling : this.root.firstChild, nodes);
+    const open = this.#settled ? this.#settled.nextSibling : this.#part.firstChild;
+    putChildren(this.#part, open, nodes);
   }
 }
 
@@ -195,7 +206,8 @@ function become(node, made) {
     else node.data = made.data;
     return true;
   }
-  if (!node.cloneNode(false).isEqualNode(made.cloneNode(false))) return false;
+  if (node.nodeName !== made.nodeName || node.attributes.length !== made.attributes.length) return false;
+  for (const { name, value } of made.attributes) if (node.getAttribute(name) !== value) return false;
   putChildren(node, node.firstChild, [...made.childNodes]);
   return true;
 }

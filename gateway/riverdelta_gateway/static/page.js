@@ -344,19 +344,31 @@ $("stage").addEventListener("click", (event) => {
 
 function drawn() {
   update();
+  toEnd();
+}
+
+function toEnd() {
   if (follow) $("scroll").scrollTop = $("scroll").scrollHeight;
   $("latest").hidden = follow;
 }
 
+let scrolledTo = 0;
 $("scroll").addEventListener("scroll", () => {
   const { scrollTop, clientHeight, scrollHeight } = $("scroll");
-  follow = scrollTop + clientHeight >= scrollHeight - 40;
+  const atEnd = scrollTop + clientHeight >= scrollHeight - 40;
+  // Only who goes up leaves the end: it also moves away by itself, when what is above it grows.
+  if (atEnd || scrollTop < scrolledTo) follow = atEnd;
+  scrolledTo = scrollTop;
   $("latest").hidden = follow;
 });
+// What comes into sight may turn out longer than was reckoned; a window or the composer may shrink it.
+const sizes = new ResizeObserver(toEnd);
+sizes.observe($("messages"));
+sizes.observe($("scroll"));
 
 $("latest").addEventListener("click", () => {
   follow = true;
-  drawn();
+  toEnd();
   $("prompt").focus(); // the button goes away
 });
 
