@@ -56,13 +56,17 @@ def drawn(tab: Page, text: str) -> str:
         ("a\n--", "<p>a<br>--</p>"),
         (
             "| a | b |\n|---|---|\n| **1** | 2 |",
-            "<div><table><thead><tr><th>a</th><th>b</th></tr></thead>"
-            "<tbody><tr><td><strong>1</strong></td><td>2</td></tr></tbody></table></div>",
+            (
+                "<div><table><thead><tr><th>a</th><th>b</th></tr></thead>"
+                "<tbody><tr><td><strong>1</strong></td><td>2</td></tr></tbody></table></div>"
+            ),
         ),
         (
             "```py\na = 1\n\nb\n```\nafter",
-            "<section><header><span>py</span></header><pre><span>a = 1\n\nb\n</span></pre></section>"
-            "<p>after</p>",
+            (
+                "<section><header><span>py</span></header><pre><span>a = 1\n\nb\n</span></pre>"
+                "</section><p>after</p>"
+            ),
         ),
         ("```\nopen **b**", "<section><pre><span>open **b**</span></pre></section>"),
         ("[t](https://x.y/z)", '<p><a href="https://x.y/z">t</a></p>'),
@@ -110,11 +114,24 @@ def test_links_lead_away_and_tell_nothing(tab: Page) -> None:
     assert "<img" not in html
 
 
-def test_what_no_lexer_takes_is_shown_as_it_is(tab: Page) -> None:
-    deep = "> " * 9000 + "x"
-    assert tab.evaluate(WHOLE, deep).count("&gt;") > 8000
-    for text in ("*a _b " * 3000, "[" * 9000, "`" * 9000, "![](" * 4000, "|" * 9000 + "\n|-"):
-        assert tab.evaluate(WHOLE, text)
+LAID_OUT = """async text => {
+    const { Markdown } = await import("./markdown.js");
+    const shown = new Markdown();
+    document.querySelector("#messages").append(shown.root);
+    shown.update(text);
+    const { offsetHeight } = shown.root;
+    const written = shown.root.textContent;
+    shown.root.remove();
+    return [offsetHeight, written];
+}"""
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 3000, 9000])
+@pytest.mark.parametrize("unit", ["> ", "*a ", "- ", "[", "`", "![](", "~~a **b "])
+def test_no_depth_breaks_the_page(tab: Page, unit: str, depth: int) -> None:
+    height, written = tab.evaluate(LAID_OUT, unit * depth + "end")
+    assert height > 0
+    assert "end" in written
 
 
 DOCUMENT = """\
@@ -180,10 +197,11 @@ def test_a_text_comes_out_the_same_wherever_it_is_split(tab: Page) -> None:
         assert tab.evaluate(IN_PARTS, [DOCUMENT[:at], DOCUMENT[at:]]) == whole
 
 
-PIECES = st.sampled_from(
-    "a|word|\n|\n\n| |  |- |* |1. |12|2)|-|---|***|```|```js|~~~|`|``|**|_|~~|# |##|> |    |\t|\\|&amp;|<b>"
-    "|[t](http://u)|[|](|http://x.y|! |\r\n|🧭".split("|")
-) | st.sampled_from(["| a | b |\n", "|---|---|\n", "|"])
+BLOCKS = ["# ", "##", "- ", "* ", "1. ", "2)", "-", "---", "> ", "    ", "```", "```js", "~~~", "|"]
+LINES = ["\n", "\n\n", "\r\n", "| a | b |\n", "|---|---|\n"]
+SPANS = ["**", "_", "~~", "`", "``", "[t](http://u)", "[", "](", "http://x.y", "\\", "&amp;", "<b>"]
+WORDS = ["a", "word", "12", " ", "  ", "\t", "! ", "🧭"]
+PIECES = st.sampled_from([*BLOCKS, *LINES, *SPANS, *WORDS])
 
 
 @settings(

@@ -1,7 +1,7 @@
 // Draws cards: the outputs that processors make of tool calls. A card keeps its elements and changes
 // only what is new, so that a file that grows line by line costs a line, not a file.
 
-import { element, LongText, makeScrollable, setText } from "./dom.js";
+import { element, goesOn, LongText, makeScrollable, setText } from "./dom.js";
 import { Markdown } from "./markdown.js";
 
 const STATES = { loading: "working…", completed: "done", failed: "failed" };
@@ -16,7 +16,7 @@ function setState(node, status) {
 /** The card of one chunk. `update` takes the chunk as a view has it. */
 export class Card {
   root = element("section", "card");
-  #title = element("h3");
+  #title = element("h2");
   #second = element("span", "second");
   #state = element("span", "state");
   #body = null;
@@ -88,7 +88,7 @@ class PillsBody {
       ...groups.flatMap((group) => {
         const list = element("ul");
         list.append(...group.pills.map((pill) => element("li", "", pill.text)));
-        return [element("h4", "", group.title), list];
+        return [element("h3", "", group.title), list];
       }),
     );
   }
@@ -168,7 +168,7 @@ class FileText {
     makeScrollable(this.#pre, name);
     setState(this.#state, status);
     if (text === this.#shown) return;
-    if (!text.startsWith(this.#shown)) {
+    if (!goesOn(text, this.#shown)) {
       this.#pre.replaceChildren();
       this.#shown = "";
       this.#lines = 0;

@@ -14,6 +14,9 @@ export function makeScrollable(node, name) {
   node.setAttribute("aria-label", name);
 }
 
+/** Whether `text` goes on where `before` ends. Compares words at a time; startsWith goes by character. */
+export const goesOn = (text, before) => text.slice(0, before.length) === before;
+
 const texts = new WeakMap(); // node → what setText shows there: reading it back from a node copies it
 
 /** Show a short `text` in `node`, which shows an earlier state of it. */
@@ -21,7 +24,7 @@ export function setText(node, text) {
   const before = texts.get(node) ?? "";
   if (text === before) return;
   texts.set(node, text);
-  if (before && text.startsWith(before)) node.firstChild.appendData(text.slice(before.length));
+  if (before && goesOn(text, before)) node.firstChild.appendData(text.slice(before.length));
   else node.textContent = text;
 }
 
@@ -42,7 +45,7 @@ export class LongText {
 
   update(text) {
     if (text === this.#shown) return;
-    if (!text.startsWith(this.#shown)) {
+    if (!goesOn(text, this.#shown)) {
       this.#node.replaceChildren();
       this.#part = null;
       this.#shown = "";

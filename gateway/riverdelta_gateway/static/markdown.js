@@ -1,7 +1,7 @@
 // Draws Markdown that is still growing. What a reply says is only ever text here: tokens become elements
 // one by one, HTML in it is shown as it is written, and links lead to the web or to a mailbox.
 
-import { element, LongText, makeScrollable } from "./dom.js";
+import { element, goesOn, LongText, makeScrollable } from "./dom.js";
 import { Lexer, Tokenizer } from "./vendor/marked.esm.js";
 
 /** Markdown less what a growing text cannot have, or no text should. */
@@ -19,7 +19,7 @@ const tokensOf = (text) => new Lexer({ gfm: true, breaks: true, tokenizer: new G
 
 const PART_CHARS = 4_000; // of segments are laid out together: what is added at the end moves few others
 const SOFT_CHARS = 8_000; // a block that is longer ends with the line
-const HARD_CHARS = 32_000; // or, where its lines belong together, here
+const HARD_CHARS = 16_000; // or, where its lines belong together, here
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`\n]{0,200})$/;
 const MARKER = /^ {0,3}(?:[-+*]|\d{1,9}[.)])(?:\s|$)/;
 const MAY_BECOME_MARKER = /^(?:[-+*]|\d{1,9}[.)]?)$/;
@@ -121,7 +121,7 @@ export class Markdown {
 
   update(text) {
     if (text === this.#text) return;
-    if (!text.startsWith(this.#text)) {
+    if (!goesOn(text, this.#text)) {
       this.root.replaceChildren();
       this.#segments = new Segments();
       this.#part = this.#settled = this.#code = null;
