@@ -189,6 +189,7 @@ class Injector:
 
     async def _look_for_losses(self, died_at: float, durability: str) -> None:
         """Note what the server has come back with, before anybody else can change it."""
+        since = max((end for slot, _, end in self.away if slot is None), default=0.0)
         for chat_id, chat in self._oracle.chats.items():
             _, seq, _ = await self._head(chat_id)
             keys = self._cast.client.keys.chat(chat_id)
@@ -200,7 +201,6 @@ class Injector:
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
-            since = chat.losses[-1].died_at if chat.losses else 0.0
             chat.losses.append(Loss(since, died_at, durability, seq, stored))
 
     # -- helpers ---------------------------------------------------------------------------------

@@ -98,7 +98,8 @@ class Loss(NamedTuple):
     What a restarted server had of a chat, as the harness found it before it let anybody in.
 
     Attributes:
-        since: When it was killed before that; 0 if it never was.
+        since: When somebody was let in again after the restart before; 0 if there was none. Not when
+            it was killed: what it had just said is heard, and counted, some ms after that.
         died_at: When it was killed.
         durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
             was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
