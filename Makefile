@@ -2,13 +2,14 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-node test-browser lint format schema bench faults wheel lock clean
+.PHONY: help setup setup-node demo test test-unit test-node test-browser lint format schema bench faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3)
 PY := .venv/bin/python
 READY := .venv/.ready
+NODE_READY := tests/gateway/node/node_modules/.package-lock.json
 
 # READY holds the folder that it was made in: a moved .venv has its old path in every script.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
@@ -16,8 +17,10 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 # Trust what this machine trusts (a company's own authority, say), where it has a list of that.
-ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+TRUSTED := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+ifneq ($(TRUSTED),)
 export UV_SYSTEM_CERTS ?= 1
+export NODE_EXTRA_CA_CERTS ?= $(TRUSTED)
 endif
 
 # Shell snippets, each one command of a recipe.
@@ -65,8 +68,13 @@ test: $(READY) ## run every test but those in a browser (ARGS='-k name' narrows)
 test-unit: $(READY) ## run the tests that need no server
 	@$(PY) -m pytest tests/unit $(ARGS)
 
-test-node: $(READY) ## run the tests with the AI SDK's own client (needs Node and npm)
+setup-node: $(NODE_READY) ## install the AI SDK, which some tests run (needs Node and npm)
+	@:
+
+$(NODE_READY): tests/gateway/node/package-lock.json
 	@npm ci --prefix tests/gateway/node --silent --no-audit --no-fund
+
+test-node: $(READY) $(NODE_READY) ## run the tests with the AI SDK's own client
 	@$(PY) -m pytest tests/gateway/test_ai_sdk_node.py $(ARGS)
 
 test-browser: $(READY) ## run the page's tests in chromium; pictures in .artifacts/browser
