@@ -54,7 +54,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         printed = log.read_text()
-        found = re.search(r"gateway +(http://\S+)", printed)
+        found = re.search(r"page +(http://\S+)", printed)
         if found and "workers ready" in printed:
             return found[1].rstrip("/") + "/"
         time.sleep(0.1)
@@ -89,8 +89,9 @@ def open_tab(context: BrowserContext, site: str) -> Iterator[OpenTab]:
     """Open a tab at a place of the site; a script error or a blocked resource fails the test."""
     troubles: list[str] = []
 
-    def open_(place: str = "") -> Page:
+    def open_(place: str = "", prepare: Callable[[Page], object] = lambda _: None) -> Page:
         tab = context.new_page()
+        prepare(tab)
         tab.on("pageerror", lambda error: troubles.append(str(error)))
         tab.on(
             "console", lambda said: troubles.append(said.text) if _is_policy(said.text) else None
