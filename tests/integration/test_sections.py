@@ -106,8 +106,8 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"section_rules": ({"name": "x", "start": "a"},)}, r"SECTION_RULES.*'x'.*required"),
-        ({"section_rules": (OWN | {"kind": "file"},)}, r"SECTION_RULES.*'note'.*'reasoning'"),
+        ({"section_rules": ({"name": "x", "start": "a"},)}, r"SECTION_RULES.*x.*required"),
+        ({"section_rules": (OWN | {"kind": "file"},)}, r"SECTION_RULES.*note.*'reasoning'"),
         ({"section_rules": (OWN | {"start": "("},)}, r"SECTION_RULES: section 'note'.*no regular"),
         ({"section_rules": (OWN | {"end": r"\Z"},)}, r"SECTION_RULES: section 'note'.*not known"),
         ({"section_rules": (OWN, OWN)}, r"SECTION_RULES: two.*note, note, think"),
