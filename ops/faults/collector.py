@@ -76,10 +76,7 @@ class Collector:
             case "acked":
                 # A push that was in doubt is settled by the first one after it.
                 sent.acked += [report["t"]] * (report["index"] + 1 - len(sent.acked))
-                sent.in_doubt = False
                 self._on_progress(sent)
-            case "in_doubt":
-                sent.in_doubt = True
             case "ending":
                 sent.end_tried = True
             case "over":
@@ -92,8 +89,6 @@ class Collector:
     def _over(sent: Sent, report: Report) -> None:
         sent.outcome, sent.detail = report["outcome"], report["detail"]
         sent.outcome_at = report["t"]
-        if sent.outcome == "stopped" and not sent.in_doubt:
-            sent.tried = len(sent.acked)  # a push that is refused is not stored
 
 
 def new_run(chat: Chat, reader: str, after: tuple[str, int] | None) -> int:

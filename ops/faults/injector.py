@@ -191,8 +191,8 @@ class Injector:
         """Note what the server has come back with, before anybody else can change it."""
         since = max((end for slot, _, end in self.away if slot is None), default=0.0)
         for chat_id, chat in self._oracle.chats.items():
-            _, seq, _ = await self._head(chat_id)
             keys = self._cast.client.keys.chat(chat_id)
+            epoch, seq = await self._cast.ask("HMGET", keys.head, "epoch", "seq")
             flat = await self._cast.ask("HGETALL", keys.producers)
             stored = {
                 flat[i].decode().rpartition(":")[2]: int(flat[i + 1])
@@ -201,7 +201,9 @@ class Injector:
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
-            chat.losses.append(Loss(since, died_at, durability, seq, stored))
+            chat.losses.append(
+                Loss(since, died_at, durability, (epoch or b"").decode(), int(seq or 0), stored)
+            )
 
     # -- helpers ---------------------------------------------------------------------------------
 

@@ -54,7 +54,6 @@ class Sent:
     Attributes:
         tried: Items handed to push, at most.
         acked: When each item was acknowledged; an item counts with the first one after it.
-        in_doubt: A push was cut off since the last answer.
         outcome: What the producer saw: ``completed``, ``stopped``, ``ended`` (somebody else ended
             it), ``lost``, ``exists``, ``died`` (the producer was killed), ``error``; "" none yet.
     """
@@ -64,7 +63,6 @@ class Sent:
     opened_at: float | None = None
     tried: int = 0
     acked: list[float] = field(default_factory=list)
-    in_doubt: bool = False
     end_tried: bool = False
     outcome: str = ""
     outcome_at: float = 0.0
@@ -93,6 +91,10 @@ class Run:
     over: bool = False
 
 
+HELD_BACK_S: Final = 5.0
+"""How long a network may hold words of a dead server back: longer than any freeze or delay lasts."""
+
+
 class Loss(NamedTuple):
     """
     What a restarted server had of a chat, as the harness found it before it let anybody in.
@@ -104,13 +106,14 @@ class Loss(NamedTuple):
         durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
             was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
             ``lose`` (the machine died too: what was not synced, at most a second or two, is gone).
-        seq: Of the last event on its log.
+        epoch, seq: Of the last event on its log.
         stored: Message id → number of its last stored entry (its start is 1).
     """
 
     since: float
     died_at: float
     durability: str
+    epoch: str
     seq: int
     stored: Mapping[str, int]
 
@@ -441,7 +444,9 @@ def _lost_something(chat: Chat, loss: Loss) -> bool:
     for run in chat.runs:
         for at, raw in run.events:
             if loss.since < at < loss.died_at:
-                seen = max(seen, json.loads(raw)["seq"])
+                event = json.loads(raw)
+                # Of another epoch are last words of a server before, which a slow network held back.
+                seen = max(seen, event["seq"] if event["epoch"] == loss.epoch else 0)
     return seen > loss.seq or any(_lost_of(sent, loss) for sent in chat.messages.values())
 
 
@@ -451,8 +456,10 @@ def _lost_of(sent: Sent, loss: Loss) -> bool:
         return False
     acked = bisect_left(sent.acked, loss.died_at)
     last_ack = sent.acked[acked - 1] if acked else sent.opened_at
-    # Acknowledged before the restart before: what is missing of it was lost then.
-    return last_ack > loss.since and loss.stored.get(sent.plan.message, 0) < 1 + acked
+    # Acknowledged before the restart before: what is missing of it was lost then. Acknowledgements carry
+    # no epoch, so those that may have been under way all the while count for that, too.
+    old_until = loss.since + HELD_BACK_S if loss.since else 0.0
+    return last_ack > old_until and loss.stored.get(sent.plan.message, 0) < 1 + acked
 
 
 def _items_in(sent: Sent, loss: Loss) -> int:

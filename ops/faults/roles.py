@@ -100,8 +100,6 @@ async def _push_all(pushing: Producer, plan: Plan) -> None:
                 report(trying=plan.message, index=index)
                 if await _push(message, item):
                     report(acked=plan.message, index=index)
-                else:
-                    report(in_doubt=plan.message, index=index)
             report(ending=plan.message)
     except Stopped:
         outcome = "stopped"

@@ -210,7 +210,7 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
     def forgetful(stored: int, durability: str = "everysec") -> set[str]:
         story = Story()
         story.sent.outcome = "lost"
-        story.chat.losses.append(Loss(0.0, 3.5, durability, 3, {"m": stored}))
+        story.chat.losses.append(Loss(0.0, 3.5, durability, EPOCH, 3, {"m": stored}))
         story.log = story.events(TEXTS[:1], "message.failed")
         story.log[-1]["data"]["code"] = "data_lost"
         final = story.snapshot("failed")
@@ -223,19 +223,34 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
 
 
 def test_what_one_restart_lost_is_not_lost_again_at_the_next() -> None:
-    for last_word in (19.0, 20.01):  # heard before the server was killed, and just after it
+    # Heard before the server was killed, just after it, and when another was there: it was held back.
+    for last_word in (19.0, 20.01, 23.0):
         story = Story()
         story.sent.acked = [2.0, 3.0, last_word]
         story.chat.losses += [
-            Loss(0.0, 20.0, "lose", 3, {"m": 2}),
-            Loss(21.0, 30.0, "always", 3, {"m": 2}),
+            Loss(0.0, 20.0, "lose", EPOCH, 3, {"m": 2}),
+            Loss(21.0, 30.0, "always", EPOCH, 3, {"m": 2}),
         ]
         assert story.kinds() == set()
+    story = Story()
+    story.chat.losses += [
+        Loss(0.0, 20.0, "lose", EPOCH, 3, {"m": 2}),
+        Loss(21.0, 40.0, "always", EPOCH, 3, {"m": 2}),
+    ]
+    story.sent.acked = [2.0, 3.0, 35.0]  # that was the second one's own word
+    assert "lost" in story.kinds()
+
+
+def test_last_words_of_a_server_before_are_not_the_next_ones() -> None:
+    for epoch, kinds in (("another", set()), (EPOCH, {"lost"})):
+        story = Story()
+        story.chat.losses.append(Loss(0.5, 50.0, "always", epoch, 1, {"m": 1 << 30}))
+        assert story.kinds() == kinds
 
 
 def test_one_position_is_one_event_even_where_a_server_forgot() -> None:
     story = Story()
-    story.chat.losses.append(Loss(0.0, 20.0, "lose", 3, {"m": 2}))
+    story.chat.losses.append(Loss(0.0, 20.0, "lose", EPOCH, 3, {"m": 2}))
     spoil_content(story)
     assert "diverged" in story.kinds()
 
