@@ -23,6 +23,7 @@ _CLOCK_S: Final = 20 * 3600
 _TARGET_S: Final = 10.0
 _LOST_S: Final = (0.1, 1.0)
 """What a machine that dies under ``everysec`` may lose: the last second of writes."""
+_REAPER: Final = "reaper"
 _EVERYSEC_S: Final = 1.2
 """How long the server has synced only once a second when it is killed under ``everysec``."""
 
@@ -194,10 +195,11 @@ class Injector:
             keys = self._cast.client.keys.chat(chat_id)
             epoch, seq = await self._cast.ask("HMGET", keys.head, "epoch", "seq")
             flat = await self._cast.ask("HGETALL", keys.producers)
-            stored = {
-                flat[i].decode().rpartition(":")[2]: int(flat[i + 1])
-                for i in range(0, len(flat), 2)
-            }
+            stored = {}
+            for name, number in zip(flat[::2], flat[1::2], strict=True):
+                pusher, _, message = name.decode().rpartition(":")
+                if pusher != _REAPER:  # it numbers what it pushes for the dead by itself
+                    stored[message] = int(number)
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)

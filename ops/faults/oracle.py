@@ -91,7 +91,7 @@ class Run:
     over: bool = False
 
 
-HELD_BACK_S: Final = 5.0
+HELD_BACK_S: Final = 8.0
 """How long a network may hold words of a dead server back: longer than any freeze or delay lasts."""
 
 
@@ -202,7 +202,7 @@ class Oracle:
         log = [json.loads(raw) for _, raw in chat.log]
         losses = [loss for loss in chat.losses if _lost_something(chat, loss)]
         for loss in losses:
-            if loss.durability == "always":
+            if loss.durability == "always" and _broke_its_word(chat, loss):
                 self._say("lost", chat_id, "a server that syncs always came back with less")
         self._judge_log(chat_id, chat.log, log, lossy=bool(losses))
         at = {
@@ -220,7 +220,7 @@ class Oracle:
         view = self._judge_snapshots(chat_id, log, snapshots, lossy=bool(losses))
         self._violations += [Violation(kind, chat_id, detail) for kind, detail in view.faults]
         for message_id, sent in chat.messages.items():
-            found = [_items_in(sent, loss) for loss in losses if _lost_of(sent, loss)]
+            found = [_items_in(sent, loss) for loss in losses if _lost_of(sent, loss, loss.since)]
             kept = min(found, default=None)
             reply = view.replies.get(message_id)
             self._judge_message(f"{chat_id}/{message_id}", sent, reply, kept)
@@ -440,26 +440,32 @@ def _allowed_ends(sent: Sent) -> set[str]:
 
 def _lost_something(chat: Chat, loss: Loss) -> bool:
     """Whether a restarted server lacked what it had said since the restart before."""
-    seen = 0
+    seen = any(
+        loss.since < at < loss.died_at and json.loads(raw)["seq"] > loss.seq
+        for run in chat.runs
+        for at, raw in run.events
+    )
+    return seen or any(_lost_of(sent, loss, loss.since) for sent in chat.messages.values())
+
+
+def _broke_its_word(chat: Chat, loss: Loss) -> bool:
+    """Whether what it lacked was surely its own word, not one of a server before that was held back."""
+    own_since = loss.since + HELD_BACK_S if loss.since else 0.0
     for run in chat.runs:
-        for at, raw in run.events:
-            if loss.since < at < loss.died_at:
-                event = json.loads(raw)
-                # Of another epoch are last words of a server before, which a slow network held back.
-                seen = max(seen, event["seq"] if event["epoch"] == loss.epoch else 0)
-    return seen > loss.seq or any(_lost_of(sent, loss) for sent in chat.messages.values())
+        events = (json.loads(raw) for at, raw in run.events if own_since < at < loss.died_at)
+        if any(event["epoch"] == loss.epoch and event["seq"] > loss.seq for event in events):
+            return True
+    return any(_lost_of(sent, loss, own_since) for sent in chat.messages.values())
 
 
-def _lost_of(sent: Sent, loss: Loss) -> bool:
-    """Whether a restarted server lacked what it had acknowledged of a message."""
+def _lost_of(sent: Sent, loss: Loss, since: float) -> bool:
+    """Whether a restarted server lacked what was heard to be acknowledged of a message after *since*."""
     if sent.opened_at is None or sent.opened_at >= loss.died_at:
         return False
     acked = bisect_left(sent.acked, loss.died_at)
     last_ack = sent.acked[acked - 1] if acked else sent.opened_at
-    # Acknowledged before the restart before: what is missing of it was lost then. Acknowledgements carry
-    # no epoch, so those that may have been under way all the while count for that, too.
-    old_until = loss.since + HELD_BACK_S if loss.since else 0.0
-    return last_ack > old_until and loss.stored.get(sent.plan.message, 0) < 1 + acked
+    # Acknowledged before the restart before: what is missing of it was lost then.
+    return last_ack > since and loss.stored.get(sent.plan.message, 0) < 1 + acked
 
 
 def _items_in(sent: Sent, loss: Loss) -> int:
