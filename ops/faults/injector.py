@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from faults.cast import Cast
@@ -195,11 +195,7 @@ class Injector:
             keys = self._cast.client.keys.chat(chat_id)
             epoch, seq = await self._cast.ask("HMGET", keys.head, "epoch", "seq")
             flat = await self._cast.ask("HGETALL", keys.producers)
-            stored = {}
-            for name, number in zip(flat[::2], flat[1::2], strict=True):
-                pusher, _, message = name.decode().rpartition(":")
-                if pusher != _REAPER:  # it numbers what it pushes for the dead by itself
-                    stored[message] = int(number)
+            stored = stored_numbers(flat)
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
@@ -247,6 +243,16 @@ class Injector:
         finally:
             if victim.role == "producer":
                 self.away.append((victim.slot, began, time.monotonic()))
+
+
+def stored_numbers(flat: Sequence[bytes]) -> dict[str, int]:
+    """Read a chat's ``producers`` hash: message id → number of its producer's last stored entry."""
+    stored = {}
+    for name, number in zip(flat[::2], flat[1::2], strict=True):
+        pusher, _, message = name.decode().rpartition(":")
+        if pusher != _REAPER:  # it numbers what it pushes for the dead by itself
+            stored[message] = int(number)
+    return stored
 
 
 _STRIKES: Final[dict[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
