@@ -13,21 +13,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.subscriber import Subscriber
-from riverdelta_gateway import api_chat, chat_routes, http  # noqa: F401  # the second registers its routes
+from riverdelta_gateway.access import Chats
+from riverdelta_gateway.assets import make_catalog
 from riverdelta_gateway.auth import Authenticator
-from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
-from riverdelta_gateway.page import Page
-from riverdelta_gateway.posting import route as _post_route  # noqa: F401  # registers its route
-from riverdelta_gateway.posting.assets import make_catalog
-from riverdelta_gateway.posting.posts import Posts
+from riverdelta_gateway.posting.accept import Posts
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
+from riverdelta_gateway.routes import api_chat, chats, http  # noqa: F401  # registers its routes
+from riverdelta_gateway.routes import post as _post_route  # noqa: F401  # registers its route
+from riverdelta_gateway.routes.page import Page
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.sockets import Socket, Sockets

@@ -9,12 +9,12 @@ from typing import Final, Protocol
 
 from redis.exceptions import RedisError
 
-from riverdelta.broker.subscriber import Subscriber
+from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.core.cursor import Verdict
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.events import Event
 from riverdelta.core.positions import NO_EPOCH, Position
-from riverdelta_gateway.outbox import Delivery
+from riverdelta_gateway.send_queue import Delivery
 from riverdelta_gateway.session import Subscription
 from riverdelta_gateway.transitions import State
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.settings import GatewaySettings
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.settings import Settings
+from riverdelta_gateway.access import Chats
 from riverdelta_gateway.auth import Authenticator
-from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import Limits
-from riverdelta_gateway.posting.posts import Posts
+from riverdelta_gateway.posting.accept import Posts
 from riverdelta_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from riverdelta.core.cursor import ReaderCursor, Verdict
 from riverdelta.core.positions import NO_EPOCH, Position
 from riverdelta_gateway.close_codes import CloseCode
 from riverdelta_gateway.errors import RequestError
-from riverdelta_gateway.outbox import Delivery, Outbox
+from riverdelta_gateway.send_queue import Delivery, SendQueue
 from riverdelta_gateway.transitions import TRANSITIONS, Input, State
 
 
@@ -96,19 +96,19 @@ class Session:
         self.closed = False
         self._limits = limits
         self._writable = True
-        self._outbox: Outbox[Subscription] = Outbox()
+        self._send_queue: SendQueue[Subscription] = SendQueue()
         self._subscriptions: dict[str, Subscription] = {}
         self._stalled: tuple[float, int] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether the socket takes bytes, and nothing waits."""
-        return self._writable and not self._outbox
+        return self._writable and not self._send_queue
 
     @property
     def queued_bytes(self) -> int:
         """What waits for the socket, except for one snapshot."""
-        return self._outbox.size
+        return self._send_queue.size
 
     # -- what the client wants -------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Session:
         subscription = self._subscriptions.pop(chat_id, None)
         if subscription is None:
             return ()
-        self._outbox.drop(subscription)
+        self._send_queue.drop(subscription)
         subscription.move(Input.CLOSE)
         subscription.attempt += 1
         return (Leave(subscription),)
@@ -149,9 +149,9 @@ class Session:
         if self.ready:
             return (Write(frame),)
         self._give_way()
-        if self._outbox.size > self._limits.max_queued_bytes:
+        if self._send_queue.size > self._limits.max_queued_bytes:
             return self.close(CloseCode.TOO_SLOW)
-        self._outbox.add_frame(frame)
+        self._send_queue.add_frame(frame)
         return ()
 
     def event(self, subscription: Subscription, delivery: Delivery) -> Sequence[Output]:
@@ -179,7 +179,7 @@ class Session:
         """Go live: the catch-up has read all that the feed had sent."""
         if subscription.state is State.STARTING:
             subscription.move(Input.CAUGHT_UP)
-            if self._outbox.holds(subscription):
+            if self._send_queue.holds(subscription):
                 subscription.move(Input.QUEUED)
         return ()
 
@@ -195,8 +195,8 @@ class Session:
         self._stalled = None
         if self.closed:
             return ()
-        if self._outbox:
-            frame, emptied = self._outbox.pop()
+        if self._send_queue:
+            frame, emptied = self._send_queue.pop()
             if emptied is not None:
                 emptied.move(Input.EMPTIED)
             return (Write(frame),)
@@ -232,7 +232,7 @@ class Session:
         outputs: list[Output] = []
         for chat_id in list(self._subscriptions):
             outputs += self.unsubscribe(chat_id)
-        self._outbox = Outbox()
+        self._send_queue = SendQueue()
         return outputs if code is None else [*outputs, Close(code)]
 
     # -- inside ----------------------------------------------------------------------------------
@@ -241,16 +241,16 @@ class Session:
         if self.ready:
             return (Write(delivery.frame),)
         subscription.move(Input.QUEUED)
-        self._outbox.add_event(subscription, delivery)
+        self._send_queue.add_event(subscription, delivery)
         self._give_way()
         return ()
 
     def _give_way(self) -> None:
         """Past the limit, let the events of all chats give way to snapshots; responses stay."""
-        if self._outbox.size <= self._limits.max_queued_bytes:
+        if self._send_queue.size <= self._limits.max_queued_bytes:
             return
-        for owner in self._outbox.owners():
-            self._outbox.drop(owner)
+        for owner in self._send_queue.owners():
+            self._send_queue.drop(owner)
             owner.move(Input.OVERFLOW)
             owner.needs_snapshot = True
             owner.attempt += 1

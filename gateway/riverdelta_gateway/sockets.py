@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final, Self
 from starlette.websockets import WebSocket
 
 from riverdelta.broker.client import Client
-from riverdelta.broker.pubsub import ShardedPubSub
-from riverdelta.broker.users import Announcement, read_announcement
+from riverdelta.broker.redis.pubsub import ShardedPubSub
+from riverdelta.broker.user_chats import Announcement, read_announcement
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError, safe_error
 from riverdelta_gateway.frames import Request, error_response, parse_request
-from riverdelta_gateway.outbox import Delivery
 from riverdelta_gateway.protocol import SocketProtocol
-from riverdelta_gateway.routes import Context, handler_of
+from riverdelta_gateway.routes.table import Context, handler_of
+from riverdelta_gateway.send_queue import Delivery
 from riverdelta_gateway.session import (
     CatchUp,
     Close,

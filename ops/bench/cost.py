@@ -13,8 +13,8 @@ from bench.loop import run
 from bench.result import Row, row
 from bench.server import BareConnection, BenchServer, pack
 from riverdelta.broker.client import Client
-from riverdelta.broker.message import Message
-from riverdelta.broker.producer import Producer
+from riverdelta.broker.producer.message import Message
+from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.settings import Settings
 from riverdelta_workers.pump import Pump
 

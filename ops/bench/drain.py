@@ -16,9 +16,9 @@ from bench.loop import run
 from bench.result import Row, row
 from bench.server import BareConnection, BenchServer, pack
 from riverdelta.broker.client import Client
-from riverdelta.broker.connection import Arg, Executor
-from riverdelta.broker.producer import Producer
-from riverdelta.broker.pubsub import ShardedPubSub
+from riverdelta.broker.producer.producer import Producer
+from riverdelta.broker.redis.executor import Arg, Executor
+from riverdelta.broker.redis.pubsub import ShardedPubSub
 from riverdelta.broker.settings import Settings
 from riverdelta_workers.pump import Pump
 

@@ -12,8 +12,8 @@ from bench.loop import run
 from bench.playing import role
 from bench.result import Row, quantile, row
 from bench.server import BenchServer
-from riverdelta.broker.connection import Executor
-from riverdelta.broker.keys import Keys
+from riverdelta.broker.redis.executor import Executor
+from riverdelta.broker.store.keys import Keys
 from riverdelta.core.events import encode_event
 
 _CHATS: Final = 100

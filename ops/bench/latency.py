@@ -19,10 +19,10 @@ from bench.playing import role
 from bench.result import Row, quantile, row
 from bench.roles import HOP_IN, HOP_OUT, write
 from bench.server import BenchServer, pack
-from riverdelta.broker.connection import Endpoint
-from riverdelta.broker.message import Message
-from riverdelta.broker.producer import Producer
-from riverdelta.broker.subscriber import Subscriber
+from riverdelta.broker.producer.message import Message
+from riverdelta.broker.producer.producer import Producer
+from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.redis.executor import Endpoint
 
 _PAUSE_S = (0.001, 0.003)
 _TIMEOUT_S = 5.0

@@ -21,7 +21,7 @@ if __name__ == "__main__":  # as run.py, which finds its siblings through its ow
 from bench.json_stream import tool_call
 from bench.result import Row, row, table
 from riverdelta.core.outputs import Output
-from riverdelta.core.parser import StreamingParser
+from riverdelta.streaming_parser import StreamingParser
 
 _PIECE: Final = 4
 _TOOL_CALL: Final = 97 * 1024

@@ -11,10 +11,10 @@ from bench.load import openai_reply
 from bench.loop import run
 from bench.result import Row, row
 from bench.server import BareConnection, BenchServer, pack
-from riverdelta.broker import scripts
-from riverdelta.broker.connection import Arg, Executor
-from riverdelta.broker.message import Message
-from riverdelta.broker.producer import Producer
+from riverdelta.broker.producer.message import Message
+from riverdelta.broker.producer.producer import Producer
+from riverdelta.broker.redis.executor import Arg, Executor
+from riverdelta.broker.store import scripts
 
 _COMMAND_TIMEOUT_S = 5.0
 

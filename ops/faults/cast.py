@@ -13,7 +13,7 @@ from faults.proxy import Proxy
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 from riverdelta.core.errors import BrokerUnavailable
-from riverdelta_cli.embedded import EmbeddedServer
+from riverdelta_cli.processes.embedded import EmbeddedServer
 
 SIZES: Final = {"worker": 3, "producer": 3, "reader": 2}
 """Children of each role."""

@@ -109,7 +109,7 @@ def _play(
     code = 1
     try:
         os.setsid()
-        from riverdelta_cli.children import bind_to  # noqa: PLC0415  # after the clock
+        from riverdelta_cli.processes.children import bind_to  # noqa: PLC0415  # after the clock
 
         if (bind := bind_to(parent, signal.SIGKILL)) is not None:
             bind()

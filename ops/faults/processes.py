@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from faults.entry import ORDER_BYTES
-from riverdelta_cli.children import bind_to
+from riverdelta_cli.processes.children import bind_to
 
 _LINE_BYTES: Final = 16 * 1024 * 1024
 _END_S: Final = 5.0

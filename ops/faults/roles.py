@@ -25,8 +25,8 @@ from riverdelta import (
     Stopped,
     Subscriber,
 )
-from riverdelta.broker import scripts
-from riverdelta_cli.worker import worker as run_worker_command
+from riverdelta.broker.store import scripts
+from riverdelta_cli.commands.worker import worker as run_worker_command
 from riverdelta_workers import pump
 
 _HURRY_S: Final = 0.0015

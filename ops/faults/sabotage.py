@@ -12,8 +12,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from riverdelta.broker import scripts
-from riverdelta.broker.loading import Head, load
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.head import Head
+from riverdelta.broker.store.load import load
 from riverdelta_workers import pump
 
 _APART_S: Final = 0.02

@@ -11,20 +11,20 @@ import typer
 
 from riverdelta import Settings
 from riverdelta_cli import options as o
-from riverdelta_cli.dead import dead as run_dead
-from riverdelta_cli.gateway import gateway as run_gateway
-from riverdelta_cli.grammar import Command, Group
-from riverdelta_cli.inspecting import inspect_all, inspect_chat
-from riverdelta_cli.pipe import pipe as run_pipe
-from riverdelta_cli.push import push as run_push
-from riverdelta_cli.pushing import Input
-from riverdelta_cli.servers import hint_at_up, settings_for
+from riverdelta_cli.commands.dead import dead as run_dead
+from riverdelta_cli.commands.gateway import gateway as run_gateway
+from riverdelta_cli.commands.inspect import inspect_all, inspect_chat
+from riverdelta_cli.commands.pipe import pipe as run_pipe
+from riverdelta_cli.commands.push import push as run_push
+from riverdelta_cli.commands.stop import stop as run_stop
+from riverdelta_cli.commands.tail import tail as run_tail
+from riverdelta_cli.commands.turns import turns as run_turns
+from riverdelta_cli.commands.up import up as run_up
+from riverdelta_cli.commands.worker import worker as run_worker
+from riverdelta_cli.input.pushing import Input
+from riverdelta_cli.output.grammar import Command, Group
+from riverdelta_cli.processes.servers import hint_at_up, settings_for
 from riverdelta_cli.session import Interrupt, end_with, run
-from riverdelta_cli.stop import stop as run_stop
-from riverdelta_cli.tail import tail as run_tail
-from riverdelta_cli.turns import turns as run_turns
-from riverdelta_cli.up import up as run_up
-from riverdelta_cli.worker import worker as run_worker
 
 app = typer.Typer(
     cls=Group,

@@ -20,7 +20,7 @@ from riverdelta import (
     Stopped,
 )
 from riverdelta_cli.extras import lacking
-from riverdelta_cli.words import friendly
+from riverdelta_cli.output.words import friendly
 
 DONE: Final = 0
 NOT_DONE: Final = 1

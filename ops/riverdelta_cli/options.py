@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from riverdelta_cli.folder import DEFAULT_FOLDER
+from riverdelta_cli.processes.folder import DEFAULT_FOLDER
 
 
 class Source(StrEnum):

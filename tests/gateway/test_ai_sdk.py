@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from riverdelta.core.events import Event
-from riverdelta_gateway.ai_sdk import UIMessageStream
 from riverdelta_gateway.backends import script
 from riverdelta_gateway.backends.tokens import Step
+from riverdelta_gateway.routes.ai_sdk import UIMessageStream
 from tests.gateway.ai_sdk_client import fold_parts
 from tests.gateway.turn_events import Log, snapshot_at, whole_turn
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from riverdelta import Settings, Subscriber
-from riverdelta_gateway.ai_sdk import UIMessageStream
+from riverdelta_gateway.routes.ai_sdk import UIMessageStream
 from riverdelta_gateway.serve import Running
 from tests.gateway.ai_sdk_client import fold_parts
 from tests.gateway.local_turns import local_turns

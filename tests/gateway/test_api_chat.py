@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from riverdelta import Settings, Subscriber
-from riverdelta_gateway.api_chat import read_chat_request
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.posting.request import AssetRef
+from riverdelta_gateway.routes.api_chat import read_chat_request
 from riverdelta_gateway.serve import Running
 from tests.gateway.ai_sdk_client import fold_parts, parts_of
 from tests.gateway.local_turns import local_turns, until_message

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from riverdelta import Settings, Subscriber
-from riverdelta.broker.spelling import encode_chunk
+from riverdelta.broker.producer.encode import encode_chunk
 from riverdelta.core.errors import SettingsError
 from riverdelta.core.events import SnapshotMessage
+from riverdelta_gateway.assets import DEMO_FOLDER, FolderCatalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, Said
 from riverdelta_gateway.backends.choice import make_backend
 from riverdelta_gateway.backends.scripted import title_from
 from riverdelta_gateway.backends.tokens import words
-from riverdelta_gateway.posting.assets import DEMO_FOLDER, FolderCatalog
 from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns.settings import TurnSettings
-from riverdelta_gateway.turns.turn import Turn, title_of
 from tests.gateway.local_turns import local_turns, turn_queue, until_message
 from tests.gateway.replay_server import Provider, provider
 from tests.gateway.turn_events import Log

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from riverdelta_gateway.routes import ROUTES, Context
+from riverdelta_gateway.routes.table import ROUTES, Context
 from riverdelta_gateway.serve import Running
 from tests.gateway.clients import client
 

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from riverdelta import Settings
 from riverdelta_gateway import app  # noqa: F401  # importing it fills the route table
-from riverdelta_gateway.routes import ROUTES
+from riverdelta_gateway.routes.table import ROUTES
 from tests.gateway.processes import GatewayProcess
 from tests.integration.servers import Server
 

@@ -12,8 +12,8 @@ from riverdelta import Settings, Subscriber
 from riverdelta_gateway.posting.request import MAX_PROMPT_CHARS
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
+from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.runner import TurnRunner
-from riverdelta_gateway.turns.turn import Turn
 from tests.gateway.clients import Client, client
 from tests.gateway.local_turns import CALLS, local_turns, turn_settings, until_message
 from tests.integration.local_workers import local_workers

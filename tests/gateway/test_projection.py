@@ -7,9 +7,9 @@ import pytest
 
 from riverdelta.core.events import Event
 from riverdelta.core.outputs import reduce_output
+from riverdelta_gateway.assets import Asset
 from riverdelta_gateway.backends import script
 from riverdelta_gateway.backends.opening import opening_reply
-from riverdelta_gateway.posting.assets import Asset
 from riverdelta_gateway.posting.projection import PostFrame, Projection
 from tests.gateway.turn_events import CHAT, Log, snapshot_at, whole_turn
 

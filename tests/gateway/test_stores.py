@@ -8,13 +8,13 @@ import pytest
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.core.errors import SettingsError
+from riverdelta_gateway.assets import DEMO_FOLDER, Asset, FolderCatalog, make_catalog
 from riverdelta_gateway.backends.base import Said
-from riverdelta_gateway.posting.assets import DEMO_FOLDER, Asset, FolderCatalog, make_catalog
 from riverdelta_gateway.posting.chat import reply_text
 from riverdelta_gateway.posting.request import AssetType
+from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.history import ChatHistory, latest
 from riverdelta_gateway.turns.settings import TurnSettings
-from riverdelta_gateway.turns.turn import Turn
 from tests.gateway.local_turns import local_turns, turn_queue, until_message
 from tests.integration.local_workers import local_workers
 from tests.integration.servers import until

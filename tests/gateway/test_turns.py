@@ -10,9 +10,9 @@ from riverdelta import Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns import worker
 from riverdelta_gateway.turns.queue import TurnQueue
-from riverdelta_gateway.turns.turn import Turn, title_of
 from tests.gateway.local_turns import (
     CALLS,
     local_turns,

@@ -8,12 +8,12 @@ import orjson
 
 from riverdelta.core.events import Event, encode_event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState, Entry, LogWindow
 from riverdelta.core.view import ChatView
+from riverdelta.pipeline import Pipeline
 from riverdelta_gateway.backends.base import Question, ToolAnswer
 from riverdelta_gateway.backends.scripted import _play
-from riverdelta_gateway.turns.turn import Turn
+from riverdelta_gateway.turn import Turn
 
 CHAT = "c"
 NOW_MS = 1_763_600_000_123

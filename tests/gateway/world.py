@@ -12,7 +12,7 @@ from riverdelta import ChatView, Event
 from riverdelta.core.cursor import Verdict
 from riverdelta.core.events import EventType, encode_event
 from riverdelta.core.positions import NO_EPOCH, Position
-from riverdelta_gateway.outbox import Delivery
+from riverdelta_gateway.send_queue import Delivery
 from riverdelta_gateway.session import CatchUp, Output, Session, SessionLimits, Subscription, Write
 from tests.gateway.clients import check_runs
 

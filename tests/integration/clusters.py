@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from riverdelta.broker.cluster import SLOTS, slot_of
+from riverdelta.broker.redis.cluster import SLOTS, slot_of
 from tests.integration.servers import Server, until
 
 NODE_TIMEOUT_MS = 1500

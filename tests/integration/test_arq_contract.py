@@ -7,8 +7,8 @@ from arq.jobs import Job, JobStatus, deserialize_job_raw, serialize_job
 
 from riverdelta import Settings
 from riverdelta.broker.client import Client
-from riverdelta.broker.keys import Keys
-from riverdelta.broker.queue import ATTACH_JOB, attach_job, request_owner
+from riverdelta.broker.dispatch.attach_jobs import ATTACH_JOB, attach_job, request_owner
+from riverdelta.broker.store.keys import Keys
 from riverdelta_workers.jobs import arq_options
 
 NOW_MS = 1_763_600_000_123

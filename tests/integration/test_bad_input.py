@@ -18,7 +18,7 @@ from riverdelta import (
     Subscriber,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.connection import Endpoint
+from riverdelta.broker.redis.executor import Endpoint
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import free_port, until

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from riverdelta import BackpressureError, Producer, Settings, Stopped, Subscriber
-from riverdelta.broker import message as message_module
-from riverdelta.broker import producer as producer_module
 from riverdelta.broker.client import Client
+from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.producer import producer as producer_module
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until, worker_processes

@@ -25,8 +25,8 @@ from riverdelta.core.tracker import MISMATCH_RULES, MODES
 from riverdelta_cli import app as commands
 from riverdelta_cli import session
 from riverdelta_cli.app import app
-from riverdelta_cli.children import bind_to
 from riverdelta_cli.options import ModeName, OnMismatchName, Source
+from riverdelta_cli.processes.children import bind_to
 
 DEADLINE_S = 20.0
 _SIDE_BY_SIDE = 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from riverdelta_cli.embedded import EmbeddedServer
+from riverdelta_cli.processes.embedded import EmbeddedServer
 from tests.integration.test_cli_support import (
     DEMO,
     Running,

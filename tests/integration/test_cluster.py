@@ -14,7 +14,7 @@ import pytest
 
 from riverdelta import BrokerUnavailable, Producer, Settings, SettingsError, Subscriber
 from riverdelta.broker.client import Client
-from riverdelta.broker.cluster import slot_of
+from riverdelta.broker.redis.cluster import slot_of
 from tests.integration.clusters import PRIMARIES, TestCluster
 from tests.integration.local_workers import local_workers
 from tests.integration.replies import median_latency_ms, streaming

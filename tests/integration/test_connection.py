@@ -10,10 +10,10 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
 from riverdelta import BrokerUnavailable, Settings
-from riverdelta.broker import wire as wire_module
 from riverdelta.broker.client import Client
-from riverdelta.broker.connection import Executor
-from riverdelta.broker.pubsub import ShardedPubSub
+from riverdelta.broker.redis import wire as wire_module
+from riverdelta.broker.redis.executor import Executor
+from riverdelta.broker.redis.pubsub import ShardedPubSub
 from tests.integration.servers import Server, until
 
 

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from riverdelta import BrokerUnavailable, Message, Producer, Settings, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
 from riverdelta.broker.dead_letters import DeadLetter, read_dead_letters, requeue
+from riverdelta.broker.store import scripts
 from riverdelta.core.codecs.pieces import Piece
 from riverdelta.core.codecs.plain import TextCodec
 from tests.integration.local_workers import local_workers

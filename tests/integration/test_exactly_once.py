@@ -14,10 +14,10 @@ from riverdelta import (
     Settings,
     Subscriber,
 )
-from riverdelta.broker import message as message_module
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.scripts import PushReply
+from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.scripts import PushReply
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import Server, until

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from riverdelta import Message, MessageEnded, Producer, Settings, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.pubsub import ShardedPubSub
+from riverdelta.broker.redis.pubsub import ShardedPubSub
+from riverdelta.broker.store import scripts
 from riverdelta.core.codecs.pieces import Piece
 from riverdelta.core.codecs.plain import TextCodec
 from tests.integration.local_workers import local_workers

@@ -11,8 +11,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from riverdelta.broker.filter_agents import HttpAgent
+from riverdelta.core.filter_results import FilterResult
 from riverdelta.core.state import Entry
-from riverdelta.core.verdicts import Verdict
 from riverdelta_workers.filters.agents import FilterChain
 from riverdelta_workers.filters.http import http_agent
 from tests.integration.servers import free_port, until
@@ -140,17 +140,17 @@ def chunks(*data: bytes) -> list[Entry]:
 
 async def judge(
     chain: FilterChain, entries: list[Entry], *, chat: str = "c", source: str = "text"
-) -> list[Verdict]:
-    verdicts = await chain.filter_entries(chat, entries, {"m": source})
-    assert verdicts is not None
-    assert list(verdicts) == [entry.number for entry in entries]
-    return list(verdicts.values())
+) -> list[FilterResult]:
+    filter_results = await chain.filter_entries(chat, entries, {"m": source})
+    assert filter_results is not None
+    assert list(filter_results) == [entry.number for entry in entries]
+    return list(filter_results.values())
 
 
-async def ask_one(handler: Handler, chunk: bytes = b"chunk", **options: object) -> Verdict:
+async def ask_one(handler: Handler, chunk: bytes = b"chunk", **options: object) -> FilterResult:
     async with AgentServer(handler) as server, chain_of(agent(server.url, **options)) as chain:
-        (verdict,) = await judge(chain, chunks(chunk))
-        return verdict
+        (filter_result,) = await judge(chain, chunks(chunk))
+        return filter_result
 
 
 # -- good answers --------------------------------------------------------------------------------
@@ -175,20 +175,20 @@ async def ask_one(handler: Handler, chunk: bytes = b"chunk", **options: object) 
     ids=["changed", "unchanged", "empty", "204", "late", "chunked", "largest", "byte by byte"],
 )
 async def test_a_good_answer(handler: Handler, data: bytes | None, outcome: str) -> None:
-    verdict = await ask_one(handler)
-    assert verdict.data == data
-    assert verdict.calls == (("agent", outcome, None, None),)
+    filter_result = await ask_one(handler)
+    assert filter_result.data == data
+    assert filter_result.calls == (("agent", outcome, None, None),)
 
 
 async def test_any_bytes_go_there_and_come_back_as_they_are() -> None:
     every = bytes(range(256)) * 20 + b"\r\n\r\n\x00\xff"
     data = [every, b"\x00", b"\xed\xa0\x80", b"\r\n", every * 100, b"y" * LIMIT, b"z" * (3 * LIMIT)]
     async with AgentServer(echo) as server, chain_of(agent(server.url)) as chain:
-        verdicts = await judge(chain, chunks(*data), source="openai-chat+sse")
+        filter_results = await judge(chain, chunks(*data), source="openai-chat+sse")
         bodies = {request.body for request in server.requests}
     assert bodies == set(data)
-    assert [verdict.outcome for verdict in verdicts[:-1]] == ["passed"] * 6
-    assert verdicts[-1].failures[0].code == "oversized"
+    assert [filter_result.outcome for filter_result in filter_results[:-1]] == ["passed"] * 6
+    assert filter_results[-1].failures[0].code == "oversized"
 
 
 async def test_a_request_says_where_the_chunk_belongs_and_nothing_else() -> None:
@@ -236,11 +236,13 @@ async def test_three_agents_each_fed_the_answer_of_the_one_before() -> None:
         ]
         agents = [agent(server.url, name=f"a{n}") for n, server in enumerate(servers)]
         chain = await stack.enter_async_context(chain_of(*agents))
-        verdicts = await judge(chain, chunks(*(b"%d:" % n for n in range(40))))
+        filter_results = await judge(chain, chunks(*(b"%d:" % n for n in range(40))))
         seen = [min(request.body for request in server.requests) for server in servers]
-    assert [verdict.data for verdict in verdicts] == [b"%d:123" % n for n in range(40)]
+    assert [filter_result.data for filter_result in filter_results] == [
+        b"%d:123" % n for n in range(40)
+    ]
     assert seen == [b"0:", b"0:1", b"0:12"]
-    assert [call.agent for call in verdicts[0].calls] == ["a0", "a1", "a2"]
+    assert [call.agent for call in filter_results[0].calls] == ["a0", "a1", "a2"]
 
 
 # -- bad answers ---------------------------------------------------------------------------------
@@ -282,23 +284,23 @@ BAD = {
 async def test_a_bad_answer_is_a_failure_and_the_policy_decides(kind: str, policy: str) -> None:
     handler, code, detail = BAD[kind]
     started = time.monotonic()
-    verdict = await ask_one(handler, timeout_s=0.3, on_failure=policy)
+    filter_result = await ask_one(handler, timeout_s=0.3, on_failure=policy)
     assert time.monotonic() - started < 1
-    (call,) = verdict.calls
+    (call,) = filter_result.calls
     assert (call.agent, call.code) == ("agent", code)
     assert detail in (call.detail or "")
     if policy == "pass":
-        assert (verdict.data, verdict.outcome) == (b"chunk", "failed_passed")
+        assert (filter_result.data, filter_result.outcome) == (b"chunk", "failed_passed")
     else:
-        assert (verdict.data, verdict.outcome) == (None, "failed_blocked")
+        assert (filter_result.data, filter_result.outcome) == (None, "failed_blocked")
 
 
 @pytest.mark.parametrize("policy", ["pass", "block"])
 async def test_a_server_that_is_not_there(policy: str) -> None:
     absent = agent(f"http://127.0.0.1:{free_port()}/", on_failure=policy)
     async with chain_of(absent) as chain:
-        (verdict,) = await judge(chain, chunks(b"chunk"))
-    assert verdict.calls == (
+        (filter_result,) = await judge(chain, chunks(b"chunk"))
+    assert filter_result.calls == (
         ("agent", f"failed_{policy}ed", "unreachable", "could not be reached"),
     )
 
@@ -317,8 +319,8 @@ async def test_beside_failures_of_every_kind_the_agent_works_as_ever() -> None:
     ):
         for kind in range(len(handlers)):
             data = [b"chunk %d %d" % (kind, number) for number in range(12)]
-            verdicts = await judge(chain, chunks(*data))
-            assert [verdict.data for verdict in verdicts] == [
+            filter_results = await judge(chain, chunks(*data))
+            assert [filter_result.data for filter_result in filter_results] == [
                 one if number == 1 else one.upper() for number, one in enumerate(data)
             ]
 
@@ -334,8 +336,8 @@ async def test_a_server_that_closes_kept_connections_without_a_word() -> None:
         AgentServer(once) as server,
         chain_of(agent(server.url), calls_per_chat=1) as chain,
     ):
-        verdicts = await judge(chain, chunks(*[b"x"] * 60))
-    assert {verdict.data for verdict in verdicts} == {b"X"}
+        filter_results = await judge(chain, chunks(*[b"x"] * 60))
+    assert {filter_result.data for filter_result in filter_results} == {b"X"}
 
 
 # -- many at once --------------------------------------------------------------------------------
@@ -350,13 +352,17 @@ async def test_two_hundred_chats_at_once() -> None:
         results = await asyncio.gather(
             *(judge(chain, chunks(b"%d" % n), chat=f"c{n}") for n in range(200))
         )
-    assert [verdict.data for (verdict,) in results] == [b"c%d:%d" % (n, n) for n in range(200)]
+    assert [filter_result.data for (filter_result,) in results] == [
+        b"c%d:%d" % (n, n) for n in range(200)
+    ]
 
 
 async def test_two_hundred_chunks_of_one_chat_share_a_few_connections() -> None:
     async with AgentServer(upper) as server, chain_of(agent(server.url)) as chain:
-        verdicts = await judge(chain, chunks(*(b"chunk %d" % n for n in range(200))))
-    assert [verdict.data for verdict in verdicts] == [b"CHUNK %d" % n for n in range(200)]
+        filter_results = await judge(chain, chunks(*(b"chunk %d" % n for n in range(200))))
+    assert [filter_result.data for filter_result in filter_results] == [
+        b"CHUNK %d" % n for n in range(200)
+    ]
     assert server.connections <= 8
 
 
@@ -371,9 +377,9 @@ async def test_a_chat_that_hangs_changes_no_other_chats_latency() -> None:
         times = []
         for _ in range(150):
             started = time.perf_counter()
-            (verdict,) = await judge(chain, chunks(b"x"), chat="well")
+            (filter_result,) = await judge(chain, chunks(b"x"), chat="well")
             times.append((time.perf_counter() - started) * 1000)
-            assert verdict.data == b"X"
+            assert filter_result.data == b"X"
         return statistics.median(times)
 
     async with (
@@ -409,11 +415,11 @@ async def test_a_chat_whose_agent_hangs_pays_one_timeout_for_a_batch() -> None:
         chain_of(agent(server.url, timeout_s=0.3)) as chain,
     ):
         started = time.monotonic()
-        verdicts = await judge(chain, chunks(*[b"x"] * 64))
+        filter_results = await judge(chain, chunks(*[b"x"] * 64))
         took_s = time.monotonic() - started
     assert took_s < 0.6
-    assert {verdict.data for verdict in verdicts} == {b"x"}
-    assert {verdict.calls[0].code for verdict in verdicts} == {"timeout", "hung"}
+    assert {filter_result.data for filter_result in filter_results} == {b"x"}
+    assert {filter_result.calls[0].code for filter_result in filter_results} == {"timeout", "hung"}
 
 
 async def test_what_is_abandoned_lets_go_at_once() -> None:

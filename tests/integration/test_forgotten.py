@@ -19,10 +19,10 @@ from riverdelta import (
     Stopped,
     Subscriber,
 )
-from riverdelta.broker import message as message_module
-from riverdelta.broker import producer as producer_module
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.store import scripts
 from riverdelta.core import fold
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import check_contiguous, read_until_ends, view_of

@@ -2,8 +2,8 @@
 
 import random
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
 from riverdelta.core.events import FORMAT
 from tests.property.stories import make_story
 from tests.property.test_everything import Owner, batches_of

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from riverdelta import BrokerUnavailable, Event, MessageLost, Producer, Settings, Subscriber
-from riverdelta.broker import producer as producer_module
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.connection import Endpoint, Executor
-from riverdelta_workers import janitor, jobs, reaper
-from riverdelta_workers.folding import CLAIMS_BEFORE_DEAD_LETTER
+from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.redis.executor import Endpoint, Executor
+from riverdelta.broker.store import scripts
+from riverdelta_workers import jobs
+from riverdelta_workers.loops import janitor, reaper
+from riverdelta_workers.poison import CLAIMS_BEFORE_DEAD_LETTER
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of

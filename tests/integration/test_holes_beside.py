@@ -18,9 +18,9 @@ from riverdelta import (
     Settings,
     Subscriber,
 )
-from riverdelta.broker import message as message_module
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.store import scripts
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers

@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from riverdelta import BackpressureError, BrokerUnavailable, Producer, Settings, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.pubsub import ShardedPubSub
+from riverdelta.broker.redis.pubsub import ShardedPubSub
+from riverdelta.broker.store import scripts
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, check_contiguous, read_until_ends, view_of
 from tests.integration.servers import Server, until, worker_processes

@@ -20,13 +20,13 @@ from riverdelta import (
     Settings,
     Subscriber,
 )
-from riverdelta.broker import message as message_module
-from riverdelta.broker import producer as producer_module
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.store import scripts
 from riverdelta_workers.attachment import Attachment
+from riverdelta_workers.loops.producer_timeout import Silence
 from riverdelta_workers.pump import Pump
-from riverdelta_workers.silence import Silence
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until

@@ -24,8 +24,8 @@ from riverdelta import (
     Stopped,
     Subscriber,
 )
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, typical_ms, view_of
@@ -403,7 +403,7 @@ async def test_a_live_hook_does_not_hold_up_the_hand_over(
             await message.push("x")
 
             async def hanging() -> bool:
-                return any(a.hooks and a.hooks.live for a in pump._chats.values())
+                return any(a.observer_calls and a.observer_calls.live for a in pump._chats.values())
 
             await until(hanging)
         started = time.monotonic()

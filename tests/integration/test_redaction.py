@@ -3,8 +3,8 @@
 import pytest
 
 from riverdelta import Producer, Settings, SettingsError, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of

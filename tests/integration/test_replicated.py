@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from riverdelta import BrokerUnavailable, NotReplicated, Producer, Settings, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.replicated import ReplicatedExecutor, _ReplicatedLink
-from riverdelta.broker.scripts import NewEntry, PushLimits
+from riverdelta.broker.redis.replicated import ReplicatedExecutor, _ReplicatedLink
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.scripts import NewEntry, PushLimits
 from tests.integration.clusters import Node
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of

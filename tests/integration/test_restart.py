@@ -7,7 +7,7 @@ import pytest
 
 from riverdelta import MessageEnded, Producer, Settings, Stopped, Subscriber
 from riverdelta.broker.client import Client
-from riverdelta.broker.snapshots import read_snapshot
+from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.core.events import SnapshotChunk
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers

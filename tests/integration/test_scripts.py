@@ -8,13 +8,13 @@ import pytest
 from redis.exceptions import ResponseError
 
 from riverdelta import Settings
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.connection import Arg
-from riverdelta.broker.keys import ChatKeys
-from riverdelta.broker.outbox import field_of, read_calls, spell_call
-from riverdelta.broker.pubsub import ShardedPubSub
-from riverdelta.broker.scripts import NewEntry, PushLimits, PushReply, Refused
+from riverdelta.broker.redis.executor import Arg
+from riverdelta.broker.redis.pubsub import ShardedPubSub
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.broker.store.outbox import field_of, read_calls, spell_call
+from riverdelta.broker.store.scripts import NewEntry, PushLimits, PushReply, Refused
 from riverdelta.core.changes import OwedCall
 from riverdelta.core.wake import parse_wake
 from tests.integration.servers import Server

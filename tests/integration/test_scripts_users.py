@@ -3,10 +3,10 @@
 import pytest
 
 from riverdelta import Producer
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.pubsub import ShardedPubSub
-from riverdelta.broker.users import Announcement, announce, list_chats, read_announcement
+from riverdelta.broker.redis.pubsub import ShardedPubSub
+from riverdelta.broker.store import scripts
+from riverdelta.broker.user_chats import Announcement, announce, list_chats, read_announcement
 from tests.integration.servers import until
 
 

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from riverdelta import Producer, Settings, SettingsError, Subscriber
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
 from riverdelta.core.events import Event
 from riverdelta_workers.pipeline import build_pipeline
 from tests.integration.local_workers import local_workers

@@ -6,22 +6,22 @@ from typing import Any
 import orjson
 import pytest
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.loading import load
-from riverdelta.broker.scripts import NewEntry, PushLimits
-from riverdelta.broker.snapshots import read_snapshot
-from riverdelta.broker.state import (
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.load import load
+from riverdelta.broker.store.save import (
     SEGMENT_LENGTH,
     HotChat,
     LogLimits,
     _message_fields,
     _retake,
 )
+from riverdelta.broker.store.scripts import NewEntry, PushLimits
+from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.core.errors import FormatTooNew
 from riverdelta.core.events import Event
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChunkState, Entry, MessageState
+from riverdelta.pipeline import Pipeline
 from tests.integration.reading import view_of
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import chunk, control, start

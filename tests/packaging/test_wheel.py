@@ -40,7 +40,7 @@ def test_the_wheel_has_four_packages_and_its_metadata(wheel_names: set[str]) -> 
 @pytest.mark.parametrize(
     "pattern",
     [
-        "riverdelta/broker/lua/*.lua",
+        "riverdelta/broker/store/lua/*.lua",
         "riverdelta/**/*schema*.json",
         "riverdelta_cli/demo/reply.jsonl",
     ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from riverdelta.broker import scripts
-from riverdelta.broker.keys import ChatKeys
-from riverdelta.broker.wire import Arg
+from riverdelta.broker.redis.wire import Arg
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta.core.events import FORMAT
 

@@ -8,13 +8,13 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from riverdelta.cards import builtin_processors
 from riverdelta.core.codecs import SOURCES
-from riverdelta.core.pipeline import Pipeline
-from riverdelta.core.processors import builtin_processors
+from riverdelta.core.filter_results import Call, FilterResult
 from riverdelta.core.processors.base import ChunkText
 from riverdelta.core.state import Entry
 from riverdelta.core.tracker import MISMATCH_RULES
-from riverdelta.core.verdicts import Call, Verdict
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Redact, Sections
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.filters.secrets_tools import SECRETS
@@ -67,7 +67,7 @@ class Story:
     entries: list[Entry]
     pipeline: Pipeline
     poison: set[int] = field(default_factory=set)
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    filter_results: dict[int, FilterResult] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     """By message: all that a plain one said, from its start to its end, with nothing else between."""
 
@@ -362,4 +362,4 @@ def _mishap(entry: Entry, story: Story, chance: random.Random) -> None:
             ]
         )
         data = entry.data if call.outcome in ("changed", "failed_passed") else None
-        story.verdicts[entry.number] = Verdict(data, (call,))
+        story.filter_results[entry.number] = FilterResult(data, (call,))

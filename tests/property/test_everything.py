@@ -17,18 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riverdelta.broker import scripts
-from riverdelta.broker.keys import ChatKeys, Keys
-from riverdelta.broker.loading import load
-from riverdelta.broker.snapshots import read_snapshot
-from riverdelta.broker.state import HotChat, LogLimits
-from riverdelta.broker.wire import Arg
+from riverdelta.broker.redis.wire import Arg
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.keys import ChatKeys, Keys
+from riverdelta.broker.store.load import load
+from riverdelta.broker.store.save import HotChat, LogLimits
+from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.core.events import END_TYPES, Event
 from riverdelta.core.json_stream import apply_patches
 from riverdelta.core.outputs import reduce_output
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
 from riverdelta.core.view import ChatView
+from riverdelta.pipeline import Pipeline
 from tests.property.hash_store import HashStore
 from tests.property.stories import MALFORMED, PLANTED, Story, make_pipeline, make_story
 from tests.unit.codecs.cutting import cut_whole
@@ -78,7 +78,7 @@ class Owner:
         self.hot: HotChat | None = None
 
     async def take(self, batch: list[Entry], story: Story) -> None:
-        """Fold and commit a batch, as `riverdelta_workers.folding` does."""
+        """Fold and commit a batch, as `riverdelta_workers.poison` does."""
         hot = self.hot or await self._load()
         if batch[0].number in story.poison:
             assert len(batch) == 1
@@ -103,8 +103,12 @@ class Owner:
         self.reader.read(self.store.log)
 
     def _fold(self, hot: HotChat, batch: list[Entry], story: Story) -> tuple[list[str], list[Arg]]:
-        verdicts = {e.number: story.verdicts[e.number] for e in batch if e.number in story.verdicts}
-        changes = hot.fold.apply(batch, NOW_MS, verdicts)
+        filter_results = {
+            e.number: story.filter_results[e.number]
+            for e in batch
+            if e.number in story.filter_results
+        }
+        changes = hot.fold.apply(batch, NOW_MS, filter_results)
         return hot.encode(changes, log=LOG, now_ms=NOW_MS, trim=True)
 
     async def _load(self) -> HotChat:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riverdelta.core.outputs import merge_outputs, reduce_output
-from riverdelta.core.parser import StreamingParser
 from riverdelta.core.tracker import Mode
+from riverdelta.streaming_parser import StreamingParser
 from tests.unit.processors.feeding import chunk_parser, outputs_of, reduced, wire
 
 TOOLS: list[tuple[str | None, str | None]] = [

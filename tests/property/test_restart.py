@@ -12,7 +12,7 @@ from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import StepEnd, StepFail, StepStart
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Sections
 from riverdelta_workers.filters.redact import Redact
 from tests.property.test_stitch import split, stitched

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from riverdelta.core.changes import Changes
+from riverdelta.core.filter_results import FilterResult
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry, MessageState
 from riverdelta.core.tracker import MISMATCH_RULES, MODES
-from riverdelta.core.verdicts import Verdict
+from riverdelta.pipeline import Pipeline
 from tests.property.test_codecs import DOCUMENTS, streams
 from tests.unit.codecs.folding import lines_of, recordings
 from tests.unit.fold_tools import NOW_MS, control, entries, new_state, start
@@ -94,9 +94,9 @@ class _SlowFold(ChatFold):
         self,
         entries: Sequence[Entry],
         now_ms: int,
-        verdicts: Mapping[int, Verdict] | None = None,
+        filter_results: Mapping[int, FilterResult] | None = None,
     ) -> Changes:
-        assert verdicts is None
+        assert filter_results is None
         self._draft.begin(now_ms)
         for entry in entries:
             self._take(entry)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
+from riverdelta.pipeline import Pipeline
 from tests.property.test_runs import RECORDED, check, steps_of
 from tests.property.test_sections import CUTS, TEXT
 from tests.unit.codecs.cutting import CUT_ALL, CUT_ASKED, chunks_of, cut_whole

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from riverdelta.core.pipeline import Pipeline
-from riverdelta.core.processors import builtin_processors
+from riverdelta.cards import builtin_processors
 from riverdelta.core.view import ChatView
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Redact, Sections
 from tests.property.stories import PLANTED, Boom, Steps, Story
 from tests.property.test_everything import Owner, has_no_secret

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 from riverdelta.core import events as events_module
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState, Entry, LogWindow
 from riverdelta.core.view import ChatView
+from riverdelta.pipeline import Pipeline
 
 SCHEMA = Path(events_module.__file__).with_name("events.schema.json")
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text()))

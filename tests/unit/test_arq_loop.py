@@ -12,8 +12,8 @@ import logging
 import pytest
 from redis.asyncio.connection import Connection
 
-from riverdelta.broker.arq_loop import run_until
-from riverdelta.broker.endpoint import Endpoint
+from riverdelta.broker.dispatch.arq_loop import run_until
+from riverdelta.broker.redis.endpoint import Endpoint
 from riverdelta.core.errors import BrokerUnavailable
 
 CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"

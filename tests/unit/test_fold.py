@@ -6,8 +6,8 @@ import pytest
 from riverdelta import InvalidIdError, Observer, SettingsError
 from riverdelta.core.events import Event, json_schema
 from riverdelta.core.fold import RECENT_MESSAGES, ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import Entry
+from riverdelta.pipeline import Pipeline
 from tests.unit.fold_tools import (
     NOW_MS,
     SCHEMA,

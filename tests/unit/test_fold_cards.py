@@ -8,9 +8,9 @@ import pytest
 from riverdelta import apply_patches
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ProcessorRegistry
 from riverdelta.core.processors.base import ChunkText, ToolResult
+from riverdelta.pipeline import Pipeline
 from tests.unit.fold_tools import NOW_MS, chunk, control, entries, fold, new_state, start, view_of
 
 ARGUMENTS = json.dumps({"files": [{"name": "sales", "yml_content": "a: 1\nb: 2\n"}]})

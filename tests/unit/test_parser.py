@@ -4,16 +4,17 @@ from typing import Any
 
 import pytest
 
+from riverdelta.cards import builtin_processors
 from riverdelta.core.outputs import Output, ReasoningText, reduce_output
-from riverdelta.core.parser import ChunkParser, StreamingParser, complete_card
+from riverdelta.core.parser import ChunkParser, complete_card
 from riverdelta.core.processors import (
     Card,
     ChunkText,
     ProcessorRegistry,
     ToolResult,
-    builtin_processors,
 )
 from riverdelta.core.tracker import Mode
+from riverdelta.streaming_parser import StreamingParser
 
 PLAN = json.dumps({"plan": "look, then leap"})
 

@@ -2,8 +2,8 @@
 
 import random
 
-from riverdelta.broker.resend import Kept, Resends
-from riverdelta.broker.scripts import NewEntry
+from riverdelta.broker.producer.resend_buffer import Kept, Resends
+from riverdelta.broker.store.scripts import NewEntry
 
 
 def entry(text: str) -> NewEntry:

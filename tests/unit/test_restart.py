@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from riverdelta.broker.message import Message
+from riverdelta.broker.producer.message import Message
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
+from riverdelta.pipeline import Pipeline
 from tests.unit.codecs.cutting import CUT_ALL
 from tests.unit.fold_tools import (
     NOW_MS,

@@ -9,9 +9,9 @@ from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 from riverdelta import Settings, SettingsError
 from riverdelta.broker.client import Client, name_of
-from riverdelta.broker.cluster import Redirect, redirect_of
-from riverdelta.broker.cluster_executor import key_of
-from riverdelta.broker.urls import Address, several
+from riverdelta.broker.redis.cluster import Redirect, redirect_of
+from riverdelta.broker.redis.cluster_executor import key_of
+from riverdelta.broker.redis.urls import Address, several
 
 
 def test_a_url_of_one_server_is_none_of_these() -> None:

@@ -7,14 +7,39 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from riverdelta.broker.keys import ChatKeys
-from riverdelta.broker.state import HotChat
+from riverdelta.broker.client import Client
+from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.broker.store.save import HotChat
 from riverdelta.core.state import Entry
-from riverdelta_workers.hooks import Hooks
 
 _INBOX_ENTRIES: Final = 256
 _INBOX_BYTES: Final = 1024 * 1024
 """Past either, entries that came in the wake are dropped: the stream has them all."""
+_READ_BYTES: Final = 1024 * 1024
+"""A batch of large entries is kept near this size, so that one reply and one commit stay small."""
+
+
+@dataclass(slots=True)
+class ObserverCalls:
+    """
+    The calls of observers for one chat that this process owns.
+
+    Attributes:
+        begun: Open messages whose first text was reported, by this owner or an earlier one.
+        silenced: Message id and observer name whose live hooks are off: one raised or was too slow.
+        live: Live hooks that are running.
+        owed: By message id and observer name: the task that calls `on_complete` or `on_error`.
+    """
+
+    begun: set[str] = field(default_factory=set)
+    silenced: set[tuple[str, str]] = field(default_factory=set)
+    live: set[asyncio.Task[str]] = field(default_factory=set)
+    owed: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
+
+    def ended(self, message_id: str) -> None:
+        """Forget a message: it has no more live hooks."""
+        self.begun.discard(message_id)
+        self.silenced -= {known for known in self.silenced if known[0] == message_id}
 
 
 @dataclass(slots=True)
@@ -30,13 +55,13 @@ class Attachment:
         claims: Claims without a commit when this one was made; 0 after the first commit.
         task: Drains the chat; None while there is nothing to do.
         must_read: The stream may hold more than the inbox.
-        single: Fold entry by entry, to find the one that breaks the fold or kills the process,
-        single_until: up to this number: it was in the batch.
-        poison: Number of the entry to pass over, with code and detail.
+        single: Process one entry per batch, to find the one that breaks the fold or kills the process.
+        single_until: Number of the last entry of the failed batch; isolation ends behind it.
+        poison: Number of the entry to skip, with code and detail.
         idle_since: Loop time of the last work.
-        closing: Give it up: no further round.
+        closing: It is being handed over: no further round.
         entry_bytes: Average size of the entries read last.
-        hooks: What observers are told of it; None: nothing so far.
+        observer_calls: Calls of observers for it; None: none so far.
     """
 
     chat_id: str
@@ -55,7 +80,7 @@ class Attachment:
     poison: tuple[int, str, str] | None = None
     closing: bool = False
     entry_bytes: int = 0
-    hooks: Hooks | None = None
+    observer_calls: ObserverCalls | None = None
     _inbox: deque[Entry] = field(default_factory=deque)
     _inbox_bytes: int = 0
     _next: int = 0
@@ -68,7 +93,7 @@ class Attachment:
     @property
     def owes(self) -> bool:
         """Whether calls of observers have to come through before it may be given up."""
-        return self.hooks is not None and bool(self.hooks.owed)
+        return self.observer_calls is not None and bool(self.observer_calls.owed)
 
     def offer(self, entries: list[Entry]) -> None:
         """Take entries that came with a wake; none, or not the next ones: the stream must be read."""
@@ -102,3 +127,41 @@ class Attachment:
         self.must_read = True
         self._inbox.clear()
         self._inbox_bytes = 0
+
+
+async def next_entries(client: Client, attachment: Attachment, processed: int) -> list[Entry]:
+    """
+    Take or read what follows entry number *processed*; may be nothing.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    most = 1 if attachment.single else client.settings.batch_chunks
+    if not attachment.must_read:
+        return attachment.take_inbox(most)
+    attachment.must_read = False
+    count = most if attachment.single else _fitting(most, attachment.entry_bytes)
+    reply = await client.chats.execute(
+        "XREAD", "COUNT", count, "STREAMS", attachment.keys.chunks, f"{processed}-0"
+    )
+    entries = [_entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
+    # A wake that came while we read may have been judged by the number before: read once more.
+    if len(entries) == count or attachment.has_work:
+        attachment.must_read = True
+    attachment.expect(processed + len(entries) + 1)
+    if entries:
+        attachment.entry_bytes = sum(len(entry.data) for entry in entries) // len(entries)
+    return entries
+
+
+def _fitting(most: int, entry_bytes: int) -> int:
+    """How many entries to read, judged by the size of the last ones."""
+    return max(1, min(most, _READ_BYTES // entry_bytes)) if entry_bytes else most
+
+
+def _entry(entry_id: bytes, fields: list[bytes]) -> Entry:
+    # Field order is fixed by push.lua.
+    _, message, _, kind, _, at_ms, _, data = fields
+    # Once for every chunk: a named tuple's own constructor would take a third longer.
+    values = (int(entry_id[:-2]), message.decode(), kind.decode(), int(at_ms), data)
+    return tuple.__new__(Entry, values)

@@ -12,12 +12,12 @@ import orjson
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker, func
 
-from riverdelta.broker.arq_loop import run_until
-from riverdelta.broker.keys import Keys
-from riverdelta.broker.queue import ATTACH_JOB
-from riverdelta.broker.queue_pool import open_queue_pool, queue_pool
+from riverdelta.broker.dispatch.arq_loop import run_until
+from riverdelta.broker.dispatch.attach_jobs import ATTACH_JOB
+from riverdelta.broker.dispatch.queue_pool import open_queue_pool, queue_pool
+from riverdelta.broker.redis.urls import several
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.urls import several
+from riverdelta.broker.store.keys import Keys
 from riverdelta_workers.process import WorkerProcess
 from riverdelta_workers.pump import Pump
 

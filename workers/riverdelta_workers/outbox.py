@@ -18,15 +18,14 @@ from typing import Final, TypeVar
 
 from redis.exceptions import RedisError
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.snapshots import read_message
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.snapshot import read_message
 from riverdelta.core.changes import OwedCall
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta.core.events import Event
 from riverdelta.core.observers import EndedMessage, Observer
-from riverdelta_workers.attachment import Attachment
-from riverdelta_workers.hooks import Hooks, reason
+from riverdelta_workers.attachment import Attachment, ObserverCalls
 
 _LONGEST_PAUSE_S: Final = 60.0
 _REDIS_PAUSE_S: Final = 0.5
@@ -52,24 +51,33 @@ class Outbox:
         self._observers = {observer.name: observer for observer in observers}
         self._tries = client.settings.observer_tries
 
-    def begin(self, attachment: Attachment, hooks: Hooks, calls: Iterable[OwedCall]) -> None:
+    def begin(
+        self, attachment: Attachment, observer_calls: ObserverCalls, calls: Iterable[OwedCall]
+    ) -> None:
         """Make *calls*, which were just committed: their first try is counted there."""
         for call in calls:
-            self._start(attachment, hooks, call, taken_over=False)
+            self._start(attachment, observer_calls, call, taken_over=False)
 
-    def take_over(self, attachment: Attachment, hooks: Hooks, calls: Iterable[OwedCall]) -> None:
+    def take_over(
+        self, attachment: Attachment, observer_calls: ObserverCalls, calls: Iterable[OwedCall]
+    ) -> None:
         """Make *calls*, which were found; those under way are left alone."""
         for call in calls:
-            if (call.message_id, call.observer) not in hooks.owed:
-                self._start(attachment, hooks, call, taken_over=True)
+            if (call.message_id, call.observer) not in observer_calls.owed:
+                self._start(attachment, observer_calls, call, taken_over=True)
 
     def _start(
-        self, attachment: Attachment, hooks: Hooks, call: OwedCall, *, taken_over: bool
+        self,
+        attachment: Attachment,
+        observer_calls: ObserverCalls,
+        call: OwedCall,
+        *,
+        taken_over: bool,
     ) -> None:
         key = call.message_id, call.observer
         task = asyncio.create_task(self._deliver(attachment, call, taken_over=taken_over))
-        hooks.owed[key] = task
-        task.add_done_callback(lambda _: hooks.owed.pop(key))
+        observer_calls.owed[key] = task
+        task.add_done_callback(lambda _: observer_calls.owed.pop(key))
 
     async def _deliver(self, attachment: Attachment, call: OwedCall, *, taken_over: bool) -> None:
         """Try until it is done, given up, or another's."""
@@ -115,7 +123,7 @@ class Outbox:
             async with asyncio.timeout(self._client.settings.observer_end_timeout_s):
                 await hook(ended)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-            return reason(error)
+            return failure_text(error)
         return ""
 
     async def _count(self, attachment: Attachment, call: OwedCall, error: str) -> OwedCall | None:
@@ -152,3 +160,8 @@ async def _insist(command: Callable[[], Awaitable[T]]) -> T:
 
 def _name(call: OwedCall) -> str:
     return f"end of message {call.message_id} for observer {call.observer}"
+
+
+def failure_text(error: BaseException) -> str:
+    """Return an error as one short line for logs."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")[:500]

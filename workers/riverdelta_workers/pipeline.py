@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
 from riverdelta.core.filters import DEFAULT_SECTIONS, SectionRule
-from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import ChatState
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule, Sections
 
 _Rule = TypeVar("_Rule", bound=BaseModel)

@@ -12,12 +12,12 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta_workers.filters.agents import FilterChain
 from riverdelta_workers.filters.http import http_agent
-from riverdelta_workers.heartbeat import Heartbeat
-from riverdelta_workers.janitor import Janitor
+from riverdelta_workers.loops.heartbeat import Heartbeat
+from riverdelta_workers.loops.janitor import Janitor
+from riverdelta_workers.loops.producer_timeout import Silence
+from riverdelta_workers.loops.reaper import Reaper
 from riverdelta_workers.pipeline import load_pipeline
 from riverdelta_workers.pump import Pump
-from riverdelta_workers.reaper import Reaper
-from riverdelta_workers.silence import Silence
 
 _log = logging.getLogger("riverdelta.worker")
 

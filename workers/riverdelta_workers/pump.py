@@ -18,23 +18,23 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.loading import Head, load
-from riverdelta.broker.queue import request_owner
-from riverdelta.broker.state import HotChat, LogLimits
+from riverdelta.broker.dispatch.attach_jobs import request_owner
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.head import Head
+from riverdelta.broker.store.load import load
+from riverdelta.broker.store.save import HotChat, LogLimits
 from riverdelta.core.errors import BrokerUnavailable, FormatTooNew, RiverdeltaError
-from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.filter_results import FilterResult
 from riverdelta.core.state import Entry
-from riverdelta.core.verdicts import Verdict
 from riverdelta.core.wake import parse_wake
-from riverdelta_workers.attachment import Attachment
-from riverdelta_workers.ending import doubt_producers
+from riverdelta.pipeline import Pipeline
+from riverdelta_workers.attachment import Attachment, next_entries
+from riverdelta_workers.fail_message import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
-from riverdelta_workers.folding import Folded, fold_batch
-from riverdelta_workers.observing import Observing
+from riverdelta_workers.observers import Observing
 from riverdelta_workers.pipeline import compare_versions
-from riverdelta_workers.reading import next_entries
+from riverdelta_workers.poison import Folded, fold_batch
 
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -366,12 +366,12 @@ class Pump:
         entries = await next_entries(self.client, attachment, hot.state.processed)
         if not entries:
             return
-        verdicts = await self._filter(attachment, hot, entries)
-        if verdicts is None:
+        filter_results = await self._filter(attachment, hot, entries)
+        if filter_results is None:
             attachment.drop()
             return
         folded = fold_batch(
-            attachment, hot, entries, verdicts, log=self._log_limits, trim=self._trim
+            attachment, hot, entries, filter_results, log=self._log_limits, trim=self._trim
         )
         if folded is None or not await self._commit(attachment, hot, folded):
             return
@@ -461,7 +461,7 @@ class Pump:
 
     async def _filter(
         self, attachment: Attachment, hot: HotChat, entries: list[Entry]
-    ) -> dict[int, Verdict] | None:
+    ) -> dict[int, FilterResult] | None:
         """Ask the filter agents; None: the chat is being handed over, its next owner asks."""
         if not self._filters:
             return {}

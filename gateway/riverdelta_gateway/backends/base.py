@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from riverdelta_gateway.posting.assets import Asset
+from riverdelta_gateway.assets import Asset
 
 
 class Said(NamedTuple):

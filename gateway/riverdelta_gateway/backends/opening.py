@@ -6,9 +6,9 @@ import secrets
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from riverdelta_gateway.assets import Asset
 from riverdelta_gateway.backends.base import ToolAnswer
 from riverdelta_gateway.backends.tokens import Step
-from riverdelta_gateway.posting.assets import Asset
 
 SOURCE: Final = "openai-chat"
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from riverdelta.core.events import ChunkStatus, SnapshotChunk, SnapshotMessage
 from riverdelta.core.outputs import ReasoningText, ResponseText, Status
 from riverdelta_gateway.posting.failures import safe_failure
-from riverdelta_gateway.turns.turn import title_of, turn_of
+from riverdelta_gateway.turn import title_of, turn_of
 
 Side = Literal["response", "reasoning"]
 

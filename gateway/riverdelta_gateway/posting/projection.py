@@ -21,7 +21,7 @@ from riverdelta_gateway.posting.chat import (
     whole_part,
 )
 from riverdelta_gateway.posting.failures import safe_failure
-from riverdelta_gateway.turns.turn import TITLE, title_text, turn_of
+from riverdelta_gateway.turn import TITLE, title_text, turn_of
 
 
 class PostFrame(NamedTuple):

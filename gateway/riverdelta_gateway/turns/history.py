@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from riverdelta.broker.subscriber import Subscriber
+from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.backends.base import Said
 from riverdelta_gateway.posting.chat import reply_text
-from riverdelta_gateway.turns.turn import turn_of
+from riverdelta_gateway.turn import turn_of
 
 
 class HistoryStore(Protocol):

@@ -10,11 +10,11 @@ import orjson
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from riverdelta.broker.keys import Keys
-from riverdelta.broker.queue_pool import open_queue_pool
+from riverdelta.broker.dispatch.queue_pool import open_queue_pool
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.store.keys import Keys
 from riverdelta.core.errors import BrokerUnavailable
-from riverdelta_gateway.turns.turn import Turn
+from riverdelta_gateway.turn import Turn
 
 TURN_JOB: Final = "run_turn"
 """Name of the arq function that runs a turn."""

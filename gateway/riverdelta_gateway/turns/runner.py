@@ -9,23 +9,23 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, Self, cast
 
-from riverdelta.broker.message import Message
-from riverdelta.broker.producer import Producer
+from riverdelta.broker.producer.message import Message
+from riverdelta.broker.producer.producer import Producer
+from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.subscriber import Subscriber
 from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
 from riverdelta.core.view import ChatView
+from riverdelta_gateway.access import Chats
+from riverdelta_gateway.assets import Asset, AssetCatalog, make_catalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
 from riverdelta_gateway.backends.choice import make_backend
 from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
 from riverdelta_gateway.backends.opening import opening_reply
 from riverdelta_gateway.backends.scripted import title_from
-from riverdelta_gateway.chats import Chats
 from riverdelta_gateway.plugs import factory_named
-from riverdelta_gateway.posting.assets import Asset, AssetCatalog, make_catalog
+from riverdelta_gateway.turn import TITLE, Turn, from_message_on, title_of
 from riverdelta_gateway.turns.history import ChatHistory, HistoryStore, latest, what_was_said
 from riverdelta_gateway.turns.settings import TurnSettings
-from riverdelta_gateway.turns.turn import TITLE, Turn, from_message_on, title_of
 
 _LOOK_S: Final = 0.25
 """How soon a provider that is silent is let go after its reply was stopped."""

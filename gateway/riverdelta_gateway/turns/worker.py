@@ -12,14 +12,14 @@ from arq.constants import in_progress_key_prefix
 from arq.worker import Retry, Worker, func
 from redis.exceptions import RedisError
 
-from riverdelta.broker.arq_loop import run_until
-from riverdelta.broker.keys import Keys
+from riverdelta.broker.dispatch.arq_loop import run_until
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.store.keys import Keys
 from riverdelta.core.errors import BrokerUnavailable
+from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.queue import SERIALIZERS, TURN_JOB, arq_pool
 from riverdelta_gateway.turns.runner import TurnRunner
 from riverdelta_gateway.turns.settings import TurnSettings
-from riverdelta_gateway.turns.turn import Turn
 
 _POLL_S: Final = 0.02
 """Pickup in 12 ms at the median, for 0.6 % of a core when idle."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Self
 
-from riverdelta.broker.cluster import Cluster
-from riverdelta.broker.cluster_executor import ClusterExecutor
-from riverdelta.broker.cluster_pubsub import ClusterPubSub
-from riverdelta.broker.commands import Commands
-from riverdelta.broker.connection import Executor
-from riverdelta.broker.endpoint import endpoint_of
-from riverdelta.broker.keys import Keys
-from riverdelta.broker.pubsub import OnGap, OnMessage, PubSub, ShardedPubSub
-from riverdelta.broker.replicated import ReplicatedExecutor
+from riverdelta.broker.redis.cluster import Cluster
+from riverdelta.broker.redis.cluster_executor import ClusterExecutor
+from riverdelta.broker.redis.cluster_pubsub import ClusterPubSub
+from riverdelta.broker.redis.commands import Commands
+from riverdelta.broker.redis.endpoint import endpoint_of
+from riverdelta.broker.redis.executor import Executor
+from riverdelta.broker.redis.pubsub import OnGap, OnMessage, PubSub, ShardedPubSub
+from riverdelta.broker.redis.replicated import ReplicatedExecutor
+from riverdelta.broker.redis.urls import is_cluster
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.urls import is_cluster
+from riverdelta.broker.store.keys import Keys
 
 
 class Client:

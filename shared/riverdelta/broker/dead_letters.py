@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
-from riverdelta.broker import scripts
 from riverdelta.broker.client import Client
-from riverdelta.broker.queue import request_owner
+from riverdelta.broker.dispatch.attach_jobs import request_owner
+from riverdelta.broker.store import scripts
 from riverdelta.core.ids import check_id
 
 _PAGE: Final = 16

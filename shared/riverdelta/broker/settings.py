@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from riverdelta.broker.environment import EnvironmentSettings
 from riverdelta.broker.filter_agents import HttpAgent
-from riverdelta.broker.urls import is_cluster
+from riverdelta.broker.redis.urls import is_cluster
 from riverdelta.core.errors import SettingsError
 from riverdelta.core.pipeline import OnProcessorFailure
 

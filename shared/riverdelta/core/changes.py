@@ -1,4 +1,4 @@
-"""What the fold asks to be written: the words between it and `broker.state`."""
+"""What the fold asks to be written: the words between it and `broker.store.save`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from riverdelta.core.state import ChunkState, Entry, MessageState, Recent
 
 
-class DeadLetter(NamedTuple):
+class RejectedEntry(NamedTuple):
     """An entry that could not be used, and why."""
 
     entry: Entry
@@ -63,6 +63,6 @@ class Changes:
     messages: dict[str, MessageState] = field(default_factory=dict)
     chunks: dict[str, ChunkChange] = field(default_factory=dict)
     card_ends: list[CardEnd] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: list[RejectedEntry] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
     owed: list[OwedCall] = field(default_factory=list)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from riverdelta.core.cards import equip
+from riverdelta.core.batch import Draft
 from riverdelta.core.codecs.pieces import ChunkEnd, ChunkPiece, ChunkStart, ProcessorFail, Text
-from riverdelta.core.draft import Draft
+from riverdelta.core.equip import equip
 from riverdelta.core.events import (
     ChunkCompleted,
     ChunkStarted,

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from riverdelta.core.cards import wire
-from riverdelta.core.changes import CardEnd, Changes, DeadLetter, OwedCall
+from riverdelta.core.batch import Draft
+from riverdelta.core.changes import CardEnd, Changes, OwedCall, RejectedEntry
 from riverdelta.core.chunks import Chunks
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -30,7 +30,7 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
-from riverdelta.core.draft import Draft
+from riverdelta.core.equip import wire
 from riverdelta.core.events import (
     Annotated,
     EventType,
@@ -43,6 +43,7 @@ from riverdelta.core.events import (
     StepFailed,
     StepStarted,
 )
+from riverdelta.core.filter_results import Call, FilterResult
 from riverdelta.core.parser import complete_card
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
@@ -56,7 +57,6 @@ from riverdelta.core.state import (
 )
 from riverdelta.core.stitch import OVERLAP_RULES
 from riverdelta.core.usage import add_usage, usage_data
-from riverdelta.core.verdicts import Call, Verdict
 
 RECENT_MESSAGES: Final = 50
 """Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
@@ -82,7 +82,7 @@ class ChatFold:
         self,
         entries: Sequence[Entry],
         now_ms: int,
-        verdicts: Mapping[int, Verdict] | None = None,
+        filter_results: Mapping[int, FilterResult] | None = None,
     ) -> Changes:
         """
         Fold *entries*, in stream order, into the state.
@@ -90,38 +90,42 @@ class ChatFold:
         Args:
             entries: They follow ``state.processed`` without a hole.
             now_ms: Unix time in milliseconds for the events' ``ts``.
-            verdicts: By entry number, what filter agents said of raw chunks.
+            filter_results: By entry number, what filter agents said of raw chunks.
         """
         self._draft.begin(now_ms)
-        if verdicts:
-            self._fold_filtered(entries, verdicts)
+        if filter_results:
+            self._fold_filtered(entries, filter_results)
         else:
             self._fold(entries)
         return self._draft.end()
 
-    def _fold_filtered(self, entries: Sequence[Entry], verdicts: Mapping[int, Verdict]) -> None:
+    def _fold_filtered(
+        self, entries: Sequence[Entry], filter_results: Mapping[int, FilterResult]
+    ) -> None:
         # Producers wait for what they pushed to be taken, however little of it went on.
         taken = self.state.processed_bytes + sum(len(entry.data) for entry in entries)
         run: list[Entry] = []
         told: set[tuple[str, Call]] = set()
         for entry in entries:
-            verdict = verdicts.get(entry.number)
-            if verdict is None:
+            filter_result = filter_results.get(entry.number)
+            if filter_result is None:
                 run.append(entry)
                 continue
-            if verdict.failures:
+            if filter_result.failures:
                 self._fold(run)
                 run = []
-                self._filter_failed(entry, verdict, told)
-            if verdict.data is not None:
-                run.append(entry._replace(data=verdict.data))
+                self._filter_failed(entry, filter_result, told)
+            if filter_result.data is not None:
+                run.append(entry._replace(data=filter_result.data))
         self._fold(run)
         self.state.processed = entries[-1].number
         self.state.processed_bytes = taken
 
-    def _filter_failed(self, entry: Entry, verdict: Verdict, told: set[tuple[str, Call]]) -> None:
+    def _filter_failed(
+        self, entry: Entry, filter_result: FilterResult, told: set[tuple[str, Call]]
+    ) -> None:
         message = self.state.messages.get(entry.message)
-        for call in verdict.failures:
+        for call in filter_result.failures:
             detail = f"filter agent {call.agent} {call.detail}"
             if call.outcome == "failed_blocked":
                 self._reject(message, entry, "filter_blocked", detail)
@@ -446,7 +450,7 @@ class ChatFold:
         if message is not None:
             message.rejected += 1
             self._draft.changes.messages[message.id] = message
-        self._draft.changes.dead.append(DeadLetter(entry, code, detail))
+        self._draft.changes.dead.append(RejectedEntry(entry, code, detail))
         self._draft.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import Codec, CodecState, Mode
@@ -13,7 +13,7 @@ from riverdelta.core.errors import SettingsError
 from riverdelta.core.filters import ChainedFilter, Splitter, StreamFilter
 from riverdelta.core.ids import check_id
 from riverdelta.core.observers import Observer
-from riverdelta.core.processors import ProcessorRegistry, builtin_processors
+from riverdelta.core.processors import ProcessorRegistry, generic_processors
 from riverdelta.core.tracker import OnMismatch
 
 OnProcessorFailure: TypeAlias = Literal["disable", "fail_message"]
@@ -25,7 +25,8 @@ class Pipeline:
     The parts of a fold that settings choose. Every worker of a deployment has to have the same.
 
     Attributes:
-        processors: Makes the processors of chunks.
+        processors: Makes the processors of chunks. The generic ones by default; `riverdelta.Pipeline`
+            has the cards, too.
         stream_filter: Makes the filter of one chunk's text; None: text goes out as it comes.
         on_processor_failure: What a processor's exception ends: the processor, for its chunk; or also the
             message, which fails with the code ``processor_failed``.
@@ -36,7 +37,7 @@ class Pipeline:
             of another version that takes the message over says so.
     """
 
-    processors: ProcessorRegistry = field(default_factory=builtin_processors)
+    processors: ProcessorRegistry = field(default_factory=generic_processors)
     stream_filter: Callable[[], StreamFilter] | None = None
     on_processor_failure: OnProcessorFailure = "disable"
     splitter: Callable[[], Splitter] | None = None
@@ -58,7 +59,7 @@ class Pipeline:
                 message = f"two observers are called {name!r}: give one of them another `name`"
                 raise SettingsError(message)
 
-    def with_filter(self, stream_filter: Callable[[], StreamFilter]) -> Pipeline:
+    def with_filter(self, stream_filter: Callable[[], StreamFilter]) -> Self:
         """Give this pipeline one more filter, behind those it has."""
         before = self.stream_filter
         if before is None:

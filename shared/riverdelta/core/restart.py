@@ -3,7 +3,7 @@ A provider call that is made again: which chunk of it says again which chunk tha
 
 The step that was under way stays open, under its number. Each chunk of the new attempt takes up the next
 chunk of the step that is like it; `core.stitch` decides how its text goes on. `Message.restart` in
-`broker.message` says what comes of that for readers.
+`broker.producer.message` says what comes of that for readers.
 """
 
 from __future__ import annotations

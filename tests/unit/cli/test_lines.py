@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riverdelta import ChunkTooLarge
-from riverdelta_cli.lines import LineCutter, cutter_for
+from riverdelta_cli.input.lines import LineCutter, cutter_for
 
 
 def cut(cutter: LineCutter, *reads: bytes) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from riverdelta_cli.understanding import Understanding
+from riverdelta_cli.input.understanding import Understanding
 
 
 def read(source: str, *chunks: bytes) -> Understanding:

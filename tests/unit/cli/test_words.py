@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from riverdelta import BrokerUnavailable, Settings
 from riverdelta_cli.errors import CliError, explain
-from riverdelta_cli.servers import hint_at_up, settings_for
-from riverdelta_cli.words import count, friendly, redacted
+from riverdelta_cli.output.words import count, friendly, redacted
+from riverdelta_cli.processes.servers import hint_at_up, settings_for
 from riverdelta_gateway.settings import GatewaySettings
 
 

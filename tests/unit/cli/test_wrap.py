@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from riverdelta_cli.wrap import Wrapper, printable
+from riverdelta_cli.output.wrap import Wrapper, printable
 
 WIDTH = 12
 

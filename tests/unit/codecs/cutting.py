@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from riverdelta.core.events import Event
 from riverdelta.core.filters import SectionStart, SectionText
-from riverdelta.core.pipeline import Pipeline
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Sections
 from tests.property.test_sections import oracle
 from tests.unit.fold_tools import view_of

@@ -17,7 +17,7 @@ from riverdelta.core.codecs.pieces import (
     Text,
     Usage,
 )
-from riverdelta.core.codecs.steps import ProviderCodec
+from riverdelta.core.codecs.provider import ProviderCodec
 from tests.unit.codecs.folding import check_order, fold, run
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}

@@ -11,7 +11,7 @@ from riverdelta.core.codecs.sectioned import SectionedCodec
 from riverdelta.core.events import Event
 from riverdelta.core.filters import SectionRule
 from riverdelta.core.fold import ChatFold
-from riverdelta.core.pipeline import Pipeline
+from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Sections
 from tests.unit.codecs.cutting import CUT_ALL, CUT_ASKED, Cut, chunks_of
 from tests.unit.fold_tools import NOW_MS, chunk, control, entries, facts, fold, new_state, start

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import orjson
 import pytest
 
+from riverdelta.core.filter_results import Call, FilterResult
 from riverdelta.core.state import Entry
-from riverdelta.core.verdicts import Call, Verdict
 from riverdelta_workers.filters.agents import (
     Agent,
     AgentError,
@@ -38,10 +38,10 @@ def many(count: int) -> list[Entry]:
 
 async def ask(
     filters: FilterChain, entries: list[Entry], sources: dict[str, str] = SOURCES
-) -> dict[int, Verdict]:
-    verdicts = await filters.filter_entries("c", entries, sources)
-    assert verdicts is not None
-    return verdicts
+) -> dict[int, FilterResult]:
+    filter_results = await filters.filter_entries("c", entries, sources)
+    assert filter_results is not None
+    return filter_results
 
 
 async def echo(chunk: RawChunk) -> bytes:
@@ -75,20 +75,20 @@ def adding(text: str) -> Callable[[RawChunk], Awaitable[bytes]]:
 async def test_what_an_agent_may_say() -> None:
     entries = chunks("hi")
     passed = (await ask(chain(Agent("a", echo)), entries))[1]
-    assert passed == Verdict(b"hi", (Call("a", "passed"),))
+    assert passed == FilterResult(b"hi", (Call("a", "passed"),))
     changed = (await ask(chain(Agent("a", upper)), entries))[1]
-    assert changed == Verdict(b"HI", (Call("a", "changed"),))
+    assert changed == FilterResult(b"HI", (Call("a", "changed"),))
     dropped = (await ask(chain(Agent("a", nothing)), entries))[1]
-    assert dropped == Verdict(None, (Call("a", "dropped"),))
+    assert dropped == FilterResult(None, (Call("a", "dropped"),))
     assert [v.outcome for v in (passed, changed, dropped)] == ["passed", "changed", "dropped"]
     assert entries == chunks("hi")
 
 
 async def test_each_agent_is_fed_the_answer_of_the_one_before() -> None:
     filters = chain(Agent("a", adding("1")), Agent("b", adding("2")), Agent("c", adding("3")))
-    verdict = (await ask(filters, chunks("x")))[1]
-    assert verdict.data == b"x123"
-    assert [call.agent for call in verdict.calls] == ["a", "b", "c"]
+    filter_result = (await ask(filters, chunks("x")))[1]
+    assert filter_result.data == b"x123"
+    assert [call.agent for call in filter_result.calls] == ["a", "b", "c"]
 
 
 async def test_nobody_is_asked_about_what_was_dropped_or_blocked() -> None:
@@ -99,8 +99,8 @@ async def test_nobody_is_asked_about_what_was_dropped_or_blocked() -> None:
         return chunk.data
 
     for first in (Agent("a", nothing), Agent("a", break_, on_failure="block")):
-        verdict = (await ask(chain(first, Agent("b", watch)), chunks("x")))[1]
-        assert (verdict.data, len(verdict.calls)) == (None, 1)
+        filter_result = (await ask(chain(first, Agent("b", watch)), chunks("x")))[1]
+        assert (filter_result.data, len(filter_result.calls)) == (None, 1)
     assert asked == []
 
 
@@ -111,25 +111,25 @@ async def test_the_policy_decides_what_happens_to_a_failed_chunk() -> None:
         filters = chain(Agent("a", break_, on_failure=policy))
         outcomes[policy] = (await ask(filters, chunks("x")))[1]
     failed = ("status", "answered 500")
-    assert outcomes["pass"] == Verdict(b"x", (Call("a", "failed_passed", *failed),))
-    assert outcomes["block"] == Verdict(None, (Call("a", "failed_blocked", *failed),))
+    assert outcomes["pass"] == FilterResult(b"x", (Call("a", "failed_passed", *failed),))
+    assert outcomes["block"] == FilterResult(None, (Call("a", "failed_blocked", *failed),))
     assert outcomes["block"].failures == list(outcomes["block"].calls)
 
 
 async def test_a_failure_does_not_undo_what_the_agents_before_changed() -> None:
     filters = chain(Agent("a", upper), Agent("b", break_), Agent("c", adding("!")))
-    verdict = (await ask(filters, chunks("secret")))[1]
-    assert verdict.data == b"SECRET!"
-    assert verdict.outcome == "failed_passed"
-    assert [call.outcome for call in verdict.calls] == ["changed", "failed_passed", "changed"]
+    filter_result = (await ask(filters, chunks("secret")))[1]
+    assert filter_result.data == b"SECRET!"
+    assert filter_result.outcome == "failed_passed"
+    assert [call.outcome for call in filter_result.calls] == ["changed", "failed_passed", "changed"]
 
 
 async def test_whatever_an_agent_raises_is_its_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def bug(chunk: RawChunk) -> bytes:
         raise ZeroDivisionError
 
-    verdict = (await ask(chain(Agent("a", bug)), chunks("x")))[1]
-    assert verdict.failures == [Call("a", "failed_passed", "error", "ZeroDivisionError")]
+    filter_result = (await ask(chain(Agent("a", bug)), chunks("x")))[1]
+    assert filter_result.failures == [Call("a", "failed_passed", "error", "ZeroDivisionError")]
 
 
 async def test_an_answer_has_the_limit_of_a_chunk() -> None:
@@ -165,9 +165,9 @@ async def test_only_raw_chunks_of_messages_that_are_open_at_their_place() -> Non
         start(13, "o", b"{}"),
         Entry(14, "o", "chunk", 0, b"x"),
     ]
-    verdicts = await ask(chain(Agent("a", watch), calls_per_chat=1), entries)
+    filter_results = await ask(chain(Agent("a", watch), calls_per_chat=1), entries)
     assert seen == [(2, "m", "text"), (6, "n", "chunks"), (8, "m", "text")]
-    assert list(verdicts) == [2, 6, 8]
+    assert list(filter_results) == [2, 6, 8]
 
 
 async def test_an_agent_sees_only_the_sources_it_was_given() -> None:
@@ -175,8 +175,11 @@ async def test_an_agent_sees_only_the_sources_it_was_given() -> None:
         Agent("a", upper, sources=("text",)), Agent("b", adding("!"), sources=("chunks",))
     )
     entries = [Entry(n, message, "chunk", 0, b"x") for n, message in enumerate("mno", 1)]
-    verdicts = await ask(filters, entries, {"m": "text", "n": "chunks", "o": "anthropic"})
-    assert {number: verdict.data for number, verdict in verdicts.items()} == {1: b"X", 2: b"x!"}
+    filter_results = await ask(filters, entries, {"m": "text", "n": "chunks", "o": "anthropic"})
+    assert {number: filter_result.data for number, filter_result in filter_results.items()} == {
+        1: b"X",
+        2: b"x!",
+    }
 
 
 async def test_calls_overlap_up_to_the_limit_and_answers_come_in_stream_order() -> None:
@@ -190,9 +193,9 @@ async def test_calls_overlap_up_to_the_limit_and_answers_come_in_stream_order() 
         under_way -= 1
         return chunk.data + b"."
 
-    verdicts = await ask(chain(Agent("a", slow), calls_per_chat=5), many(50))
+    filter_results = await ask(chain(Agent("a", slow), calls_per_chat=5), many(50))
     assert most == 5
-    assert [v.data for v in verdicts.values()] == [f"{n}.".encode() for n in range(1, 51)]
+    assert [v.data for v in filter_results.values()] == [f"{n}.".encode() for n in range(1, 51)]
 
 
 async def test_one_call_at_a_time_keeps_the_order_of_the_questions_too() -> None:
@@ -210,10 +213,10 @@ async def test_one_call_at_a_time_keeps_the_order_of_the_questions_too() -> None
 async def test_a_hung_agent_costs_a_whole_batch_one_timeout() -> None:
     started = time.monotonic()
     agents = Agent("a", hang, timeout_s=0.2), Agent("b", upper)
-    verdicts = await ask(chain(*agents), chunks(*["x"] * 64))
+    filter_results = await ask(chain(*agents), chunks(*["x"] * 64))
     assert 0.19 <= time.monotonic() - started < 0.39
-    assert {verdict.data for verdict in verdicts.values()} == {b"X"}
-    codes = [verdict.calls[0].code for verdict in verdicts.values()]
+    assert {filter_result.data for filter_result in filter_results.values()} == {b"X"}
+    codes = [filter_result.calls[0].code for filter_result in filter_results.values()]
     assert codes == ["timeout"] * 8 + ["hung"] * 56
 
 
@@ -222,8 +225,10 @@ async def test_a_late_answer_among_others_is_bad_luck() -> None:
         await asyncio.sleep(10 if chunk.number == 3 else 0.01)
         return chunk.data.upper()
 
-    verdicts = await ask(chain(Agent("a", late_once, timeout_s=0.1)), chunks(*["x"] * 64))
-    assert [number for number, verdict in verdicts.items() if verdict.failures] == [3]
+    filter_results = await ask(chain(Agent("a", late_once, timeout_s=0.1)), chunks(*["x"] * 64))
+    assert [
+        number for number, filter_result in filter_results.items() if filter_result.failures
+    ] == [3]
 
 
 async def test_a_late_answer_alone_is_bad_luck_and_the_next_chunk_is_asked_about() -> None:
@@ -232,8 +237,8 @@ async def test_a_late_answer_alone_is_bad_luck_and_the_next_chunk_is_asked_about
         return chunk.data.upper()
 
     filters = chain(Agent("a", late_at_times, timeout_s=0.02), calls_per_chat=1)
-    verdicts = await ask(filters, chunks(*["x"] * 6))
-    assert [v.data for v in verdicts.values()] == [b"x", b"X"] * 3
+    filter_results = await ask(filters, chunks(*["x"] * 6))
+    assert [v.data for v in filter_results.values()] == [b"x", b"X"] * 3
 
 
 async def test_a_new_batch_asks_a_hung_agent_again() -> None:
@@ -264,9 +269,9 @@ async def test_hung_calls_of_many_chats_keep_no_other_chat_waiting() -> None:
         await asyncio.sleep(0.01)
         assert filters._spare == 0
         started = time.monotonic()
-        verdicts = await ask(filters, chunks(*["x"] * 64))
+        filter_results = await ask(filters, chunks(*["x"] * 64))
         assert time.monotonic() - started < 1
-        assert {verdict.data for verdict in verdicts.values()} == {b"X"}
+        assert {filter_result.data for filter_result in filter_results.values()} == {b"X"}
         for task in hanging:
             assert not task.done()
             task.cancel()

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from riverdelta.cards import builtin_processors
 from riverdelta.core.outputs import Output, reduce_output
 from riverdelta.core.parser import ChunkParser
-from riverdelta.core.processors import Card, ProcessorRegistry, builtin_processors
+from riverdelta.core.processors import Card, ProcessorRegistry
 
 CALL = "call-1"
 REGISTRY = builtin_processors()

@@ -2,7 +2,7 @@
 Filter agents: an ordered chain that sees each raw chunk as pushed, before the codec.
 
 Runs in the pump, between reading a batch and folding it. The chain decides nothing about the chat:
-for each chunk it says what is to go on (`Verdict.data`) and what each agent did (`Verdict.calls`).
+for each chunk it returns the new data (`FilterResult.data`) and each call (`FilterResult.calls`).
 
 - **Asked again** is a chunk whose batch was not committed: after a refused commit, a Redis error, a
   fold exception, a hand-over. Once its filtered form is committed, never. An agent can tell a repeat
@@ -28,8 +28,8 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from riverdelta.core.errors import RiverdeltaError
+from riverdelta.core.filter_results import Call, FilterResult, Outcome
 from riverdelta.core.state import Entry
-from riverdelta.core.verdicts import Call, Outcome, Verdict
 
 OnFailure = Literal["pass", "block"]
 """``pass``: what the agent was given goes on without it. ``block``: the chunk goes no further."""
@@ -126,7 +126,7 @@ class _Batch:
     """One batch of one chat under way; its workers share the iterator."""
 
     chunks: Iterator[RawChunk]
-    verdicts: dict[int, Verdict]
+    filter_results: dict[int, FilterResult]
     silences: list[_Silence]
     """By agent."""
 
@@ -162,7 +162,7 @@ class FilterChain:
 
     async def filter_entries(
         self, chat_id: str, entries: Sequence[Entry], sources: Mapping[str, str]
-    ) -> dict[int, Verdict] | None:
+    ) -> dict[int, FilterResult] | None:
         """
         Ask the agents about the raw chunks among *entries*.
 
@@ -172,7 +172,7 @@ class FilterChain:
             sources: Source by message id, of the messages open before the batch.
 
         Returns:
-            Verdicts by entry number, in stream order, for the chunks that any agent was asked
+            Filter results by entry number, in stream order, for the chunks that any agent was asked
             about; all other entries go on as they are. None: `abandon` was called, fold nothing.
         """
         chunks = [
@@ -190,9 +190,9 @@ class FilterChain:
         finally:
             if self._under_way.get(chat_id) is scope:
                 del self._under_way[chat_id]
-        verdicts = dict(sorted(batch.verdicts.items()))
-        _report(chat_id, verdicts)
-        return verdicts
+        filter_results = dict(sorted(batch.filter_results.items()))
+        _report(chat_id, filter_results)
+        return filter_results
 
     def abandon(self, chat_id: str) -> None:
         """Wait no longer for the chat's calls (it is handed over); the next owner asks again."""
@@ -226,9 +226,9 @@ class FilterChain:
 
     async def _work(self, batch: _Batch) -> None:
         for chunk in batch.chunks:
-            batch.verdicts[chunk.number] = await self._judge(batch, chunk)
+            batch.filter_results[chunk.number] = await self._judge(batch, chunk)
 
-    async def _judge(self, batch: _Batch, chunk: RawChunk) -> Verdict:
+    async def _judge(self, batch: _Batch, chunk: RawChunk) -> FilterResult:
         calls: list[Call] = []
         for index, agent in enumerate(self._agents):
             if not _sees(agent, chunk):
@@ -240,7 +240,7 @@ class FilterChain:
                 outcome: Outcome = "failed_blocked" if blocked else "failed_passed"
                 calls.append(Call(agent.name, outcome, error.code, error.detail))
                 if blocked:
-                    return Verdict(None, tuple(calls))
+                    return FilterResult(None, tuple(calls))
                 continue
             if answer == chunk.data:
                 calls.append(Call(agent.name, "passed"))
@@ -249,8 +249,8 @@ class FilterChain:
                 chunk = chunk._replace(data=answer)
             else:
                 calls.append(Call(agent.name, "dropped"))
-                return Verdict(None, tuple(calls))
-        return Verdict(chunk.data, tuple(calls))
+                return FilterResult(None, tuple(calls))
+        return FilterResult(chunk.data, tuple(calls))
 
     async def _ask(self, batch: _Batch, index: int, chunk: RawChunk) -> bytes:
         agent, silence = self._agents[index], batch.silences[index]
@@ -322,11 +322,11 @@ def _source_of(start: Entry) -> str | None:
         return None
 
 
-def _report(chat_id: str, verdicts: Mapping[int, Verdict]) -> None:
+def _report(chat_id: str, filter_results: Mapping[int, FilterResult]) -> None:
     """Log failures: one line for each agent and kind in a batch, not one for each chunk."""
     counts: dict[tuple[str, Outcome, str | None], int] = {}
-    for verdict in verdicts.values():
-        for call in verdict.failures:
+    for filter_result in filter_results.values():
+        for call in filter_result.failures:
             key = (call.agent, call.outcome, call.detail)
             counts[key] = counts.get(key, 0) + 1
     for (agent, outcome, detail), count in counts.items():

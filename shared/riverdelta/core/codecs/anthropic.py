@@ -15,7 +15,7 @@ from riverdelta.core.codecs.pieces import (
     StepEnd,
     Text,
 )
-from riverdelta.core.codecs.steps import (
+from riverdelta.core.codecs.provider import (
     EMPTY_JSON,
     ProviderCodec,
     text_or_empty,

@@ -14,7 +14,7 @@ from riverdelta.core.codecs.pieces import (
     Piece,
     StepEnd,
 )
-from riverdelta.core.codecs.steps import EMPTY_JSON, ProviderCodec
+from riverdelta.core.codecs.provider import EMPTY_JSON, ProviderCodec
 
 _KINDS = get_args(Kind)
 _MODES = get_args(Mode)

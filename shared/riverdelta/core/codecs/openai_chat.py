@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from riverdelta.core.codecs.halves import join_halves
 from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.pieces import (
     ChunkStart,
@@ -19,12 +18,13 @@ from riverdelta.core.codecs.pieces import (
     Text,
     Usage,
 )
-from riverdelta.core.codecs.steps import (
+from riverdelta.core.codecs.provider import (
     EMPTY_JSON,
     ProviderCodec,
     text_or_empty,
     text_or_none,
 )
+from riverdelta.core.codecs.surrogates import join_halves
 from riverdelta.core.codecs.usage import OPENAI_CHAT_ENDS, openai_chat_usage
 
 _LEGACY_CALL = -1

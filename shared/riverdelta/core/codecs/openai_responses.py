@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from riverdelta.core.codecs import responses_calls as calls
+from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.json_text import object_or_empty
 from riverdelta.core.codecs.pieces import ChunkStart, CodecState, Kind, Piece, StepEnd
-from riverdelta.core.codecs.responses_calls import CallItem
-from riverdelta.core.codecs.sent import Sent
-from riverdelta.core.codecs.steps import (
+from riverdelta.core.codecs.provider import (
     EMPTY_JSON,
     ProviderCodec,
     step_fail,
     text_or_empty,
     text_or_none,
 )
+from riverdelta.core.codecs.responses_calls import CallItem
 from riverdelta.core.codecs.usage import OPENAI_RESPONSES_ENDS, openai_responses_usage
 
 PART_BREAK = "\n\n"

@@ -6,7 +6,6 @@ import base64
 import codecs
 import re
 
-from riverdelta.core.codecs.halves import Halves, dump_halves, join_halves, load_halves
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
@@ -19,6 +18,7 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
+from riverdelta.core.codecs.surrogates import Halves, dump_halves, join_halves, load_halves
 
 KEY = "text"
 """The key of the only chunk."""

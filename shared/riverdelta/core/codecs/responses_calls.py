@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.json_text import spell, spell_inside
 from riverdelta.core.codecs.pieces import Format
-from riverdelta.core.codecs.sent import Sent
-from riverdelta.core.codecs.steps import text_or_empty, text_or_none
+from riverdelta.core.codecs.provider import text_or_empty, text_or_none
 
 
 class Streamed(NamedTuple):

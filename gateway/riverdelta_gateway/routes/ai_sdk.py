@@ -1,0 +1,189 @@
+"""
+The AI SDK's UI message stream (v1) of one message: a chat's events as the parts that `useChat` reads.
+
+Pure. The parts are those of ``uiMessageChunkSchema`` in the npm package ``ai`` 6. A message is one step
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from riverdelta.core.codecs.pieces import FinishReason
+from riverdelta.core.events import Event, Failure, SnapshotChunk, SnapshotMessage
+from riverdelta_gateway.posting.failures import safe_failure
+from riverdelta_gateway.routes.ai_sdk_chunks import (
+    Chunk,
+    Part,
+    TextChunk,
+    ToolCallChunk,
+    ToolResultChunk,
+)
+from riverdelta_gateway.turn import TITLE, title_text
+
+HEADERS: Final[Mapping[str, str]] = {
+    "cache-control": "no-cache",
+    "x-vercel-ai-ui-message-stream": "v1",
+    "x-accel-buffering": "no",
+}
+DONE: Final = b"data: [DONE]\n\n"
+
+_FINISH: Final[Mapping[FinishReason | None, str]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool-calls",
+    "content_filter": "content-filter",
+    "refusal": "content-filter",
+    "error": "error",
+}
+_TEXTS: Final[Mapping[str, str]] = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
+"""Kinds of chunks that are text on the page, and what they are called there."""
+
+
+def spell(part: Part) -> bytes:
+    """Spell a part as a server-sent event."""
+    return b"data: " + orjson.dumps(part) + b"\n\n"
+
+
+class UIMessageStream:
+    """
+    Makes the parts of one message, from its beginning, whatever event it is given first.
+
+    Args:
+        message_id: Which of the chat's messages.
+
+    Attributes:
+        done: Its end was given; say ``[DONE]``.
+    """
+
+    def __init__(self, message_id: str) -> None:
+        self.done = False
+        self._message_id = message_id
+        self._started = False
+        self._chunks: dict[str, Chunk] = {}
+        self._call_ids: dict[str, str] = {}
+        """Provider's id of a tool call -> the client's, which is unique in the message."""
+
+    def apply(self, event: Event) -> list[Part]:
+        """Take the next event of the chat; the parts it comes to, in order."""
+        if self.done or (event.type != "snapshot" and event.message != self._message_id):
+            return []
+        return list(self._parts(event))
+
+    def _parts(self, event: Event) -> Iterator[Part]:
+        type_, data = event.type, event.data
+        if type_ == "snapshot":
+            yield from self._catch_up(data["messages"])
+        elif type_ == "message.started":
+            yield from self._start()
+        elif type_ == "message.annotated":
+            yield _note(data["name"], data["data"])
+        elif type_ == "message.completed":
+            yield from self._finish(data["finish_reason"])
+        elif type_ == "message.failed":
+            yield from self._fail(Failure(code=data["code"], detail=data["detail"]))
+        elif type_ == "message.stopped":
+            yield from self._abort(data["reason"])
+        elif event.chunk is not None:
+            yield from self._chunk_parts(event.chunk, type_, data)
+
+    # -- the message -----------------------------------------------------------------------------
+
+    def _start(self) -> Iterator[Part]:
+        self._started = True
+        yield {"type": "start", "messageId": self._message_id}
+        yield {"type": "start-step"}
+
+    def _catch_up(self, messages: list[SnapshotMessage]) -> Iterator[Part]:
+        """Give what a snapshot has beyond what went out."""
+        message = next((m for m in messages if m["message"] == self._message_id), None)
+        if message is None:
+            if self._started:
+                yield from self._abort("replaced")
+            return
+        if not self._started:
+            yield from self._start()
+            yield from (_note(note["name"], note["data"]) for note in message["annotations"])
+        for chunk in message["chunks"]:
+            yield from self._sync(chunk)
+        if message["status"] == "completed":
+            yield from self._finish(message["finish_reason"])
+        elif message["status"] == "stopped":
+            yield from self._abort(message["stop_reason"])
+        elif message["error"] is not None:
+            yield from self._fail(message["error"])
+
+    def _finish(self, reason: FinishReason | None) -> Iterator[Part]:
+        self.done = True
+        yield {"type": "finish-step"}
+        yield {"type": "finish", "finishReason": _FINISH.get(reason, "other")}
+
+    def _fail(self, failure: Failure) -> Iterator[Part]:
+        self.done = True
+        yield {"type": "finish-step"}
+        yield {"type": "error", "errorText": safe_failure(failure, self._message_id)["detail"]}
+
+    def _abort(self, reason: str | None) -> Iterator[Part]:
+        self.done = True
+        yield {"type": "abort", "reason": reason or "stopped"}
+
+    # -- its chunks ------------------------------------------------------------------------------
+
+    def _chunk_parts(self, chunk_id: str, type_: str, data: dict[str, Any]) -> Iterator[Part]:
+        if type_ == "chunk.started":
+            yield from self._begin(chunk_id, data)
+            return
+        chunk = self._chunks[chunk_id]
+        if type_ == "chunk.delta":
+            yield from chunk.add(data["text"])
+        elif type_ == "chunk.output":
+            yield from chunk.show(data["processor"], data["output"])
+        elif type_ == "chunk.reset":
+            yield from chunk.reset()
+        elif type_ in {"chunk.completed", "chunk.failed"}:
+            yield from chunk.end(failed=type_ == "chunk.failed")
+
+    def _sync(self, now: SnapshotChunk) -> Iterator[Part]:
+        """Bring what the client has of a chunk to how it is *now*."""
+        chunk = self._chunks.get(now["chunk"])
+        if chunk is None:
+            yield from self._begin(now["chunk"], now)
+            chunk = self._chunks[now["chunk"]]
+        if not chunk.ended:
+            if not now["text"].startswith(chunk.text):
+                yield from chunk.reset()
+            if rest := now["text"][len(chunk.text) :]:
+                yield from chunk.add(rest)
+        for processor, output in now["outputs"].items():
+            yield from chunk.show(processor, output)
+        if now["status"] != "open" and not chunk.ended:
+            yield from chunk.end(failed=now["status"] == "failed")
+
+    def _begin(self, chunk_id: str, about: Mapping[str, Any]) -> Iterator[Part]:
+        chunk = self._chunks[chunk_id] = self._new_chunk(chunk_id, about)
+        yield from chunk.start()
+
+    def _new_chunk(self, chunk_id: str, about: Mapping[str, Any]) -> Chunk:
+        kind, call_id = about["kind"], about["tool_call_id"]
+        is_json = about["format"] == "json"
+        if kind in _TEXTS:
+            return TextChunk(chunk_id, _TEXTS[kind])
+        if kind == "tool_call":
+            shown_id = chunk_id if call_id is None or call_id in self._call_ids else call_id
+            self._call_ids[call_id or chunk_id] = shown_id
+            return ToolCallChunk(chunk_id, shown_id, about["tool_name"], is_json=is_json)
+        if call_id in self._call_ids:
+            return ToolResultChunk(chunk_id, self._call_ids[call_id], is_json=is_json)
+        return Chunk(chunk_id)  # a result of no call: the client would take it for an error
+
+
+def _note(name: str, data: Any) -> Part:
+    """Make the part of an annotation; a title is the chat's, not the message's."""
+    if name == TITLE:
+        title = title_text(data)
+        shown = data if title is None else {"title": title}
+        return {"type": "data-title", "data": shown, "transient": True}
+    return {"type": f"data-{name}", "data": data}

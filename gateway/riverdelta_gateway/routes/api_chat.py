@@ -1,0 +1,133 @@
+"""
+What the AI SDK's `useChat` speaks: UI message streams over HTTP.
+
+=============================  ======================================================================
+POST /api/chat                 ``{"id", "messages"}`` as `DefaultChatTransport` sends it; answers with
+                               the reply as a UI message stream
+GET /api/chat/{id}/stream      the reply that is being written, from its beginning; 204: there is none
+POST /api/chat/{id}/stop       stops it: an abort of the client's only closes the connection
+=============================  ======================================================================
+
+The chat's own log is its history: of the messages that a client sends, the last one counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from riverdelta_gateway.auth import Identity
+from riverdelta_gateway.errors import bad_request
+from riverdelta_gateway.posting.request import Post, read_post
+from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, spell
+from riverdelta_gateway.routes.http import (
+    EventStream,
+    endpoint,
+    json_body,
+    keep_alive,
+    readable_chat,
+)
+from riverdelta_gateway.routes.table import checked_id
+from riverdelta_gateway.services import Services
+
+_ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
+"""What `useChat` may send beside the messages (its option ``body``), as `/chats/post` has it."""
+
+
+def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
+    """
+    Read the body of ``POST /api/chat``: a post in a chat, and the client's id of the prompt.
+
+    Raises:
+        RequestError: BAD_REQUEST, with a sentence that names the field.
+    """
+    if not isinstance(body.get("id"), str):
+        raise bad_request("id must be a string")
+    messages = body.get("messages", [body.get("message")])
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "user":
+        raise bad_request("messages must end with one of role `user`")
+    about = {name: body.get(name) for name in _ASSET_FIELDS}
+    post = read_post({"chat_id": body["id"], "prompt": _text_of(last), **about})
+    if post.prompt is None:
+        raise bad_request("messages must end with one that has a text")
+    prompt_id = last.get("id")
+    if not isinstance(prompt_id, str | None):
+        raise bad_request("the id of a message must be a string")
+    return post, prompt_id
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    parts = message.get("parts")
+    if not isinstance(parts, list):
+        raise bad_request("the parts of a message must be a list")
+    texts = []
+    for part in parts:
+        match part:
+            case {"type": "text", "text": str(text)}:
+                texts.append(text)
+            case _:
+                raise bad_request("the parts of a message must be of type `text`")
+    return "\n".join(texts)
+
+
+@endpoint
+async def post_message(request: Request, services: Services) -> Response:
+    """Ask for a reply, and stream it. A message that was sent before is replaced, with what followed."""
+    identity = services.auth.identify(request)
+    body = await json_body(request, services.gateway.max_message_bytes)
+    post, prompt_id = read_chat_request(body)
+    await services.limits.take_post(identity.user)
+    turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
+    return _stream(services, identity, turn.chat_id, turn.message_id)
+
+
+@endpoint
+async def resume(request: Request, services: Services) -> Response:
+    """Stream the reply that is being written from its beginning; 204: there is none."""
+    identity = services.auth.identify(request)
+    chat_id = checked_id("id", request.path_params["chat_id"])
+    if await services.chats.owner(chat_id) is None:
+        return Response(status_code=204)  # the page of a chat that nobody has written to yet
+    await services.chats.check_readable(chat_id, identity.user)
+    snapshot = await services.hub.subscriber.snapshot(chat_id)
+    live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
+    if not live:
+        return Response(status_code=204)
+    return _stream(services, identity, chat_id, live[-1])
+
+
+@endpoint
+async def stop(request: Request, services: Services) -> Response:
+    """Stop what is being written in a chat."""
+    _, chat_id = await readable_chat(request, services)
+    marked = await services.hub.subscriber.stop(chat_id)
+    return JSONResponse({"chat_id": chat_id, "message_ids": marked})
+
+
+ROUTES: Final[tuple[BaseRoute, ...]] = (
+    Route("/api/chat", post_message, methods=["POST"]),
+    Route("/api/chat/{chat_id}/stream", resume),
+    Route("/api/chat/{chat_id}/stop", stop, methods=["POST"]),
+)
+
+
+def _stream(services: Services, identity: Identity, chat_id: str, message_id: str) -> Response:
+    services.sockets.take_place(identity.user)
+    lines = keep_alive(_lines(services, chat_id, message_id), services, identity)
+    return EventStream(lines, services, identity.user, HEADERS)
+
+
+async def _lines(services: Services, chat_id: str, message_id: str) -> AsyncGenerator[bytes, None]:
+    stream = UIMessageStream(message_id)
+    async with contextlib.aclosing(services.hub.subscriber.events(chat_id)) as events:
+        async for event in events:
+            yield b"".join(spell(part) for part in stream.apply(event))
+            if stream.done:
+                yield DONE
+                return

@@ -1,0 +1,254 @@
+"""
+Chats over plain HTTP: events as SSE, a snapshot, stop.
+
+==========================  =========================================================================
+GET /chats/{id}/events      SSE: ``data:`` is an event, ``id:`` its position. ``Last-Event-ID`` (or
+                            ``?after=``) resumes behind one; without, a snapshot comes first
+GET /chats/{id}             the chat now: a snapshot event
+POST /chats/{id}/stop       stops ``{"message_id"}``, or with no body every open message
+GET /healthz                200 while Redis answers
+==========================  =========================================================================
+
+Errors are ``{"error": {"code", "message"}}`` with the codes of the WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from riverdelta.core.events import Event
+from riverdelta_gateway.auth import Identity
+from riverdelta_gateway.errors import (
+    HTTP_STATUS,
+    RequestError,
+    bad_request,
+    no_such_chat,
+    safe_error,
+)
+from riverdelta_gateway.frames import error_document
+from riverdelta_gateway.routes.table import checked_id, checked_position
+from riverdelta_gateway.services import Services
+
+_SSE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    # Proxies of the nginx kind gather a response otherwise.
+    "X-Accel-Buffering": "no",
+}
+_SSE_RETRY: Final = b"retry: 1000\n\n"
+_HEARTBEAT: Final = b": still here\n\n"
+
+Endpoint = Callable[[Request, Services], Awaitable[Response]]
+
+
+def endpoint(serve: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Give an endpoint the services; refuse foreign pages; answer errors as documents."""
+
+    @functools.wraps(serve)
+    async def answer(request: Request) -> Response:
+        services: Services = request.app.state.services
+        if not services.auth.is_origin_allowed(request):
+            return foreign_page()
+        try:
+            return await serve(request, services)
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong ends this request only
+            return error_answer(safe_error(error, f"{request.method} {request.url.path}"))
+
+    return answer
+
+
+def error_answer(error: RequestError) -> Response:
+    """Make the response that refuses a request."""
+    response = JSONResponse(error_document(error), HTTP_STATUS[error.code])
+    if error.code == "UNAUTHORIZED":
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(round(error.retry_after_s))
+    return response
+
+
+def foreign_page() -> Response:
+    """Make the response to a page that is not among the allowed origins."""
+    error = RequestError("UNAUTHORIZED", "This page may not use this gateway.")
+    return JSONResponse(error_document(error), 403)
+
+
+async def unknown_path(request: Request, error: Exception) -> Response:
+    """Answer what no route takes; starlette calls it."""
+    # The page takes every path: a route that has this one, for another method, was passed over.
+    routes: list[BaseRoute] = request.app.routes
+    other = any(route.matches(request.scope)[0] is Match.PARTIAL for route in routes)
+    missing = isinstance(error, HTTPException) and error.status_code == HTTP_STATUS["NOT_FOUND"]
+    if missing and not other:
+        return error_answer(RequestError("NOT_FOUND", "There is nothing here."))
+    return error_answer(bad_request(f"{request.method} is not for this path."))
+
+
+async def readable_chat(request: Request, services: Services) -> tuple[Identity, str]:
+    """
+    Say who asks for which chat.
+
+    Raises:
+        RequestError: UNAUTHORIZED, BAD_REQUEST, or NOT_FOUND for a chat that is another's.
+        BrokerUnavailable: Redis did not answer; try again.
+    """
+    identity = services.auth.identify(request)
+    chat_id = checked_id("chat_id", request.path_params["chat_id"])
+    await services.chats.check_readable(chat_id, identity.user)
+    return identity, chat_id
+
+
+async def json_body(request: Request, max_bytes: int) -> dict[str, Any]:
+    """
+    Read a body; none at all is an empty object.
+
+    Raises:
+        RequestError: BAD_REQUEST: longer than *max_bytes*, or no JSON object.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            raise bad_request(f"The request is longer than {max_bytes} bytes.")
+    try:
+        document = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError:
+        raise bad_request("The request is not valid JSON.") from None
+    if not isinstance(document, dict):
+        raise bad_request("The request must be an object.")
+    return document
+
+
+# -- the endpoints -------------------------------------------------------------------------------
+
+
+@endpoint
+async def events(request: Request, services: Services) -> Response:
+    """Stream a chat's events."""
+    identity, chat_id = await readable_chat(request, services)
+    after = request.headers.get("last-event-id") or request.query_params.get("after")
+    position = checked_position(after)
+    source = services.hub.subscriber.events(chat_id, None if position is None else str(position))
+    services.sockets.take_place(identity.user)
+    lines = keep_alive(_spelled(source), services, identity)
+    return EventStream(lines, services, identity.user, _SSE_HEADERS)
+
+
+class EventStream(StreamingResponse):
+    """An SSE response; when it ends, however, the user has the place back that was taken for it."""
+
+    def __init__(
+        self,
+        lines: AsyncGenerator[bytes, None],
+        services: Services,
+        user: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers=headers)
+        self._lines = lines
+        self._services = services
+        self._user = user
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end, or until the client is gone."""
+        try:
+            async with contextlib.aclosing(self._lines):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._services.sockets.give_place_back(self._user)
+
+
+@endpoint
+async def snapshot(request: Request, services: Services) -> Response:
+    """Answer with the chat as it is now."""
+    _, chat_id = await readable_chat(request, services)
+    event = await services.hub.subscriber.snapshot(chat_id)
+    if not event.seq and not event.data["messages"] and await services.chats.owner(chat_id) is None:
+        raise no_such_chat()
+    return Response(event.raw, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@endpoint
+async def stop(request: Request, services: Services) -> Response:
+    """Stop a reply, or all of the chat."""
+    _, chat_id = await readable_chat(request, services)
+    body = await json_body(request, services.gateway.max_message_bytes)
+    message_id = body.get("message_id")
+    if message_id is not None and not isinstance(message_id, str):
+        raise bad_request("message_id must be a string.")
+    if message_id is not None:
+        checked_id("message_id", message_id)
+    marked = await services.hub.subscriber.stop(chat_id, message_id)
+    return JSONResponse({"chat_id": chat_id, "message_ids": marked})
+
+
+@endpoint
+async def healthz(_: Request, services: Services) -> Response:
+    """Say whether this process can serve: Redis answers."""
+    await services.client.ping()
+    facts = {"status": "ok", "sockets": len(services.sockets), "chats": services.hub.chats}
+    return JSONResponse(facts)
+
+
+ROUTES: Final[tuple[BaseRoute, ...]] = (
+    Route("/healthz", healthz),
+    Route("/chats/{chat_id}", snapshot),
+    Route("/chats/{chat_id}/events", events),
+    Route("/chats/{chat_id}/stop", stop, methods=["POST"]),
+)
+
+
+async def _spelled(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    """Spell events as SSE."""
+    async with contextlib.aclosing(source):
+        yield _SSE_RETRY
+        async for event in source:
+            yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
+
+
+async def keep_alive(
+    source: AsyncGenerator[bytes, None], services: Services, identity: Identity
+) -> AsyncGenerator[bytes, None]:
+    """
+    Hand on SSE until *source*, the token or the process ends; put comments in where it is quiet.
+
+    Empty pieces are left out: the response has begun by then, and nothing is to be said yet.
+    """
+    loop = asyncio.get_running_loop()
+    lasts_s = float("inf") if identity.expires_in_s is None else identity.expires_in_s
+    end_at = loop.time() + lasts_s
+    ending = asyncio.ensure_future(services.ending.wait())
+    coming = asyncio.ensure_future(anext(source, None))
+    try:
+        while True:
+            wait_s = min(services.gateway.sse_heartbeat_s, end_at - loop.time())
+            if ending.done() or wait_s <= 0:
+                return
+            await asyncio.wait(
+                (coming, ending), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if coming.done():
+                piece = coming.result()
+                if piece is None:
+                    return
+                if piece:
+                    yield piece
+                coming = asyncio.ensure_future(anext(source, None))
+            else:
+                yield _HEARTBEAT
+    finally:
+        for task in (coming, ending):
+            task.cancel()
+        # What they raised is of no interest any more: the stream is over.
+        await asyncio.gather(coming, ending, return_exceptions=True)
+        await source.aclose()

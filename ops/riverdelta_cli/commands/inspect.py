@@ -1,0 +1,293 @@
+"""``riverdelta inspect``: reads what is in Redis, for people. Writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+from rich.cells import cell_len, set_cell_size
+
+from riverdelta import Settings
+from riverdelta.broker.client import Client
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.fields import describe
+from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.core.ids import check_id
+from riverdelta_cli.errors import DONE, NOT_DONE, say
+from riverdelta_cli.output.console import Console
+from riverdelta_cli.output.show import print_json
+from riverdelta_cli.output.words import count
+from riverdelta_cli.session import Interrupt
+
+_BEAT_S: Final = 1.2
+"""Longer than the pause between two heartbeats: whose counter stands still in it is not well."""
+_LISTED: Final = 20
+"""Waiting chats that are named."""
+_NUMBERS: Final = {"length", "count", "bytes", "ttl s", "beats", "chats", "messages", "attempts"}
+_COUNT_COMMANDS: Final = {"hash": "HLEN", "stream": "XLEN"}
+
+
+async def inspect_chat(
+    chat_id: str, *, settings: Settings, as_json: bool, interrupt: Interrupt
+) -> int:
+    """Print how a chat stands; the exit code."""
+    keys = settings_keys(settings, chat_id)
+    async with Client(settings) as client:
+        found = await interrupt.unless(_read_chat(client, keys, chat_id))
+    if found is None:
+        return interrupt.exit_code
+    if not found:
+        say(f"chat {chat_id} is unknown: nothing was pushed, or its keys have expired")
+        return NOT_DONE
+    if as_json:
+        print_json(found)
+    else:
+        _print_chat(found)
+    return DONE
+
+
+async def inspect_all(*, settings: Settings, as_json: bool, interrupt: Interrupt) -> int:
+    """Print who works, who pushes and what waits; the exit code."""
+    async with Client(settings) as client:
+        found = await interrupt.unless(_read_all(client))
+    if found is None:
+        return interrupt.exit_code
+    if as_json:
+        print_json(found)
+    else:
+        _print_all(found)
+    return DONE
+
+
+def settings_keys(settings: Settings, chat_id: str) -> ChatKeys:
+    """Keys of a chat, its id checked."""
+    return Client(settings).keys.chat(check_id("chat_id", chat_id))
+
+
+# -- a chat --------------------------------------------------------------------------------------
+
+
+async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, Any]:
+    """Read everything about a chat; empty: there is none."""
+    execute = client.chats.execute
+    fields = scripts.as_hash(await execute("HGETALL", keys.head))
+    if not fields:
+        return {}
+    head = describe(fields)
+    # Ids are text, even those that read like a number.
+    head |= {name: fields.get(name, b"").decode() for name in ("epoch", "owner", "open")}
+    listed = {str(row[0]): int(row[1]) for row in head.get("messages", [])}
+    for opened in head["open"].split():
+        listed.setdefault(opened, 0)
+    messages = await asyncio.gather(
+        *(_read_message(client, keys, message_id, count) for message_id, count in listed.items())
+    )
+    names = [keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, keys.outbox]
+    names += [key for mid, count in listed.items() for key in keys.message_and_chunks(mid, count)]
+    sizes = await asyncio.gather(*(_read_key(client, name) for name in names))
+    pushed, processed = head.get("pushed", 0), head.get("processed", 0)
+    return {
+        "chat": chat_id,
+        "owner": head["owner"] or None,
+        "term": head.get("term", 0),
+        "epoch": head["epoch"] or None,
+        "seq": head.get("seq", 0),
+        "version": head.get("version", 0),
+        "pushed": pushed,
+        "processed": processed,
+        "backlog": pushed - processed,
+        "dead": await execute("XLEN", keys.dead),
+        "ttl_s": _seconds(await execute("PTTL", keys.head)),
+        "messages": [message for message in messages if message],
+        "keys": [size for size in sizes if size],
+    }
+
+
+async def _read_message(
+    client: Client, keys: ChatKeys, message_id: str, count: int
+) -> dict[str, Any] | None:
+    message, *chunks = (
+        scripts.as_hash(flat)
+        for flat in await asyncio.gather(
+            *(
+                client.chats.execute("HGETALL", k)
+                for k in keys.message_and_chunks(message_id, count)
+            )
+        )
+    )
+    if not message:
+        return None
+    told = describe(message)
+    return {
+        "message": message_id,
+        "status": told.get("status"),
+        "source": told.get("source"),
+        "step": told.get("step"),
+        "finish_reason": told.get("finish_reason") or None,
+        "failure": told.get("failure"),
+        "stop_asked": message.get("stop", b"").decode() or None,
+        "raw_chunks": told.get("raw_chunks", 0),
+        "rejected": told.get("rejected", 0),
+        "skipped": told.get("skipped", 0),
+        "chunks": [_chunk(f"{message_id}.{i}", chunk) for i, chunk in enumerate(chunks) if chunk],
+    }
+
+
+def _chunk(chunk_id: str, fields: dict[str, bytes]) -> dict[str, Any]:
+    names = ("kind", "status", "tool_name", "tool_call_id")
+    told: dict[str, Any] = {name: fields.get(name, b"").decode() or None for name in names}
+    return {"chunk": chunk_id} | told | {"length": int(fields.get("length", 0))}
+
+
+async def _read_key(client: Client, name: str) -> dict[str, Any] | None:
+    execute = client.chats.execute
+    kind = (await execute("TYPE", name)).decode()
+    if kind == "none":
+        return None
+    command = _COUNT_COMMANDS.get(kind)
+    count = await execute(command, name) if command else None
+    try:
+        used = await execute("MEMORY", "USAGE", name)
+    except ResponseError:
+        used = None  # an ACL that allows reading need not allow this
+    return {
+        "key": name,
+        "type": kind,
+        "count": count,
+        "bytes": used,
+        "ttl_s": _seconds(await execute("PTTL", name)),
+    }
+
+
+def _seconds(ttl_ms: int) -> int | None:
+    return None if ttl_ms < 0 else ttl_ms // 1000
+
+
+def _print_chat(found: dict[str, Any]) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    owner = found["owner"] or "nobody"
+    ttl = "no expiry" if found["ttl_s"] is None else f"expires in {found['ttl_s']} s"
+    console.print(f"chat {found['chat']}", style="bold")
+    console.print(f"  owner {owner}, term {found['term']}; {ttl}")
+    console.print(f"  position {found['epoch']}:{found['seq']}, version {found['version']}")
+    console.print(
+        f"  pushed {found['pushed']}, processed {found['processed']}, "
+        f"backlog {found['backlog']}, dead letters {found['dead']}"
+    )
+    for message in found["messages"]:
+        console.print(f"\nmessage {message['message']}: {_about(message)}", style="bold")
+        rows = [
+            (c["chunk"], c["kind"], c["tool_name"] or "", c["status"], str(c["length"]))
+            for c in message["chunks"]
+        ]
+        _table(console, ("chunk", "kind", "tool", "status", "length"), rows)
+    console.print("\nkeys", style="bold")
+    rows = [
+        (k["key"], k["type"], _or_dash(k["count"]), _or_dash(k["bytes"]), _or_dash(k["ttl_s"]))
+        for k in found["keys"]
+    ]
+    _table(console, ("key", "type", "count", "bytes", "ttl s"), rows)
+
+
+def _about(message: dict[str, Any]) -> str:
+    parts = [message["status"], f"source {message['source']}"]
+    if message["finish_reason"]:
+        parts.append(f"finish reason {message['finish_reason']}")
+    if message["failure"]:
+        parts.append(f"{message['failure']['code']}: {message['failure']['detail']}")
+    if message["stop_asked"]:
+        parts.append(f"stop asked: {message['stop_asked']}")
+    parts.append(count(message["raw_chunks"], "raw chunk"))
+    parts += [f"{message[name]} {name}" for name in ("rejected", "skipped") if message[name]]
+    return ", ".join(parts)
+
+
+# -- everything ----------------------------------------------------------------------------------
+
+
+async def _read_all(client: Client) -> dict[str, Any]:
+    keys, execute = client.keys, client.queue.execute
+    workers, producers = await asyncio.gather(
+        _members(client, keys.workers), _members(client, keys.producers)
+    )
+    if workers or producers:
+        await asyncio.sleep(_BEAT_S)
+    workers_now, producers_now = await asyncio.gather(
+        _members(client, keys.workers), _members(client, keys.producers)
+    )
+    waiting, count, queued = await asyncio.gather(
+        execute("ZRANGE", keys.waiting, 0, _LISTED - 1, "WITHSCORES"),
+        execute("ZCARD", keys.waiting),
+        execute("ZCARD", keys.queue),
+    )
+    return {
+        "workers": [
+            {
+                "worker": name,
+                "alive": workers.get(name) != beats,
+                "beats": beats,
+                "chats": await execute("SCARD", keys.worker_chats(name)),
+            }
+            for name, beats in workers_now.items()
+        ],
+        "producers": [
+            {
+                "producer": name,
+                "alive": producers.get(name) != beats,
+                "beats": beats,
+                "messages": await execute("SCARD", keys.producer_messages(name)),
+            }
+            for name, beats in producers_now.items()
+        ],
+        "waiting": {
+            "count": count,
+            "first": [
+                {"chat": waiting[i].decode(), "attempts": int(float(waiting[i + 1]))}
+                for i in range(0, len(waiting), 2)
+            ],
+        },
+        "queued_jobs": queued,
+    }
+
+
+async def _members(client: Client, key: str) -> dict[str, int]:
+    fields = scripts.as_hash(await client.queue.execute("HGETALL", key))
+    return {name: int(beats) for name, beats in fields.items()}
+
+
+def _print_all(found: dict[str, Any]) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for title, name, has in (("workers", "worker", "chats"), ("producers", "producer", "messages")):
+        console.print(f"{title}: {len(found[title]) or 'none'}", style="bold")
+        rows = [
+            (m[name], "alive" if m["alive"] else "silent", str(m["beats"]), str(m[has]))
+            for m in found[title]
+        ]
+        _table(console, (name, "state", "beats", has), rows)
+    waiting = found["waiting"]
+    console.print(f"chats that wait for a worker: {waiting['count'] or 'none'}", style="bold")
+    _table(
+        console,
+        ("chat", "attempts"),
+        [(row["chat"], str(row["attempts"])) for row in waiting["first"]],
+    )
+    console.print(f"attach jobs in arq's queue: {found['queued_jobs'] or 'none'}", style="bold")
+
+
+def _table(console: Console, names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns at their full width: a key that is cut off cannot be copied."""
+    if not rows:
+        return
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    for row in (names, *rows):
+        cells = (
+            cell.rjust(width) if name in _NUMBERS else set_cell_size(cell, width)
+            for name, cell, width in zip(names, row, widths, strict=True)
+        )
+        console.print("  " + "  ".join(cells).rstrip(), style="dim" if row is names else None)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,168 @@
+"""``riverdelta pipe``: the whole pipeline in one go, on a server and a worker of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from riverdelta import Message, Producer, Settings, Subscriber
+from riverdelta.core.events import END_TYPES
+from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extras, say
+from riverdelta_cli.input.pushing import Feeder, Input
+from riverdelta_cli.output.show import Printer, make_printer, say_dimmed
+from riverdelta_cli.processes.embedded import EmbeddedServer
+from riverdelta_cli.processes.servers import embedded_settings
+from riverdelta_cli.processes.supervise import WorkerPool
+from riverdelta_cli.session import Interrupt, cancel
+
+_CHAT: Final = "pipe"
+_MESSAGE: Final = "m1"
+_MAX_DEATHS: Final = 3
+_LOOK_S: Final = 0.1
+_READY_S: Final = 30.0
+_LAST_WORDS_S: Final = 5.0
+"""How long the reader may take to show the end of a message that we failed or stopped."""
+_INTERRUPTED_S: Final = 1.0
+"""The same after Ctrl-C, where somebody waits for the prompt."""
+
+
+async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
+    """Push an input and print what comes out at the other end; the exit code."""
+    require_extras("riverdelta pipe", "embedded", "workers")
+    feeder = Feeder(what)
+    Settings()  # a variable that cannot be used is found before anything starts
+    async with EmbeddedServer() as server:
+        log = server.folder / "worker.log"
+        settings = embedded_settings(server.url)
+        pool = WorkerPool(settings, 1, notify=say, log=log, max_deaths=_MAX_DEATHS)
+        async with pool, Producer(settings) as producer, Subscriber(settings) as subscriber:
+            if not await interrupt.unless(_ready(producer, pool)):
+                return interrupt.exit_code
+            if sys.stderr.isatty():
+                say_dimmed(
+                    f"Valkey on 127.0.0.1:{server.port} · worker {pool.pids[0]} · "
+                    f"{what.source} chunks in, deltas out\n"
+                )
+            printer = make_printer(
+                as_json=as_json, name_rejected=feeder.understanding.next_rejected
+            )
+            message = what.message(producer, _CHAT, _MESSAGE)
+            reply = _Reply(message, subscriber, printer)
+            feed = feeder.feed(message, settings.max_chunk_bytes)
+            watching = asyncio.create_task(_watch(server, pool.failed))
+            try:
+                status = await reply.run(feed, pool.failed, interrupt)
+            finally:
+                await cancel(watching)
+    if interrupt.asked.is_set():
+        return interrupt.exit_code
+    if status != "completed":
+        return NOT_DONE
+    if complaint := feeder.understanding.complaint():
+        say(complaint)
+    return NOT_DONE if feeder.understanding.nothing else DONE
+
+
+async def _ready(producer: Producer, pool: WorkerPool) -> bool:
+    """Wait for the worker, so that the times we show are those of a running system."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _READY_S
+    while not await producer.client.queue.execute("HLEN", producer.client.keys.workers):
+        if pool.failed.done():
+            raise pool.failed.result()
+        if loop.time() > deadline:
+            raise CliError(f"the worker was not ready within {_READY_S:g} s")
+        await asyncio.sleep(0.01)
+    return True
+
+
+async def _watch(server: EmbeddedServer, failed: asyncio.Future[CliError]) -> None:
+    """Say at once that the server died; a push would wait for it, and it keeps nothing."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not server.alive:
+            break
+    if not failed.done():
+        failed.set_result(CliError("the embedded server died, and the reply with it"))
+
+
+class _Reply:
+    """One message on its way: fed at one end, shown at the other."""
+
+    def __init__(self, message: Message, subscriber: Subscriber, printer: Printer) -> None:
+        self._message = message
+        self._subscriber = subscriber
+        self._printer = printer
+        self._listening = asyncio.Event()
+
+    async def run(
+        self,
+        feed: Coroutine[Any, Any, None],
+        failed: asyncio.Future[CliError],
+        interrupt: Interrupt,
+    ) -> str:
+        """Feed and show until the message ends; its status."""
+        showing = asyncio.create_task(self._show(), name="riverdelta-show")
+        listening = asyncio.create_task(self._listening.wait())
+        asked = asyncio.create_task(interrupt.asked.wait())
+        feeding = asyncio.create_task(self._feed(feed, listening, asked))
+        try:
+            await asyncio.wait((showing, feeding, failed), return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                raise failed.result()
+            if showing.done():
+                return showing.result()
+            if feeding.exception() is None:
+                ends = (showing, failed)
+                await asyncio.wait((*ends, asked), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done():  # a worker that cannot show the end must not keep us
+                    await asyncio.wait(
+                        ends, timeout=_INTERRUPTED_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+            else:
+                # Show how the message ended before we say why.
+                await asyncio.wait((showing,), timeout=_LAST_WORDS_S)
+                feeding.result()
+            if failed.done():
+                raise failed.result()
+            return showing.result() if showing.done() else "interrupted"
+        finally:
+            await cancel(feeding, showing, listening, asked)
+
+    async def _feed(
+        self,
+        feed: Coroutine[Any, Any, None],
+        listening: asyncio.Task[Any],
+        asked: asyncio.Task[Any],
+    ) -> None:
+        """Open the message, feed it, end it; on Ctrl-C stop it."""
+        await listening
+        async with self._message as message:
+            feeding = asyncio.create_task(feed, name="riverdelta-feed")
+            try:
+                await asyncio.wait((feeding, asked), return_when=asyncio.FIRST_COMPLETED)
+                if feeding.done() and not asked.done():
+                    return feeding.result()
+            finally:
+                await cancel(feeding)
+            await self._subscriber.stop(message.chat_id, message.id, reason="interrupted")
+            await message.check()  # obey it now, not at the next heartbeat
+            return None
+
+    async def _show(self) -> str:
+        events = self._subscriber.events(self._message.chat_id)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                self._listening.set()
+                if event.seq:  # else: the empty snapshot before the first push
+                    self._printer.show(event)
+                if event.type in END_TYPES:
+                    return END_TYPES[event.type]
+                if event.type == "snapshot":
+                    for message in event.data["messages"]:
+                        if message["status"] != "open":
+                            return str(message["status"])
+        raise CliError("the reply ended without an end")

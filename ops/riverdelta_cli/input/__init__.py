@@ -1,0 +1,1 @@
+"""Reads what is pushed: files, pipes, raw chunks."""

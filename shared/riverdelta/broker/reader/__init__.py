@@ -1,0 +1,1 @@
+"""How chats are read: `Subscriber` and the feeds behind it."""

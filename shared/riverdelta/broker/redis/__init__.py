@@ -1,0 +1,1 @@
+"""A connection to Redis: commands, scripts, pub/sub, clusters. Knows nothing of chats."""

@@ -1,0 +1,1 @@
+"""How chats are stored: every key, script, field name and raw command on them."""

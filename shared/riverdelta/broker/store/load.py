@@ -1,0 +1,223 @@
+"""Load a chat from its hashes for its owner: the counterpart of `store.save`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+
+from riverdelta.broker.redis.commands import Commands
+from riverdelta.broker.store import scripts
+from riverdelta.broker.store.fields import (
+    card_of,
+    check_format,
+    int_of,
+    output_segments,
+    section_of,
+    text_of,
+    text_segments,
+)
+from riverdelta.broker.store.head import Head, read_head
+from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.broker.store.outbox import read_calls
+from riverdelta.broker.store.save import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
+from riverdelta.core.equip import equip, restart_filter
+from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.state import (
+    CardState,
+    ChatState,
+    ChunkState,
+    FinishedCard,
+    LogWindow,
+    MessageState,
+    Retake,
+    Retry,
+    ToolCall,
+)
+from riverdelta.core.stitch import Stitcher
+from riverdelta.core.tracker import TextTrack
+
+_log = logging.getLogger("riverdelta.worker")
+
+
+async def load(
+    executor: Commands,
+    keys: ChatKeys,
+    chat_id: str,
+    *,
+    log_max_bytes: int,
+    pipeline: Pipeline,
+) -> tuple[Head, HotChat] | None:
+    """
+    Load a chat for its owner: each open chunk's stored text is taken up once, silently.
+
+    Only the owner writes what is read here, so several reads see one state; None: no such chat.
+    """
+    head, outbox = await asyncio.gather(
+        read_head(executor, keys), executor.execute("HGETALL", keys.outbox)
+    )
+    if head is None:
+        return None
+    state = ChatState(
+        chat=chat_id,
+        epoch=head.epoch,
+        log=LogWindow(log_max_bytes, *head.log),
+        seq=head.seq,
+        version=head.version,
+        processed=head.processed,
+        processed_bytes=head.processed_bytes,
+        recent=dict(head.recent),
+    )
+    hot = HotChat(state, head.term, keys, pipeline)
+    hot.owed = read_calls(scripts.as_hash(outbox))
+    state.owed = {(call.message_id, call.observer) for call in hot.owed}
+    for message_id in head.open:
+        message = await _load_message(executor, keys, message_id, pipeline)
+        if message is not None:
+            hot.adopt(message)
+    return head, hot
+
+
+async def _load_message(
+    executor: Commands, keys: ChatKeys, message_id: str, pipeline: Pipeline
+) -> MessageState | None:
+    fields = scripts.as_hash(await executor.execute("HGETALL", keys.message(message_id)))
+    if "source" not in fields:
+        return None
+    check_format(fields, "message")
+    source, mode = text_of(fields, "source"), text_of(fields, "mode")
+    on_mismatch, codec = text_of(fields, "on_mismatch"), orjson.loads(fields["codec"])
+    message = MessageState(
+        id=message_id,
+        source=source,
+        codec=pipeline.codec(source, mode, on_mismatch, codec),  # type: ignore[arg-type]  # written by _message_fields
+        producer=text_of(fields, "producer"),
+        role=text_of(fields, "role"),
+        mode=mode,  # type: ignore[arg-type]  # as above
+        on_mismatch=on_mismatch,  # type: ignore[arg-type]  # as above
+        metadata=orjson.loads(fields["metadata"]),
+        step=int_of(fields, "step"),
+        step_open=bool(int_of(fields, "step_open")),
+        chunk_count=int_of(fields, "chunks"),
+        tool_calls={
+            call_id: ToolCall(*call) for call_id, call in orjson.loads(fields["tool_calls"]).items()
+        },
+        finish_reason=text_of(fields, "finish_reason") or None,  # type: ignore[arg-type]  # as above
+        usage=orjson.loads(fields["usage"]),
+        failure=orjson.loads(fields["failure"]),
+        annotations=orjson.loads(fields["annotations"]),
+        call_aliases=orjson.loads(fields.get("call_aliases", b"{}")),
+        raw_chunks=int_of(fields, "raw_chunks"),
+        raw_bytes=int_of(fields, "raw_bytes"),
+        rejected=int_of(fields, "rejected"),
+        ttft_ms=int(fields["ttft_ms"]) if fields["ttft_ms"] else None,
+        last_at_ms=int_of(fields, "last_at_ms"),
+        pipeline=text_of(fields, "pipeline"),
+    )
+    message.skipped = int_of(fields, "skipped") - message.codec.skipped
+    await _load_chunks(executor, keys, message, fields, pipeline)
+    await _load_cards(executor, keys, message)
+    return message
+
+
+async def _load_chunks(
+    executor: Commands,
+    keys: ChatKeys,
+    message: MessageState,
+    fields: dict[str, bytes],
+    pipeline: Pipeline,
+) -> None:
+    """Take up the chunks that are open, and those that the provider's call may say again."""
+
+    async def chunk_at(index: int) -> ChunkState:
+        flat = await executor.execute("HGETALL", keys.chunk(message.id, index))
+        return _chunk_state(message, index, scripts.as_hash(flat), pipeline)
+
+    for key, index in orjson.loads(fields["open_chunks"]).items():
+        message.open_chunks[key] = await chunk_at(index)
+    for key, index in orjson.loads(fields.get("closed", b"[]")):
+        message.closed.append((key, await chunk_at(index)))
+    retry = orjson.loads(fields.get("retry", b"null"))
+    if retry is not None:
+        left = [(key, await chunk_at(index)) for key, index in retry["left"]]
+        message.retry = Retry(retry["rule"], retry["begun"], left)
+
+
+def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
+    """Have a new filter, and a new stitcher, go on where the last owner's were."""
+    if "held_back" not in fields:
+        return
+    text, (last_length, odd_last) = chunk.track.complete, chunk.track.remembered()
+    chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
+    chunk.track.restore(text_of(fields, "unfiltered"), last_length, odd_last)
+    restart_filter(chunk, pipeline)
+    if chunk.filter is not None:  # else it was switched off since: what was held back stays hidden
+        try:
+            chunk.filter.load(orjson.loads(fields["held_back"]))
+        except Exception:  # noqa: BLE001  # a deployment's own code; the chat goes on
+            _log.exception("chunk %s: another filter held text back, it stays hidden", chunk.id)
+            restart_filter(chunk, pipeline)
+    chunk.shown = TextTrack("append", "emit")
+    chunk.shown.restore(text, len(text), None)
+    if fields.get("retake"):
+        retake = orjson.loads(fields["retake"])
+        stitcher = Stitcher(text, ended=chunk.status != "open")
+        stitcher.load(retake["stitcher"])
+        chunk.retake = Retake(stitcher, retake["tool_call_id"])
+
+
+async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState) -> None:
+    """Take up the cards of calls whose result may still come."""
+    left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
+    chunks = [*message.open_chunks.values(), *left]
+    still_open = {chunk.index for chunk in chunks if chunk.status == "open"}
+    for call_id, call in message.tool_calls.items():
+        if call.chunk_index not in still_open:
+            flat = await executor.execute("HGETALL", keys.chunk(message.id, call.chunk_index))
+            fields = scripts.as_hash(flat)
+            card = card_of(fields)
+            unfinished = "processor_failed" in fields or text_of(fields, "status") != "completed"
+            if card is not None and not unfinished and "output.result" not in fields:
+                message.cards[call_id] = FinishedCard(text_of(fields, "card"), card)
+
+
+def _chunk_state(
+    message: MessageState, index: int, fields: dict[str, bytes], pipeline: Pipeline
+) -> ChunkState:
+    check_format(fields, "chunk")
+    track = TextTrack(text_of(fields, "mode"), message.on_mismatch)  # type: ignore[arg-type]  # as above
+    segments = text_segments(fields)
+    text = "".join(segments)
+    track.restore(text, int_of(fields, "last_length"), text_of(fields, "last") or None)
+    full = bool(segments) and len(segments[-1]) >= SEGMENT_LENGTH
+    chunk = ChunkState(
+        id=f"{message.id}.{index}",
+        index=index,
+        kind=text_of(fields, "kind"),  # type: ignore[arg-type]  # as above
+        format=text_of(fields, "format"),  # type: ignore[arg-type]  # as above
+        tool_name=text_of(fields, "tool_name") or None,
+        tool_call_id=text_of(fields, "tool_call_id") or None,
+        processor=text_of(fields, "processor") or None,
+        track=track,
+        section=section_of(fields),
+        card=_card_state(fields),
+        processor_failed=bool(int_of(fields, "processor_failed")),
+        status=text_of(fields, "status"),  # type: ignore[arg-type]  # as above
+        segment=max(0, len(segments) - (0 if full else 1)),
+        segment_length=0 if full or not segments else len(segments[-1]),
+    )
+    _take_up_filter(chunk, fields, pipeline)
+    if chunk.status == "open":
+        equip(chunk, pipeline)
+    return chunk
+
+
+def _card_state(fields: dict[str, bytes]) -> CardState | None:
+    card, last = card_of(fields), len(output_segments(fields)) - 1
+    if card is None or last < 0:  # none, or its tool's result was all there is of it
+        return None
+    spelled = fields[f"output.{last}"]
+    if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+        return CardState(text_of(fields, "card"), card, last + 1)
+    return CardState(text_of(fields, "card"), card, last, orjson.loads(spelled))

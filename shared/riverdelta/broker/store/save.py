@@ -1,0 +1,319 @@
+"""
+How a chat's state is spelled in Redis hashes; `broker.loading` and `broker.snapshots` read it back.
+
+Plain field names, UTF-8 text, JSON for what has structure: a person with redis-cli can read it. A
+chunk's text stands in segments (``text.0``, ``text.1``, ...): an append rewrites one segment of
+bounded size, so it costs the same at 1 KB and at 1 MB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from riverdelta.broker.redis.executor import Arg
+from riverdelta.broker.store.fields import keys_of
+from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.broker.store.outbox import field_of, spell_call
+from riverdelta.core.changes import Changes, ChunkChange, OwedCall
+from riverdelta.core.events import (
+    FORMAT,
+)
+from riverdelta.core.fold import ChatFold
+from riverdelta.core.outputs import merge_outputs
+from riverdelta.core.pipeline import Pipeline
+from riverdelta.core.state import (
+    CardState,
+    ChatState,
+    ChunkState,
+    MessageState,
+    Retake,
+    Retry,
+)
+
+SEGMENT_LENGTH: Final = 1024
+"""Code points at which a text segment is full. Small: each append copies half of one on average."""
+
+_TRIM_BYTES: Final = 4096
+"""Raw bytes between two trims: a stream drops whole nodes only, and a node holds 4 KiB."""
+
+OUTPUT_SEGMENT_BYTES: Final = 4096
+"""Size at which a segment of merged outputs is full: each new output spells one of them again."""
+
+Fields = dict[str, Arg]
+
+
+class LogLimits(NamedTuple):
+    """How much log a chat keeps."""
+
+    events: int
+    bytes: int
+
+
+class HotChat:
+    """
+    A chat in its owner's memory: the fold, and what Redis already has of each message.
+
+    `encode` turns a batch's changes into one commit. After any refusal or error, drop the object and
+    `load` another: it may be ahead of Redis.
+    """
+
+    def __init__(self, state: ChatState, term: int, keys: ChatKeys, pipeline: Pipeline) -> None:
+        self.state = state
+        self.term = term
+        self.keys = keys
+        self.fold = ChatFold(state, pipeline)
+        self.owed: list[OwedCall] = []
+        """Calls of observers that were waited for when the chat was loaded."""
+        self._stored: dict[str, Fields] = {}
+        self._halves: tuple[int, int] | None = None
+        self._trimmed_bytes = 0
+
+    def adopt(self, message: MessageState) -> None:
+        """Take up an open message as Redis has it."""
+        self.state.messages[message.id] = message
+        self._stored[message.id] = _message_fields(message)
+
+    def encode(
+        self, changes: Changes, *, log: LogLimits, now_ms: int, trim: bool
+    ) -> tuple[list[str], list[Arg]]:
+        """Keys and arguments of the commit that writes *changes*; see ``commit.lua``."""
+        state, keys = self.state, self.keys
+        head = self._head_fields(changes, now_ms)
+        script_keys = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
+        args: list[Arg] = [
+            self.term,
+            state.version,
+            self._trim_to() if trim else 0,
+            log.events,
+            state.log.first_seq,
+            changes.first_seq,
+            len(head),
+            *head,
+            len(changes.events),
+            *changes.events,
+            len(changes.dead),
+        ]
+        for entry, code, detail in changes.dead:
+            args += (code, detail, entry.message, entry.type, entry.data)
+        fields = [
+            f"{producer}:{message_id}"
+            for message_id, recent in changes.dropped.items()
+            for producer in (recent.producer, REAPER)
+        ]
+        args += (len(fields), *fields)
+        for message in changes.messages.values():
+            script_keys.append(keys.message(message.id))
+            args += _write(self._news(message))
+        for change in changes.chunks.values():
+            message_id, _, index = change.chunk.id.rpartition(".")
+            script_keys.append(keys.chunk(message_id, int(index)))
+            args += _chunk_write(change)
+        for end in changes.card_ends:
+            script_keys.append(keys.chunk(end.message_id, end.chunk_index))
+            args += _write({"card": end.processor, "output.result": orjson.dumps(end.output)})
+        for message_id, recent in changes.dropped.items():
+            for key in keys.message_and_chunks(message_id, recent.chunk_count):
+                script_keys.append(key)
+                args += ("1", "", "", 0)
+        if changes.owed:
+            script_keys.append(keys.outbox)
+            args += _write({field_of(call): spell_call(call) for call in changes.owed})
+        return script_keys, args
+
+    def _trim_to(self) -> int:
+        """Number of the entry to trim up to; 0 while that would drop nothing."""
+        state = self.state
+        if state.processed_bytes - self._trimmed_bytes < _TRIM_BYTES:
+            return 0
+        self._trimmed_bytes = state.processed_bytes
+        return state.processed
+
+    def committed(self, version: int) -> None:
+        """The commit was stored: build the next one on *version*."""
+        self.state.version = version
+
+    def older_keys(self) -> list[str]:
+        """Keys of every message the head remembers."""
+        return keys_of(self.keys, self.state.recent)
+
+    def _head_fields(self, changes: Changes, now_ms: int) -> list[Arg]:
+        state = self.state
+        fields: list[Arg] = [
+            "seq",
+            state.seq,
+            "processed",
+            state.processed,
+            "processed_bytes",
+            state.processed_bytes,
+            "log_half_bytes",
+            state.log.half_bytes,
+            "updated_ms",
+            now_ms,
+        ]
+        if self._halves != (state.log.first_seq, state.log.half_seq):
+            self._halves = state.log.first_seq, state.log.half_seq
+            fields += ("log_first", state.log.first_seq, "log_half", state.log.half_seq)
+        if self._lists_changed(changes):
+            messages = [
+                [mid, *(entry if entry.replaced else entry[:2])]
+                for mid, entry in state.recent.items()
+            ]
+            fields += ("open", " ".join(state.messages), "messages", orjson.dumps(messages))
+        return fields
+
+    def _lists_changed(self, changes: Changes) -> bool:
+        """Whether a message or a chunk began, or a message ended or was dropped."""
+        return bool(
+            changes.dropped
+            or any(change.fresh for change in changes.chunks.values())
+            or any(
+                message.status != "open" or message.id not in self._stored
+                for message in changes.messages.values()
+            )
+        )
+
+    def _news(self, message: MessageState) -> Fields:
+        before = self._stored.get(message.id)
+        fields = _message_fields(message) if before is None else _changing_fields(message)
+        if message.status == "open":
+            self._stored[message.id] = fields
+        else:
+            self._stored.pop(message.id, None)
+        if before is None:
+            return fields
+        return {name: value for name, value in fields.items() if before[name] != value}
+
+
+REAPER: Final = "reaper"
+"""Producer id under which workers end the messages of dead producers."""
+
+
+def _write(fields: Fields) -> list[Arg]:
+    args: list[Arg] = ["0", "", "", 2 * len(fields)]
+    for name, value in fields.items():
+        args += (name, value)
+    return args
+
+
+def _message_fields(message: MessageState) -> Fields:
+    return {
+        "v": FORMAT,
+        "source": message.source,
+        "role": message.role,
+        "producer": message.producer,
+        "mode": message.mode,
+        "on_mismatch": message.on_mismatch,
+        "metadata": orjson.dumps(message.metadata),
+        "pipeline": message.pipeline,
+        **_changing_fields(message),
+    }
+
+
+def _changing_fields(message: MessageState) -> Fields:
+    open_chunks = {key: chunk.index for key, chunk in message.open_chunks.items()}
+    return {
+        "status": message.status,
+        "step": message.step,
+        "step_open": int(message.step_open),
+        "chunks": message.chunk_count,
+        "open_chunks": orjson.dumps(open_chunks),
+        "closed": orjson.dumps([(key, chunk.index) for key, chunk in message.closed]),
+        "retry": orjson.dumps(_retry(message.retry)),
+        "call_aliases": orjson.dumps(message.call_aliases),
+        "tool_calls": orjson.dumps({key: [*call] for key, call in message.tool_calls.items()}),
+        "codec": orjson.dumps(message.codec.dump()),
+        "finish_reason": message.finish_reason or "",
+        "usage": orjson.dumps(message.usage),
+        "failure": orjson.dumps(message.failure),
+        "stop_reason": message.stop_reason or "",
+        "annotations": orjson.dumps(message.annotations),
+        "raw_chunks": message.raw_chunks,
+        "raw_bytes": message.raw_bytes,
+        "rejected": message.rejected,
+        "skipped": message.skipped + message.codec.skipped,
+        "ttft_ms": "" if message.ttft_ms is None else message.ttft_ms,
+        "last_at_ms": message.last_at_ms,
+    }
+
+
+def _retry(retry: Retry | None) -> dict[str, Any] | None:
+    if retry is None:
+        return None
+    left = [[key, chunk.index] for key, chunk in retry.left]
+    return {"rule": retry.rule, "begun": retry.begun, "left": left}
+
+
+def _chunk_write(change: ChunkChange) -> list[Arg]:
+    """One key's part of the commit: the segment that grows, and the fields around it."""
+    chunk, text = change.chunk, "".join(change.texts)
+    rewrite = change.fresh or change.reset
+    if change.reset:
+        chunk.segment = chunk.segment_length = 0
+    fields: Fields = {"status": chunk.status, "length": len(chunk.text)}
+    if rewrite:
+        fields |= _constant_chunk_fields(chunk)
+    if chunk.card is not None:
+        fields |= _card_fields(chunk.card, change.outputs)
+    if chunk.processor_failed:
+        fields["processor_failed"] = 1
+    fields |= _memory_fields(chunk)
+    args: list[Arg] = ["1" if rewrite else "0"]
+    if text:
+        args += (f"text.{chunk.segment}", text.encode())
+        chunk.segment_length += len(text)
+        if chunk.segment_length >= SEGMENT_LENGTH:
+            chunk.segment, chunk.segment_length = chunk.segment + 1, 0
+    else:
+        args += ("", "")
+    args.append(2 * len(fields))
+    for name, value in fields.items():
+        args += (name, value)
+    return args
+
+
+def _memory_fields(chunk: ChunkState) -> Fields:
+    """What the next text is compared with, and what is held back of it: never shown to readers."""
+    open_ = chunk.status == "open" or chunk.retake is not None
+    fields: Fields = {}
+    if chunk.track.mode == "snapshot":
+        last_length, odd_last = chunk.track.remembered()
+        fields = {"last_length": last_length, "last": odd_last or ""}
+        if chunk.shown is not None:
+            fields["unfiltered"] = chunk.track.complete if open_ else ""
+    if chunk.shown is not None:
+        state = chunk.filter.dump() if open_ and chunk.filter is not None else {}
+        fields["held_back"] = orjson.dumps(state)
+        fields["retake"] = b"" if chunk.retake is None else orjson.dumps(_retake(chunk.retake))
+    return fields
+
+
+def _retake(retake: Retake) -> dict[str, Any]:
+    return {"stitcher": retake.stitcher.dump(), "tool_call_id": retake.tool_call_id}
+
+
+def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:
+    """Segments that change when *outputs* are added: an output costs the same however long the card."""
+    fields: Fields = {}
+    for output in outputs:
+        card.tail = output if card.tail is None else merge_outputs(card.tail, output)
+        spelled = orjson.dumps(card.tail)
+        fields[f"output.{card.segment}"] = spelled
+        fields["card"] = card.processor
+        if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+            card.segment, card.tail = card.segment + 1, None
+    return fields
+
+
+def _constant_chunk_fields(chunk: ChunkState) -> Fields:
+    return {
+        "v": FORMAT,
+        "kind": chunk.kind,
+        "format": chunk.format,
+        "tool_name": chunk.tool_name or "",
+        "tool_call_id": chunk.tool_call_id or "",
+        "processor": chunk.processor or "",
+        "section": "" if chunk.section is None else orjson.dumps(chunk.section._asdict()),
+        "mode": chunk.track.mode,
+    }

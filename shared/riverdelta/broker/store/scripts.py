@@ -1,0 +1,404 @@
+"""The Lua scripts, one typed function each. What each does is said at the top of its ``lua/`` file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from riverdelta.broker.redis.commands import Commands
+from riverdelta.broker.redis.executor import Arg
+from riverdelta.broker.store.keys import ChatKeys, Keys
+from riverdelta.broker.store.outbox import field_of, spell_call
+from riverdelta.core.changes import OwedCall
+from riverdelta.core.events import FORMAT
+
+WAKE_PAYLOAD_BYTES: Final = 16 * 1024
+"""Entries up to this size travel in the wake; larger ones would only be copied once more."""
+
+END_ENTRIES: Final = frozenset({"end", "fail", "stop"})
+"""Types of entries that end a message; ``push.lua`` has the same."""
+
+
+class Script:
+    """
+    One script, called by its hash; sent in full when the server does not have it (a restart).
+
+    Args:
+        name: Of its file.
+        also_when_full: Give it the flag by which a server without memory runs it all the same.
+    """
+
+    def __init__(self, name: str, *, also_when_full: bool = False) -> None:
+        source = (
+            resources.files("riverdelta.broker.store")
+            .joinpath("lua", f"{name}.lua")
+            .read_text("utf-8")
+        )
+        if also_when_full:
+            source = source.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """Run the script; repeating it is safe, so the second way is too."""
+        try:
+            return await executor.execute("EVALSHA", self._sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await executor.execute("EVAL", self._source, len(keys), *keys, *args)
+
+
+_open = Script("open")
+_push = Script("push")
+_push_end = Script("push", also_when_full=True)
+_check = Script("check")
+_claim = Script("claim")
+_commit = Script("commit")
+_release = Script("release")
+_hand_over = Script("hand_over")
+_persist = Script("persist")
+_snapshot = Script("snapshot")
+_settle = Script("settle")
+_try_again = Script("try_again")
+_stop = Script("stop")
+_requeue = Script("requeue")
+_enqueue = Script("enqueue")
+_enlist = Script("enlist")
+_doubt = Script("doubt")
+_beat = Script("beat")
+_bury = Script("bury")
+_strike = Script("strike")
+_list_chat = Script("list_chat")
+_take_token = Script("take_token")
+
+
+class PushReply(NamedTuple):
+    """
+    What `open_message`, `push` and `check` answer.
+
+    Attributes:
+        status: open: stored, repeat, exists. push: stored, repeat, hole, unknown, ended, stopped, full.
+            check: open, completed, failed, stopped, unknown.
+        last: Number of the last entry stored for this producer and message.
+        pushed, processed: Entries of the chat so far, and how many of them workers are done with.
+        owner: Worker id; "" when nobody has the chat.
+        term: Fencing number of the last owner.
+        stop: "" or the reason a reader gave for stopping the message.
+    """
+
+    status: str
+    last: int
+    pushed: int
+    processed: int
+    owner: str
+    term: int
+    stop: str
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> PushReply:
+        """Read a script's reply."""
+        status, last, pushed, processed, owner, term, stop = reply
+        return cls(
+            status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode()
+        )
+
+
+class NewEntry(NamedTuple):
+    """An entry to push; see `riverdelta.core.state.Entry`."""
+
+    type: str
+    at_ms: int
+    data: bytes
+
+
+class PushLimits(NamedTuple):
+    """Unread entries and bytes of a chat at which a push of raw chunks is refused."""
+
+    chunks: int
+    bytes: int
+
+
+async def open_message(
+    executor: Commands,
+    keys: ChatKeys,
+    *,
+    producer: str,
+    message_id: str,
+    opener: str,
+    start: bytes,
+    user: str = "",
+) -> PushReply:
+    """
+    Open a message; repeat it with the same *opener* only. See ``open.lua``.
+
+    A chat that it makes is *user*'s; "": nobody's.
+    """
+    reply = await _open(
+        executor,
+        (
+            keys.head,
+            keys.chunks,
+            keys.producers,
+            keys.message(message_id),
+            keys.wake,
+            keys.deltas,
+            keys.dead,
+            keys.outbox,
+        ),
+        (producer, message_id, opener, FORMAT, start, user),
+    )
+    return PushReply.of(reply)
+
+
+async def push(
+    executor: Commands,
+    keys: ChatKeys,
+    *,
+    producer: str,
+    message_id: str,
+    number: int,
+    entries: Sequence[NewEntry],
+    limits: PushLimits,
+) -> PushReply:
+    """Store *entries*, the first of them number *number* of the message. See ``push.lua``."""
+    flat: list[Arg] = []
+    for entry in entries:
+        flat += entry
+    script = _push_end if entries and entries[-1].type in END_ENTRIES else _push
+    reply = await script(
+        executor,
+        (keys.head, keys.chunks, keys.producers, keys.message(message_id), keys.wake),
+        (
+            f"{producer}:{message_id}",
+            number,
+            message_id,
+            limits.chunks,
+            limits.bytes,
+            WAKE_PAYLOAD_BYTES,
+            *flat,
+        ),
+    )
+    return PushReply.of(reply)
+
+
+async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
+    """Ask how a message stands, and wake its owner if anything is unread. See ``check.lua``."""
+    reply = await _check(
+        executor,
+        (keys.head, keys.producers, keys.message(message_id), keys.wake),
+        (f"{producer}:{message_id}",),
+    )
+    return PushReply.of(reply)
+
+
+class Claimed(NamedTuple):
+    """The caller owns the chat at *term*; *claims* counts those with unread entries and no commit."""
+
+    term: int
+    claims: int
+
+
+async def claim(  # the script's own arguments
+    executor: Commands,
+    keys: ChatKeys,
+    *,
+    worker_id: str,
+    term_seen: int,
+    new_epoch: str,
+    least_seq: int = 0,
+    force_epoch: bool = False,
+    trim: bool = True,
+) -> Claimed | None:
+    """Become the owner of a chat; None: somebody else did, or it is gone. See ``claim.lua``."""
+    reply = await _claim(
+        executor,
+        (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead),
+        (worker_id, term_seen, new_epoch, least_seq, int(force_epoch), int(trim)),
+    )
+    return Claimed(int(reply[1]), int(reply[2])) if reply[0] == b"claimed" else None
+
+
+class Refused(NamedTuple):
+    """A fenced or outdated caller: what the head says instead."""
+
+    term: int
+    version: int
+    owner: str
+
+
+async def commit(executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> int | Refused:
+    """Write a batch; returns the new version. `broker.state` builds the arguments. See ``commit.lua``."""
+    reply = await _commit(executor, keys, args)
+    if reply[0] == b"committed":
+        return int(reply[1])
+    return Refused(int(reply[1] or 0), int(reply[2]), reply[3].decode())
+
+
+async def release(  # the script's own arguments
+    executor: Commands,
+    keys: ChatKeys,
+    others: Sequence[str],
+    *,
+    term: int,
+    retention_ms: int,
+    trim: bool,
+) -> str:
+    """Give an idle chat up: ``released``, ``busy`` or ``refused``. See ``release.lua``."""
+    every = (keys.head, keys.chunks, keys.outbox, keys.deltas, keys.producers, keys.dead, *others)
+    reply = await _release(executor, every, (term, retention_ms, int(trim)))
+    return str(reply[0].decode())
+
+
+async def hand_over(executor: Commands, keys: ChatKeys, *, term: int) -> bool:
+    """Give a chat up although there is more to do; False: it was not ours. See ``hand_over.lua``."""
+    reply = await _hand_over(executor, (keys.head,), (term,))
+    return bool(reply[0] == b"released")
+
+
+async def settle(
+    executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int, given_up: str = ""
+) -> bool:
+    """
+    Strike *call* off the outbox; False: the chat is not ours. See ``settle.lua``.
+
+    With *given_up*, why nobody will make it any more, the message says so from then on.
+    """
+    field = f"gave_up.{call.observer}" if given_up else ""
+    reply = await _settle(
+        executor,
+        (keys.head, keys.outbox, keys.message(call.message_id)),
+        (term, field_of(call), field, given_up),
+    )
+    return bool(reply[0] == b"settled")
+
+
+async def try_again(executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int) -> bool:
+    """Note one more try of *call*; False: it is settled, or not ours. See ``try_again.lua``."""
+    args = (term, field_of(call), spell_call(call))
+    reply = await _try_again(executor, (keys.head, keys.outbox), args)
+    return bool(reply[0] == b"noted")
+
+
+async def persist(executor: Commands, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:
+    """Take the expiry off *others*; False: the chat is not ours. See ``persist.lua``."""
+    reply = await _persist(executor, (keys.head, *others), (term,))
+    return bool(reply[0] == b"persisted")
+
+
+async def snapshot(
+    executor: Commands, keys: ChatKeys, others: Sequence[str]
+) -> list[dict[str, bytes]]:
+    """Read the head and *others* as of one seq, a dict each, in order. See ``snapshot.lua``."""
+    reply = await _snapshot(executor, (keys.head, *others), ())
+    return [as_hash(flat) for flat in reply]
+
+
+async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> str:
+    """Ask a message's producer to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
+    reply = await _stop(executor, (keys.message(message_id),), (reason,))
+    return str(reply[0].decode())
+
+
+class Requeued(NamedTuple):
+    """What `requeue` did: *status* is ``requeued``, or says why nothing was done."""
+
+    status: str
+    owner: str = ""
+    term: int = 0
+
+
+async def requeue(
+    executor: Commands, keys: ChatKeys, *, letter_id: str, message_id: str
+) -> Requeued:
+    """Move one dead letter to the end of the raw stream, once. See ``requeue.lua``."""
+    reply = await _requeue(
+        executor,
+        (keys.head, keys.chunks, keys.dead, keys.message(message_id), keys.wake),
+        (letter_id, message_id),
+    )
+    if reply[0] != b"requeued":
+        return Requeued(reply[0].decode())
+    return Requeued("requeued", reply[2].decode(), int(reply[3]))
+
+
+class AttachJob(NamedTuple):
+    """An arq job, spelled: *body* is what arq's own enqueue would store under *job_id*."""
+
+    job_id: str
+    score_ms: int
+    life_ms: int
+    body: bytes
+
+
+async def enqueue(
+    executor: Commands, keys: Keys, *, chat_id: str, attempt: int, job: AttachJob
+) -> bool:
+    """List a chat as waiting and enqueue *job*; False: that job is there. See ``enqueue.lua``."""
+    reply = await _enqueue(
+        executor,
+        (
+            keys.waiting,
+            keys.queue,
+            f"arq:job:{job.job_id}",
+            f"arq:result:{job.job_id}",
+            f"arq:in-progress:{job.job_id}",
+        ),
+        (chat_id, attempt, job.job_id, job.score_ms, job.life_ms, job.body),
+    )
+    return bool(reply[0] == b"enqueued")
+
+
+async def enlist(executor: Commands, list_key: str, *members: str) -> None:
+    """Add to a worker's list of chats, on a full server too. See ``enlist.lua``."""
+    await _enlist(executor, (list_key,), members)
+
+
+async def doubt(executor: Commands, keys: Keys, *, producer_id: str, member: str) -> None:
+    """List an open message under its producer, and the producer. See ``doubt.lua``."""
+    listed = keys.producer_messages(producer_id)
+    await _doubt(executor, (keys.producers, listed), (producer_id, member))
+
+
+async def beat(executor: Commands, members_key: str, member: str, *, first: bool) -> int | None:
+    """Raise a heartbeat counter, and return it; None: declared dead. See ``beat.lua``."""
+    reply = await _beat(executor, (members_key,), (member, int(first)))
+    return int(reply[1]) if reply[0] == b"alive" else None
+
+
+async def bury(executor: Commands, keys: Keys, *, worker_id: str, counter: int) -> list[str] | None:
+    """Strike a dead worker off; its chats, or None if it lives. See ``bury.lua``."""
+    reply = await _bury(
+        executor, (keys.workers, keys.worker_chats(worker_id), keys.waiting), (worker_id, counter)
+    )
+    return [chat.decode() for chat in reply[1]] if reply[0] == b"buried" else None
+
+
+async def strike(executor: Commands, keys: Keys, *, producer_id: str, counter: int) -> bool:
+    """Strike a dead producer off; False: it lives, or somebody else did. See ``strike.lua``."""
+    reply = await _strike(
+        executor,
+        (keys.producers, keys.producer_messages(producer_id)),
+        (producer_id, counter),
+    )
+    return bool(reply[0] == b"struck")
+
+
+async def list_chat(
+    executor: Commands, user_chats_key: str, *, chat_id: str, announcement: bytes, kept_ms: int
+) -> None:
+    """List a chat under its user, and announce it. See ``list_chat.lua``."""
+    await _list_chat(executor, (user_chats_key,), (chat_id, announcement, kept_ms))
+
+
+async def take_token(executor: Commands, bucket_key: str, *, capacity: int, per_s: float) -> float:
+    """Take one token; 0, or the seconds until there is one. See ``take_token.lua``."""
+    reply = await _take_token(executor, (bucket_key,), (capacity, per_s))
+    return 0.0 if reply[0] == b"taken" else int(reply[1]) / 1000
+
+
+def as_hash(flat: Sequence[bytes]) -> dict[str, bytes]:
+    """Turn an HGETALL reply into a dict."""
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}

@@ -1,0 +1,257 @@
+"""
+`metric` and `dashboard`: the files that a tool call spells, each growing as it is spelled.
+
+Arguments: an object with ``files``, a list of objects with ``yml_content`` and a ``name``, or an ``id``
+when the file was there before (the tool updates or opens it). A file is shown once its name (or id) is
+known to its end and there is content. Files are shown in their order: behind one that lacks a name or
+content, none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+from uuid import NAMESPACE_OID, uuid5
+
+from riverdelta.cards.file_results import finished_card, makes_new, words_of
+from riverdelta.core.json_stream import Patch, Path
+from riverdelta.core.outputs import ReasoningFile, Status
+from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResult, string_at
+from riverdelta.core.processors.string_field import News
+
+CONTENT: Final = "yml_content"
+CUT_OFF: Final = "The files were cut off"
+REPEATED: Final = "The files were given twice"
+
+
+class FileKind(NamedTuple):
+    """
+    What sort of files a processor shows.
+
+    Attributes:
+        file_type: The wire's word for it, and the noun in titles.
+        id_suffix: Ends the name that a file's id is made of.
+        tools: That create, update or open such files, and begin with that word.
+    """
+
+    file_type: str
+    id_suffix: str
+    tools: tuple[str, ...]
+
+    def id_of(
+        self, tool_name: str | None, tool_call_id: str, labels: Mapping[str, str]
+    ) -> str | None:
+        """
+        Give a file's id; None: it has none (yet).
+
+        An ``id`` counts only where the files were there before, and before the ``name`` there; where the
+        tool is not known, after it. Of a name the id is the same wherever and whenever it is computed.
+        """
+        name, id_ = labels.get("name"), labels.get("id")
+        if id_ is not None and (name is None if tool_name is None else not makes_new(tool_name)):
+            return id_
+        if name is None:
+            return None
+        return str(uuid5(NAMESPACE_OID, f"{tool_call_id}:{name}:{self.id_suffix}"))
+
+
+METRIC: Final = FileKind(
+    "metric", "metric_file", ("create_metrics", "update_metrics", "open_metrics")
+)
+DASHBOARD: Final = FileKind(
+    "dashboard", "dashboard_file", ("create_dashboards", "update_dashboards", "open_dashboards")
+)
+
+
+class _File:
+    """A file of the list. *id* is set when it is shown; *content* is the path of its text."""
+
+    __slots__ = ("content", "id", "labels")
+
+    def __init__(self) -> None:
+        self.labels: dict[str, str] = {}
+        """``name`` and ``id``, once they are known to their end."""
+        self.content: Path | None = None
+        self.id: str | None = None
+
+
+class FilesProcessor(ObjectProcessor):
+    """
+    The card of files of one kind.
+
+    It stays ``loading`` until the tool has answered. A file whose id is shown already (the same name
+    twice) is left out. If ``files`` is repeated after something was shown, the card is failed and its
+    texts are void: JSON's last value wins, and what was shown is not in it.
+    """
+
+    def __init__(self, kind: FileKind) -> None:
+        super().__init__(kind.tools)
+        self._kind = kind
+        self._shown: dict[str, _File] = {}
+        self._file: _File | None = None
+        """The last object of the list; None: the list has none, or ended for us."""
+        self._ended = False
+        self._repeated = False
+        self._label: Path | None = None
+        """Path of the name or id that is being spelled."""
+        self._label_parts: list[str] = []
+        self._news: dict[str, News] = {}
+        self._finished = False
+
+    def process(self, chunk: ChunkText) -> ReasoningFile | None:
+        """Return what is new of each file; all of each at the end."""
+        if self._finished:
+            return None
+        self._read(chunk)
+        if chunk.complete or chunk.done:
+            self._finished = True
+            return self._finished_card(chunk) if self._shown else None
+        if not self._news:
+            return None
+        news, self._news = self._news, {}
+        files = {
+            file_id: self._entry(file_id, "loading", text=new.full, text_chunk=new.chunk)
+            for file_id, new in news.items()
+        }
+        return self._card(chunk, files, "loading")
+
+    def complete(self, result: ToolResult) -> ReasoningFile:
+        """Return the finished card; see `file_results` for what a result may be."""
+        return finished_card(
+            result,
+            self._kind.file_type,
+            lambda labels: self._kind.id_of(result.tool_name, result.tool_call_id, labels),
+        )
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _read(self, chunk: ChunkText) -> None:
+        for patch in chunk.patches:
+            path = patch.path
+            if self._label is not None and path != self._label:
+                self._end_label(chunk)
+            file = self._file
+            if file is not None and file.id is not None and path == file.content:
+                self._content(file, patch)
+            elif path and path[0] == "files":
+                self._place(chunk, patch)
+        if chunk.complete and self._label is not None:
+            self._end_label(chunk)
+
+    def _place(self, chunk: ChunkText, patch: Patch) -> None:
+        """*patch* is in ``files``, and not the text of a file that is shown."""
+        depth = len(patch.path)
+        if depth == 1:
+            self._file = None
+            self._ended = self._repeated = bool(self._shown)
+        elif self._ended:
+            return
+        elif depth == 2:
+            lacking = self._file is not None and not self._is_settled(chunk, self._file)
+            self._ended = lacking or not isinstance(patch.path[1], int) or patch.value != {}
+            self._file = None if self._ended else _File()
+        elif depth == 3 and self._file is not None:
+            self._member(chunk, self._file, patch)
+
+    def _is_settled(self, chunk: ChunkText, file: _File) -> bool:
+        """Whether *file* is shown, or left out for its id."""
+        return file.id is not None or (
+            file.content is not None and self._id_of(chunk, file) in self._shown
+        )
+
+    def _member(self, chunk: ChunkText, file: _File, patch: Patch) -> None:
+        key = patch.path[2]
+        if key == CONTENT:
+            if isinstance(patch.value, str) and patch.value and file.content is None:
+                file.content = patch.path
+                self._show(chunk, file, patch.value)
+        elif key in {"name", "id"}:
+            if patch.op == "set":
+                self._label, self._label_parts = patch.path, []
+            if isinstance(patch.value, str):
+                self._label_parts.append(patch.value)
+
+    def _end_label(self, chunk: ChunkText) -> None:
+        path, self._label = self._label, None
+        file, text = self._file, "".join(self._label_parts)
+        if file is None or path is None or not text:
+            return
+        file.labels.setdefault(str(path[2]), text)
+        if file.id is None and file.content is not None:
+            self._show(chunk, file, string_at(chunk.value, file.content))
+
+    def _show(self, chunk: ChunkText, file: _File, text: str) -> None:
+        file_id = self._id_of(chunk, file)
+        if file_id is not None and file_id not in self._shown:
+            file.id = file_id
+            self._shown[file_id] = file
+            self._news[file_id] = News(text)
+
+    def _id_of(self, chunk: ChunkText, file: _File) -> str | None:
+        return self._kind.id_of(chunk.tool_name, chunk.card_id, file.labels)
+
+    def _content(self, file: _File, patch: Patch) -> None:
+        """More text of a file that is shown."""
+        file_id = file.id or ""
+        if patch.op == "set":  # the key came again
+            text = patch.value if isinstance(patch.value, str) else ""
+            self._news[file_id] = News(text, replaces=True)
+            return
+        before = self._news.get(file_id)
+        new = (
+            News(patch.value) if before is None else before._replace(text=before.text + patch.value)
+        )
+        self._news[file_id] = new
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _finished_card(self, chunk: ChunkText) -> ReasoningFile:
+        whole = chunk.complete and not self._repeated
+        status: Status = "loading" if whole else "failed"
+        reason = None if whole else REPEATED if self._repeated else CUT_OFF
+        files = {}
+        for file_id, file in self._shown.items():
+            text = "" if self._repeated else string_at(chunk.value, file.content or ())
+            files[file_id] = self._entry(file_id, status, text=text, text_chunk=None)
+        return self._card(chunk, files, status, reason)
+
+    def _entry(
+        self, file_id: str, status: Status, *, text: str | None, text_chunk: str | None
+    ) -> dict[str, Any]:
+        return {
+            "id": file_id,
+            "file_type": self._kind.file_type,
+            "file_name": self._shown[file_id].labels.get("name", file_id),
+            "status": status,
+            "file": {"text": text, "text_chunk": text_chunk},
+        }
+
+    def _card(
+        self,
+        chunk: ChunkText,
+        files: dict[str, dict[str, Any]],
+        status: Status,
+        reason: str | None = None,
+    ) -> ReasoningFile:
+        verb = words_of(chunk.tool_name).present
+        # Validated as a whole: half the time of models made one by one.
+        return ReasoningFile.model_validate(
+            {
+                "id": chunk.card_id,
+                "title": f"{verb} {self._kind.file_type}s",
+                "secondary_title": reason,
+                "file_ids": list(self._shown),
+                "files": files,
+                "status": status,
+            }
+        )
+
+
+def metric_processor() -> FilesProcessor:
+    """Make the processor ``metric``."""
+    return FilesProcessor(METRIC)
+
+
+def dashboard_processor() -> FilesProcessor:
+    """Make the processor ``dashboard``."""
+    return FilesProcessor(DASHBOARD)

@@ -1,0 +1,69 @@
+"""Shows that this process lives, and keeps its list of chats true. Needs the queue's Redis only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from riverdelta.broker.store import scripts
+from riverdelta_workers.loops.base import Loop
+from riverdelta_workers.pump import Pump
+
+_BEATS_PER_LEASE: Final = 4
+
+
+class Heartbeat(Loop):
+    """Raises this worker's counter, a quarter of a lease apart; others read it (`Reaper`)."""
+
+    def __init__(self, pump: Pump) -> None:
+        super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE)
+        self._pump = pump
+        self._client = pump.client
+        self._counter = 0
+        self._surplus: set[str] = set()
+
+    async def start(self) -> None:
+        """List this worker, and begin to beat."""
+        await self._beat(first=True)
+        await super().start()
+
+    async def shutdown(self) -> None:
+        """Stop beating, and strike this worker off; what it still has goes on the waiting list."""
+        await super().shutdown()
+        await scripts.bury(
+            self._client.queue,
+            self._client.keys,
+            worker_id=self._pump.worker_id,
+            counter=self._counter,
+        )
+
+    async def exec(self) -> None:
+        """One beat."""
+        await self._beat(first=False)
+        await self._pump.find_owners()
+        await self._reconcile()
+
+    async def _beat(self, *, first: bool) -> None:
+        keys, queue = self._client.keys, self._client.queue
+        counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=first)
+        if counter is None:
+            await self._pump.start_anew()
+            counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
+        self._counter = counter or 0
+
+    async def _reconcile(self) -> None:
+        """Make the list of chats in Redis what memory says; they differ only after a fault."""
+        queue, keys = self._client.queue, self._client.keys
+        mine = keys.worker_chats(self._pump.worker_id)
+        if await queue.execute("SCARD", mine) == len(self._pump.chats):
+            self._surplus = set()
+            return
+        listed = {chat.decode() for chat in await queue.execute("SMEMBERS", mine)}
+        owned = set(self._pump.chats)
+        if missing := owned - listed:
+            await scripts.enlist(queue, mine, *missing)
+        # Twice in a row, so not just on its way out. It may be claimed in our name (the reply to a
+        # claim was lost): let a reaper see who has it.
+        for chat in self._surplus & (listed - owned):
+            await queue.execute("ZADD", keys.waiting, "NX", 0, chat)
+            await queue.execute("SREM", mine, chat)
+        self._surplus = listed - owned

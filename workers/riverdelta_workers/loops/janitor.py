@@ -1,0 +1,22 @@
+"""Gives up the chats that have been idle for long enough, so that their keys can expire."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from riverdelta_workers.loops.base import Loop
+from riverdelta_workers.pump import Pump
+
+_PERIOD_S: Final = 0.5
+
+
+class Janitor(Loop):
+    """Looks for idle chats twice a second."""
+
+    def __init__(self, pump: Pump) -> None:
+        super().__init__(_PERIOD_S)
+        self._pump = pump
+
+    async def exec(self) -> None:
+        """One look."""
+        await self._pump.release_idle()
