@@ -16,7 +16,6 @@ from starlette.websockets import WebSocket
 from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.broker.settings import Settings
 from riverdelta_gateway.access import Chats
-from riverdelta_gateway.assets import make_catalog
 from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError
@@ -31,6 +30,7 @@ from riverdelta_gateway.routes.page import Page
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.sockets import Socket, Sockets
+from riverdelta_gateway.turns.plugins import make_catalog
 from riverdelta_gateway.turns.queue import TurnQueue, arq_pool
 from riverdelta_gateway.turns.settings import TurnSettings
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from riverdelta.core.ids import check_id
-from riverdelta_gateway.plugs import factory_named
-from riverdelta_gateway.posting.request import AssetType
-from riverdelta_gateway.turns.settings import TurnSettings
+
+AssetType = Literal["metric", "dashboard"]
+ASSET_TYPES: Final[tuple[AssetType, ...]] = get_args(AssetType)
 
 DEMO_FOLDER: Final = Path(__file__).with_name("demo_assets")
 """A metric and a dashboard, so that the demo has something to open."""
@@ -36,19 +36,6 @@ class AssetCatalog(Protocol):
 
     async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
         """Give the asset; None: there is none with this id."""
-
-
-def make_catalog(settings: TurnSettings) -> AssetCatalog:
-    """
-    Make the catalog that the settings name.
-
-    Raises:
-        SettingsError: Nothing has that name.
-    """
-    if settings.asset_catalog is not None:
-        factory = factory_named("asset_catalog", settings.asset_catalog)
-        return cast("AssetCatalog", factory(settings))
-    return FolderCatalog(settings.assets_dir or DEMO_FOLDER)
 
 
 class FolderCatalog:

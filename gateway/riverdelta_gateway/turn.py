@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from riverdelta.core.events import SnapshotMessage
-from riverdelta_gateway.posting.request import AssetType
+from riverdelta_gateway.assets import AssetType
 
 METADATA_KEY: Final = "turn"
 """Under this name a message's metadata says that it is a turn, and which."""

@@ -12,11 +12,11 @@ from riverdelta.core.errors import SettingsError
 from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.assets import DEMO_FOLDER, FolderCatalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, Said
-from riverdelta_gateway.backends.choice import make_backend
 from riverdelta_gateway.backends.scripted import title_from
 from riverdelta_gateway.backends.tokens import words
-from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
+from riverdelta_gateway.turns.plugins import make_backend
 from riverdelta_gateway.turns.settings import TurnSettings
 from tests.gateway.local_turns import local_turns, turn_queue, until_message
 from tests.gateway.replay_server import Provider, provider
@@ -240,11 +240,14 @@ def test_words_join_to_their_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("gpt", "use scripted, openai, anthropic, or package.module:factory"),
+        (
+            "gpt",
+            "RIVERDELTA_TURNS_BACKEND=gpt: use scripted, openai, anthropic, or package.module:name",
+        ),
         ("nowhere.at_all:backend", "No module named 'nowhere'"),
-        ("riverdelta_gateway.backends:nothing", "has no attribute 'nothing'"),
-        ("riverdelta_gateway.backends.base:TITLE_TOKENS", "cannot be called"),
-        (":x", "must be package.module:factory"),
+        ("riverdelta_gateway.backends:nothing", "has no 'nothing'"),
+        ("riverdelta_gateway.backends.base:TITLE_TOKENS", "no function and no class"),
+        (":x", "write it as package.module:name"),
         ("openai", "RIVERDELTA_TURNS_OPENAI_API_KEY"),
         ("anthropic", "RIVERDELTA_TURNS_ANTHROPIC_API_KEY"),
     ],

@@ -8,12 +8,12 @@ import pytest
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.core.errors import SettingsError
-from riverdelta_gateway.assets import DEMO_FOLDER, Asset, FolderCatalog, make_catalog
+from riverdelta_gateway.assets import DEMO_FOLDER, Asset, AssetType, FolderCatalog
 from riverdelta_gateway.backends.base import Said
-from riverdelta_gateway.posting.chat import reply_text
-from riverdelta_gateway.posting.request import AssetType
+from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.history import ChatHistory, latest
+from riverdelta_gateway.turns.plugins import make_catalog
 from riverdelta_gateway.turns.settings import TurnSettings
 from tests.gateway.local_turns import local_turns, turn_queue, until_message
 from tests.integration.local_workers import local_workers
@@ -155,5 +155,5 @@ async def test_the_catalog_is_the_one_that_settings_name(folder: Path) -> None:
     for path in DEMO_FOLDER.glob("*/*.yml"):
         asset_type: AssetType = "metric" if path.parent.name == "metrics" else "dashboard"
         assert await demo.get(asset_type, path.stem) is not None
-    with pytest.raises(SettingsError, match="asset_catalog"):
+    with pytest.raises(SettingsError, match="RIVERDELTA_TURNS_ASSET_CATALOG=nowhere:at_all"):
         make_catalog(TurnSettings(asset_catalog="nowhere:at_all"))

@@ -9,7 +9,7 @@ import pytest
 from riverdelta import Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.core.events import SnapshotMessage
-from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns import worker
 from riverdelta_gateway.turns.queue import TurnQueue

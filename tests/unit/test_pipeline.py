@@ -43,8 +43,10 @@ def test_a_file_in_the_working_folder_is_found(module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("rd_own", "name a function, as in package.module:build"),
-        (":build", "name a function"),
+        ("rd_own", "write it as package.module:name"),
+        (":build", "write it as package.module:name"),
+        (".rd_own:build", "write it as package.module:name"),
+        ("rd_own:Made.", "write it as package.module:name"),
         ("rd_absent:build", "No module named 'rd_absent'; install it, or put it on PYTHONPATH"),
         ("rd_needs:build", "No module named 'rd_is_not_installed'"),
         ("rd_own:absent", "rd_own has no 'absent'"),

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sys
 from functools import partial
-from importlib import import_module
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from riverdelta.broker.plugin import load_plugin, unusable
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
 from riverdelta.core.filters import DEFAULT_SECTIONS, SectionRule
 from riverdelta.core.state import ChatState
 from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule, Sections
+
+_VARIABLE: Final = "RIVERDELTA_PIPELINE"
 
 _Rule = TypeVar("_Rule", bound=BaseModel)
 
@@ -33,26 +33,10 @@ def load_pipeline(settings: Settings) -> Pipeline:
     """
     if settings.pipeline is None:
         return build_pipeline(settings)
-    module_name, _, path = settings.pipeline.partition(":")
-    if not module_name or not path:
-        raise _unusable(settings, "name a function, as in package.module:build")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as arq does: a file in the current folder is found, too
-        sys.path.append(here)
-    try:
-        found: Any = import_module(module_name)
-    except ImportError as error:
-        raise _unusable(settings, f"{error}; install it, or put it on PYTHONPATH") from error
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise _unusable(settings, f"{module_name} has no {path!r}")
-        found = getattr(found, name)
-    if not callable(found):
-        raise _unusable(settings, "that is no function; it has to be called with the settings")
-    pipeline = found(settings)
+    pipeline = load_plugin(_VARIABLE, settings.pipeline)(settings)
     if not isinstance(pipeline, Pipeline):
-        what = type(pipeline).__name__
-        raise _unusable(settings, f"it returned a {what}; it has to return a riverdelta.Pipeline")
+        why = f"it returned a {type(pipeline).__name__}; it has to return a riverdelta.Pipeline"
+        raise unusable(_VARIABLE, settings.pipeline, why)
     return pipeline
 
 
@@ -64,10 +48,6 @@ def compare_versions(chat_id: str, state: ChatState, pipeline: Pipeline) -> None
                 "chat %s: message %s was begun by pipeline version %r, and goes on with %r",
                 *(chat_id, message.id, message.pipeline, pipeline.version),
             )
-
-
-def _unusable(settings: Settings, why: str) -> SettingsError:
-    return SettingsError(f"RIVERDELTA_PIPELINE={settings.pipeline}: {why}")
 
 
 def build_pipeline(settings: Settings) -> Pipeline:

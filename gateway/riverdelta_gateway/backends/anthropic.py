@@ -17,7 +17,6 @@ from riverdelta_gateway.backends.base import (
     safe_errors,
     system_texts,
 )
-from riverdelta_gateway.turns.settings import TurnSettings
 
 _NO_KEY: Final = "none"
 _ERRORS: Final = (APIStatusError, AnthropicError, httpx2.HTTPError, ValueError)
@@ -28,29 +27,46 @@ class AnthropicBackend:
     """
     Streams messages.
 
+    Args:
+        model: Name of the model.
+        system_prompt: What the model is told first; empty: nothing.
+        max_reply_tokens: The longest reply; the API wants a limit.
+        api_key: None: the SDK reads ``ANTHROPIC_API_KEY``; with *base_url*, a placeholder is sent.
+        base_url: None: Anthropic's own API.
+        timeout_s: A provider that sends nothing for this long has failed.
+        max_retries: How often the SDK repeats a call that was not answered.
+
     Raises:
         SettingsError: There is no key.
     """
 
     source = "anthropic"
 
-    def __init__(self, settings: TurnSettings) -> None:
-        key = settings.anthropic_api_key
-        placeholder = _NO_KEY if settings.anthropic_base_url else None
+    def __init__(
+        self,
+        *,
+        model: str,
+        system_prompt: str,
+        max_reply_tokens: int,
+        api_key: str | None,
+        base_url: str | None,
+        timeout_s: float,
+        max_retries: int,
+    ) -> None:
         self._client = AsyncAnthropic(
-            base_url=settings.anthropic_base_url,
-            api_key=placeholder if key is None else key.get_secret_value(),
-            timeout=settings.provider_silence_s,
-            max_retries=settings.provider_retries,
+            base_url=base_url,
+            api_key=_NO_KEY if api_key is None and base_url is not None else api_key,
+            timeout=timeout_s,
+            max_retries=max_retries,
         )
         if self._client.api_key is None and self._client.auth_token is None:
             raise SettingsError(
                 "backend anthropic needs RIVERDELTA_TURNS_ANTHROPIC_API_KEY, ANTHROPIC_API_KEY, "
                 "or RIVERDELTA_TURNS_ANTHROPIC_BASE_URL"
             )
-        self._model = settings.anthropic_model
-        self._system_prompt = settings.system_prompt
-        self._max_tokens = settings.max_reply_tokens
+        self._model = model
+        self._system_prompt = system_prompt
+        self._max_tokens = max_reply_tokens
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """Give the SDK's events as they come."""

@@ -15,7 +15,6 @@ from riverdelta_gateway.backends.base import (
     safe_errors,
     system_texts,
 )
-from riverdelta_gateway.turns.settings import TurnSettings
 
 _NO_KEY: Final = "none"
 """Servers of one's own mostly want none; and OpenAI's must not be sent to others."""
@@ -27,29 +26,44 @@ class OpenAIBackend:
     """
     Streams chat completions.
 
+    Args:
+        model: Name of the model.
+        system_prompt: What the model is told first; empty: nothing.
+        api_key: None: the SDK reads ``OPENAI_API_KEY``; with *base_url*, a placeholder is sent.
+        base_url: None: OpenAI's own API.
+        timeout_s: A provider that sends nothing for this long has failed.
+        max_retries: How often the SDK repeats a call that was not answered.
+
     Raises:
         SettingsError: There is no key.
     """
 
     source = "openai-chat"
 
-    def __init__(self, settings: TurnSettings) -> None:
-        key = settings.openai_api_key
-        placeholder = _NO_KEY if settings.openai_base_url else None
+    def __init__(
+        self,
+        *,
+        model: str,
+        system_prompt: str,
+        api_key: str | None,
+        base_url: str | None,
+        timeout_s: float,
+        max_retries: int,
+    ) -> None:
         try:
             self._client = AsyncOpenAI(
-                base_url=settings.openai_base_url,
-                api_key=placeholder if key is None else key.get_secret_value(),
-                timeout=settings.provider_silence_s,
-                max_retries=settings.provider_retries,
+                base_url=base_url,
+                api_key=_NO_KEY if api_key is None and base_url is not None else api_key,
+                timeout=timeout_s,
+                max_retries=max_retries,
             )
         except OpenAIError as error:
             raise SettingsError(
                 "backend openai needs RIVERDELTA_TURNS_OPENAI_API_KEY, OPENAI_API_KEY, "
                 "or RIVERDELTA_TURNS_OPENAI_BASE_URL"
             ) from error
-        self._model = settings.openai_model
-        self._system_prompt = settings.system_prompt
+        self._model = model
+        self._system_prompt = system_prompt
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """Give the SDK's chunks as they come."""

@@ -10,7 +10,6 @@ from riverdelta.core.text import truncate_message
 from riverdelta_gateway.backends import script
 from riverdelta_gateway.backends.base import Question, ToolAnswer
 from riverdelta_gateway.backends.tokens import Step, words
-from riverdelta_gateway.turns.settings import TurnSettings
 
 _QUOTE_CHARS = 80
 _TITLE_WORDS = 6
@@ -18,12 +17,17 @@ _TITLE_CHARS = 48
 
 
 class ScriptedBackend:
-    """Plays a reply as a model would stream it: three calls, with tools and their answers in between."""
+    """
+    Plays a reply as a model would stream it: three calls, with tools and their answers in between.
+
+    Args:
+        pace_ms: The pause between two tokens, in milliseconds.
+    """
 
     source = "openai-chat"
 
-    def __init__(self, settings: TurnSettings) -> None:
-        self._pace_s = settings.scripted_pace_ms / 1000
+    def __init__(self, *, pace_ms: int) -> None:
+        self._pace_s = pace_ms / 1000
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """Think, search, plan, make two metrics, and say so."""

@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 
 from riverdelta.core.events import END_TYPES, Event, Failure, SnapshotChunk
 from riverdelta.core.view import ChatView
-from riverdelta_gateway.posting.chat import (
-    Part,
-    card_part,
-    chat_document,
-    text_part,
-    whole_part,
-)
+from riverdelta_gateway.parts import Part, card_part, text_part, whole_part
+from riverdelta_gateway.posting.chat import chat_document
 from riverdelta_gateway.posting.failures import safe_failure
 from riverdelta_gateway.turn import TITLE, title_text, turn_of
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 from riverdelta.core.errors import InvalidIdError
 from riverdelta.core.ids import check_id
+from riverdelta_gateway.assets import ASSET_TYPES, AssetType
 from riverdelta_gateway.errors import RequestError, bad_request
-
-AssetType = Literal["metric", "dashboard"]
-ASSET_TYPES: Final[tuple[AssetType, ...]] = get_args(AssetType)
 
 MAX_PROMPT_CHARS: Final = 100_000
 """A prompt is stored with its message's start, and sent with every snapshot: not the place for files."""

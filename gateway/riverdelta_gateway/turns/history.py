@@ -8,7 +8,7 @@ from typing import Protocol
 from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.backends.base import Said
-from riverdelta_gateway.posting.chat import reply_text
+from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import turn_of
 
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.producer import Producer
@@ -16,15 +16,14 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
 from riverdelta.core.view import ChatView
 from riverdelta_gateway.access import Chats
-from riverdelta_gateway.assets import Asset, AssetCatalog, make_catalog
+from riverdelta_gateway.assets import Asset, AssetCatalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
-from riverdelta_gateway.backends.choice import make_backend
 from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
 from riverdelta_gateway.backends.opening import opening_reply
 from riverdelta_gateway.backends.scripted import title_from
-from riverdelta_gateway.plugs import factory_named
 from riverdelta_gateway.turn import TITLE, Turn, from_message_on, title_of
-from riverdelta_gateway.turns.history import ChatHistory, HistoryStore, latest, what_was_said
+from riverdelta_gateway.turns.history import HistoryStore, latest, what_was_said
+from riverdelta_gateway.turns.plugins import make_backend, make_catalog, make_history
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _LOOK_S: Final = 0.25
@@ -53,10 +52,7 @@ class TurnRunner:
         self._producer = Producer(settings)
         self._subscriber = Subscriber(settings)
         self._chats = Chats(self._subscriber.client, open_to_all=False)
-        self._history: HistoryStore = ChatHistory(self._subscriber)
-        if turns.history_store is not None:
-            factory = factory_named("history_store", turns.history_store)
-            self._history = cast("HistoryStore", factory(turns))
+        self._history: HistoryStore = make_history(turns, self._subscriber)
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
 
