@@ -93,7 +93,7 @@ class Backlog:
         with self.server.connect() as connection:
             connection.reset()
         producer = Producer.from_url(self.server.url)
-        recorder = _recording(producer.client)
+        recorder = _recording(producer._client)  # noqa: SLF001  # notes what it sends
         async with producer:
             for seed, chat_id in enumerate(self.chats):
                 async with producer.message(chat_id, source="openai-chat") as message:

@@ -11,9 +11,11 @@ from bench.load import openai_reply
 from bench.loop import run
 from bench.result import Row, row
 from bench.server import BareConnection, BenchServer, pack
+from riverdelta.broker.client import Client
 from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.redis.executor import Arg, Executor
+from riverdelta.broker.settings import Settings
 from riverdelta.broker.store import scripts
 
 _COMMAND_TIMEOUT_S = 5.0
@@ -69,13 +71,18 @@ def _push(server: BenchServer, connection: BareConnection, replies: list[list[by
 
 async def _pushed_in(url: str, replies: list[list[bytes]]) -> float:
     """Push each reply chunk by chunk, all of them at once; seconds."""
-    async with Producer.from_url(url) as producer, AsyncExitStack() as stack:
+    settings = Settings(redis_url=url)
+    async with (
+        Client(settings) as client,
+        Producer(settings) as producer,
+        AsyncExitStack() as stack,
+    ):
         messages = []
         for number in range(len(replies)):
             chat_id = f"bench-{number:04d}"
             message = producer.message(chat_id, source="openai-chat")
             messages.append(await stack.enter_async_context(message))
-            await _own(producer, chat_id)
+            await _own(client, chat_id)
         started = time.perf_counter()
         await asyncio.gather(*map(_push_all, messages, replies))
         return time.perf_counter() - started
@@ -86,11 +93,11 @@ async def _push_all(message: Message, chunks: list[bytes]) -> None:
         await message.push(chunk)
 
 
-async def _own(producer: Producer, chat_id: str) -> None:
+async def _own(client: Client, chat_id: str) -> None:
     """Make somebody the owner, so that each push carries and publishes its wake."""
     await scripts.claim(
-        producer.client.chats,
-        producer.client.keys.chat(chat_id),
+        client.chats,
+        client.keys.chat(chat_id),
         worker_id="w-bench",
         term_seen=0,
         new_epoch="bench",

@@ -10,6 +10,7 @@ from tests.gateway.clients import client, first_seq, view_of
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING
 from tests.integration.servers import until
+from tests.support.producers import registry_of
 
 
 async def test_a_client_gets_a_reply_as_it_streams(
@@ -171,8 +172,8 @@ async def test_a_log_that_lacks_what_was_handed_out_is_made_up_for_by_a_snapshot
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("all of it")
         events = await first.until_end()
-        keys = producer.client.keys.chat("c")
-        await producer.client.chats.execute("XTRIM", keys.deltas, "MAXLEN", "0")
+        keys = registry_of(producer).client.keys.chat("c")
+        await registry_of(producer).client.chats.execute("XTRIM", keys.deltas, "MAXLEN", "0")
         await second.subscribe("c", events[1].position)
         late = await second.until_end()
     assert [event.type for event in late] == ["snapshot"]

@@ -19,11 +19,12 @@ import pytest
 
 from riverdelta import BackpressureError, Producer, Settings, Stopped, Subscriber
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import message as message_module
-from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.producer.caretaker import Caretaker
+from riverdelta.broker.producer.delivery import Delivery
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until, worker_processes
+from tests.support.producers import stand_still
 
 FULL_SIZE = os.environ.get("TEST_FULL_SIZE") == "1"
 CHATS = 20_000 if FULL_SIZE else 2_000
@@ -83,8 +84,8 @@ async def test_no_key_of_a_finished_chat_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever became of its messages; and when everybody has gone, no key at all."""
-    monkeypatch.setattr(producer_module, "_CARE_S", 0.1)
-    monkeypatch.setattr(message_module, "_KEEP_S", 0.2)
+    monkeypatch.setattr(Caretaker, "every_s", 0.1)
+    monkeypatch.setattr(Delivery, "keep_s", 0.2)
     with Server(str(binaries()["valkey"]), tmp_path) as server:
         settings = Settings(
             redis_url=server.url,
@@ -117,8 +118,7 @@ async def test_no_key_of_a_finished_chat_remains(
             async with local_workers(settings, 2), Producer(settings) as producer:
                 names = [f"c{i}" for i in range(200)]
                 await side_by_side(names, lambda name: talk(producer, subscriber, name), 20)
-                for loop in producer._loops:
-                    loop.cancel()  # dies with what is open
+                await stand_still(producer)  # dies with what is open
 
                 async def chats_gone() -> bool:
                     return await scan(client, "rd:{*") == []

@@ -21,6 +21,7 @@ from tests.integration.replies import median_latency_ms, streaming
 from tests.integration.servers import Server, binaries, until, worker_processes
 from tests.integration.test_cli_support import Shell, one_line
 from tests.integration.test_cli_support import shell as shell  # noqa: PLC0414  # a fixture
+from tests.support.producers import registry_of
 
 ENGINES = binaries()
 ONE_ENGINE = pytest.mark.parametrize("running", ["valkey"], indirect=True)
@@ -271,8 +272,8 @@ async def test_scripts_reach_a_node_that_has_forgotten_them(
         await message.push("one")
         cluster.primary_of("c").call("SCRIPT", "FLUSH")
         await message.push("two")
-        head = producer.client.keys.chat("c").head
-        assert await producer.client.chats.execute("HGET", head, "pushed") == b"3"
+        head = registry_of(producer).client.keys.chat("c").head
+        assert await registry_of(producer).client.chats.execute("HGET", head, "pushed") == b"3"
 
 
 @ONE_ENGINE

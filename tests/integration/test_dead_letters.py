@@ -18,6 +18,7 @@ from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import until
 from tests.integration.test_cli_support import Shell
+from tests.support.producers import stand_still
 
 
 class Bug:
@@ -151,8 +152,7 @@ async def test_a_letter_that_is_put_back_finds_an_owner(
         async with local_workers(settings):
             await message.push("poison ")
             await until_dead(client, 1)
-        for loop in producer._loops:
-            loop.cancel()  # or its check would ask for an owner
+        await stand_still(producer)  # or its check would ask for an owner
         await client.queue.execute("DEL", client.keys.waiting, client.keys.queue)
         bug.mended = True
         (letter,) = await letters(client)

@@ -15,7 +15,7 @@ from riverdelta import (
     Subscriber,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import message as message_module
+from riverdelta.broker.producer.delivery import Delivery
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.scripts import PushReply
 from tests.integration.local_workers import local_workers
@@ -132,7 +132,7 @@ async def test_what_is_in_doubt_is_bounded(
 async def test_a_message_whose_opening_is_in_doubt_gets_its_end(
     settings: Settings, subscriber: Subscriber, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_module, "_KEEP_S", 0.1)
+    monkeypatch.setattr(Delivery, "keep_s", 0.1)
     lossy = LostReplies(monkeypatch)
     brief = settings.model_copy(update={"push_wait_s": 0.05})
     async with local_workers(settings), Producer(brief) as producer:

@@ -19,6 +19,7 @@ from riverdelta.core.codecs.plain import TextCodec
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, until, worker_processes
+from tests.support.producers import stand_still
 
 
 async def talk(message: Message, first: int, last: int, pause_s: float = 0.002) -> str:
@@ -130,8 +131,7 @@ async def test_a_job_that_arq_lost_is_enqueued_again(
             return bool(await client.queue.execute("ZCARD", client.keys.queue))
 
         await until(enqueued)
-    for loop in producer._loops:
-        loop.cancel()  # or its check would mend it first
+    await stand_still(producer)  # or its check would mend it first
     await client.queue.execute("DEL", client.keys.queue)
     async with local_workers(settings):
         events = await read_until_ends(subscriber, "c")
@@ -262,14 +262,13 @@ async def test_a_producer_that_was_declared_dead_learns_of_it(
     async with local_workers(brief), Producer(settings) as producer:
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("x")
-            for loop in producer._loops:
-                loop.cancel()  # stands still
+            await stand_still(producer)  # stands still
             await read_until_ends(subscriber, "c")
             with pytest.raises(MessageEnded):
                 await message.push("y")
         async with producer.message("c", source="text", message_id="n") as message:
             await message.push("alive again")
-            await producer._beat(first=False)
+            await producer._heartbeat.exec()
 
 
 async def test_full_workers_take_no_more_and_the_rest_waits(

@@ -11,7 +11,6 @@ from riverdelta import (
     BrokerUnavailable,
     ChatView,
     Event,
-    Message,
     MessageEnded,
     MessageLost,
     Producer,
@@ -20,13 +19,14 @@ from riverdelta import (
     Subscriber,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import message as message_module
-from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.producer.caretaker import Caretaker
+from riverdelta.broker.producer.delivery import Delivery
 from riverdelta.broker.store import scripts
 from riverdelta.core import fold
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import check_contiguous, read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until
+from tests.support.producers import registry_of, stand_still
 
 LEASE_S = 0.5
 
@@ -34,7 +34,7 @@ LEASE_S = 0.5
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Producers look after their messages twenty times a second."""
-    monkeypatch.setattr(producer_module, "_CARE_S", 0.05)
+    monkeypatch.setattr(Caretaker, "every_s", 0.05)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ async def test_an_end_that_was_processed_and_forgotten_is_sent_again(
             await message.push("lost")
         await reader.sees("kept lost", status="completed")
         with monkeypatch.context() as patch:
-            patch.setattr(Message, "is_due", lambda _: False)
+            patch.setattr(Delivery, "is_due", lambda _: False)
             fall_back(forgetful)
             await until_stored(subscriber, m=("open", "kept "))
         await until_stored(subscriber, m=("completed", "kept lost"))
@@ -223,7 +223,7 @@ async def test_what_is_in_doubt_when_the_server_forgets_goes_in_once(
             raise BrokerUnavailable("lost on the way back")
         return reply
 
-    monkeypatch.setattr(Message, "is_due", lambda _: False)
+    monkeypatch.setattr(Delivery, "is_due", lambda _: False)
     brief = settings.model_copy(update={"push_wait_s": 0.1})
     async with Client(settings) as client, Producer(brief) as producer:
         message = await producer.message("c", source="text", message_id="m").__aenter__()
@@ -252,7 +252,7 @@ async def test_back_pressure_does_not_hold_up_what_is_sent_again(
             for number in range(9):
                 await message.push(f"{number} ")
         with monkeypatch.context() as patch:
-            patch.setattr(Message, "is_due", lambda _: False)
+            patch.setattr(Delivery, "is_due", lambda _: False)
             fall_back(forgetful)
             async with other.message("c", source="text", message_id="n") as filling:
                 await filling.push_many(["x"] * 5)
@@ -277,7 +277,7 @@ async def test_a_stop_on_a_server_that_forgot_ends_the_full_text(
         await save(client)
         await message.push("lost")
         with monkeypatch.context() as patch:
-            patch.setattr(Message, "is_due", lambda _: False)
+            patch.setattr(Delivery, "is_due", lambda _: False)
             fall_back(forgetful)
             await until_stored(subscriber, m=("open", "kept "))
             assert await subscriber.stop("c", reason="enough") == ["m"]
@@ -311,7 +311,7 @@ async def test_what_no_longer_fits_fails_its_message_with_data_lost(
         message = await producer.message("c", source="text", message_id="m").__aenter__()
         for _ in range(20):
             await message.push("x" * 100)
-        assert producer.resends.bytes <= 2_000
+        assert registry_of(producer).resends.bytes <= 2_000
         fall_back(forgetful)
         with pytest.raises(MessageLost, match="more of message m"):
             await message.push("y")
@@ -335,7 +335,7 @@ async def test_an_ended_message_whose_end_was_lost_for_good_fails(
             await save(client)
             await message.push("lost")
         await read_until_ends(subscriber, "c")
-        message._sender.kept._resends._max_bytes = 0
+        message._delivery._sender.kept._resends._max_bytes = 0
         async with producer.message("other", source="text") as other:
             await other.push("pushes what is kept out")
         fall_back(forgetful)
@@ -356,8 +356,7 @@ async def test_what_others_ended_stays_ended(
         message = await producer.message("c", source="text", message_id="m").__aenter__()
         await message.push("kept ")
         await until_read(client)
-        for loop in producer._loops:
-            loop.cancel()  # stands still, and is declared dead
+        await stand_still(producer)  # stands still, and is declared dead
         await read_until_ends(subscriber, "c")
         await save(client)
         fall_back(forgetful)
@@ -386,10 +385,11 @@ async def test_old_messages_that_a_chat_dropped_do_not_come_back(
             return await check(*args, **options)
 
         monkeypatch.setattr(scripts, "check", counted)
-        assert len(producer._messages()) == 5
+        assert len(registry_of(producer).messages()) == 5
 
         async def all_looked_at() -> bool:
-            for message in producer._messages():
+            for message in registry_of(producer).messages():
+                assert isinstance(message, Delivery)
                 message._check_at = 0.0
             return looked > 15
 
@@ -417,22 +417,22 @@ async def test_chats_that_expired_do_not_come_back(settings: Settings) -> None:
         await until(gone)
         await asyncio.sleep(0.3)  # several looks of the caretaker
         assert await gone()
-        assert producer._live == {}
-        assert producer.resends.bytes == 0
+        assert registry_of(producer).messages() == []
+        assert registry_of(producer).resends.bytes == 0
 
 
 async def test_what_is_kept_goes_when_the_time_is_over(
     settings: Settings, workers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_module, "_KEEP_S", 0.3)
+    monkeypatch.setattr(Delivery, "keep_s", 0.3)
     async with Producer(settings) as producer, Subscriber(settings) as subscriber:
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("x")
         await read_until_ends(subscriber, "c")
-        assert producer.resends.bytes > 0
+        assert registry_of(producer).resends.bytes > 0
 
         async def gone() -> bool:
-            return producer.resends.bytes == 0 and not producer._live
+            return registry_of(producer).resends.bytes == 0 and not registry_of(producer).messages()
 
         await until(gone, 2.0)
 
@@ -465,8 +465,7 @@ async def test_a_queue_that_came_back_empty_learns_again_whose_a_message_is(
             return bool(await client.queue.execute("SMEMBERS", listed) == [b"c m"])
 
         await until(again)
-        for loop in producer._loops:
-            loop.cancel()
+        await stand_still(producer)
         (seen,) = view_of(await read_until_ends(subscriber, "c")).messages
         assert seen["error"] is not None
         assert seen["error"]["code"] == "producer_lost"

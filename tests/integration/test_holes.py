@@ -9,7 +9,7 @@ import pytest
 
 from riverdelta import BrokerUnavailable, Event, MessageLost, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import producer as producer_module
+from riverdelta.broker.producer.caretaker import Caretaker
 from riverdelta.broker.redis.executor import Endpoint, Executor
 from riverdelta.broker.store import scripts
 from riverdelta_workers import jobs
@@ -19,6 +19,7 @@ from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until
+from tests.support.producers import stand_still
 
 LEASE_S = 0.5
 """Short, so that what takes a lease takes a test half a second."""
@@ -284,7 +285,7 @@ async def test_a_server_that_loads_its_data_ends_no_loop(
     own_server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LOADING is an error reply that stands for no connection: it must not become a result."""
-    monkeypatch.setattr(producer_module, "_CARE_S", 0.1)
+    monkeypatch.setattr(Caretaker, "every_s", 0.1)
     settings = Settings(redis_url=own_server.url, lease_s=LEASE_S)
     async with (
         local_workers(settings),
@@ -325,8 +326,7 @@ async def test_one_chat_that_cannot_be_read_does_not_keep_the_reaper_from_the_ot
     hasty = settings.model_copy(update={"producer_lease_s": LEASE_S})
     async with Producer(settings) as producer:
         await producer.message("c", source="text", message_id="m").__aenter__()
-        for loop in producer._loops:
-            loop.cancel()  # dies
+        await stand_still(producer)  # dies
         async with local_workers(hasty):
             events = await read_until_ends(subscriber, "c")
     error = view_of(events).messages[0]["error"]

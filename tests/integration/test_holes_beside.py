@@ -19,13 +19,14 @@ from riverdelta import (
     Subscriber,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import message as message_module
-from riverdelta.broker.store import scripts
+from riverdelta.broker.producer.delivery import Delivery
+from riverdelta.broker.store import members, scripts
 from riverdelta.core.wake import parse_wake
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until
+from tests.support.producers import stand_still
 
 
 async def until_idle(client: Client) -> None:
@@ -81,7 +82,7 @@ async def test_a_chat_of_the_future_is_tried_once_a_lease(
 async def test_an_end_is_wanted_also_while_another_task_pushes(
     how: str, settings: Settings, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_module, "_FAIL_WAIT_S", 0.1)
+    monkeypatch.setattr(Delivery, "fail_wait_s", 0.1)
     script, away = scripts.push, asyncio.Event()
 
     async def hang(*a: Any, **k: Any) -> Any:
@@ -161,8 +162,7 @@ async def test_one_message_that_cannot_be_failed_does_not_keep_a_dead_producers_
         for i in range(5):
             await client.queue.execute("SADD", client.keys.producer_messages(p.id), f"bad{i} m")
         await p.message("c", source="text", message_id="m").__aenter__()
-        for loop in p._loops:
-            loop.cancel()
+        await stand_still(p)
         async with local_workers(s), asyncio.timeout(5):
             (message,) = view_of(await read_until_ends(subscriber, "c")).messages
     assert message["error"] is not None
@@ -172,16 +172,16 @@ async def test_one_message_that_cannot_be_failed_does_not_keep_a_dead_producers_
 async def test_an_id_that_could_not_be_listed_can_be_opened_later(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_ = Producer._enlist
+    add = members.add_messages
 
     async def away(*_: Any) -> None:
         raise BrokerUnavailable("away")
 
-    monkeypatch.setattr(Producer, "_enlist", away)
+    monkeypatch.setattr(members, "add_messages", away)
     async with Producer(settings.model_copy(update={"push_wait_s": 0.05})) as p:
         with pytest.raises(BrokerUnavailable):
             await p.message("c", source="text", message_id="m").__aenter__()
-        monkeypatch.setattr(Producer, "_enlist", list_)
+        monkeypatch.setattr(members, "add_messages", add)
         async with p.message("c", source="text", message_id="m") as m:
             await m.push("x")
 

@@ -12,7 +12,6 @@ from redis.exceptions import ResponseError
 from riverdelta import (
     BrokerUnavailable,
     Event,
-    Message,
     MessageEnded,
     MessageExists,
     MessageLost,
@@ -21,15 +20,18 @@ from riverdelta import (
     Subscriber,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.producer import message as message_module
-from riverdelta.broker.producer import producer as producer_module
-from riverdelta.broker.store import scripts
+from riverdelta.broker.producer.caretaker import Caretaker
+from riverdelta.broker.producer.delivery import Delivery
+from riverdelta.broker.redis.commands import Commands
+from riverdelta.broker.store import members, scripts
+from riverdelta.broker.store.keys import Keys
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.loops.producer_timeout import Silence
 from riverdelta_workers.pump import Pump
 from tests.integration.local_workers import local_workers
 from tests.integration.reading import BEGINNING, read_until_ends, view_of
 from tests.integration.servers import Server, binaries, until
+from tests.support.producers import die, registry_of
 
 LEASE_S = 0.5
 """Of producers and workers: what takes a lease takes a test half a second."""
@@ -38,8 +40,8 @@ LEASE_S = 0.5
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Producers beat and look after their messages twenty times a second."""
-    monkeypatch.setattr(producer_module, "_CARE_S", 0.05)
-    monkeypatch.setattr(message_module, "_KEEP_S", 0.1)
+    monkeypatch.setattr(Caretaker, "every_s", 0.05)
+    monkeypatch.setattr(Delivery, "keep_s", 0.1)
 
 
 @pytest.fixture
@@ -68,14 +70,6 @@ def wrap(monkeypatch: pytest.MonkeyPatch, name: str, before: Callable[[], Awaita
         return await script(*args, **options)
 
     monkeypatch.setattr(scripts, name, call)
-
-
-async def die(producer: Producer) -> None:
-    """End as by kill -9."""
-    for loop in producer._loops:
-        loop.cancel()
-    await asyncio.gather(*producer._loops, return_exceptions=True)
-    await producer.client.aclose()
 
 
 async def listed(client: Client, producer: Producer) -> set[bytes]:
@@ -157,7 +151,7 @@ async def test_a_retry_of_a_cancelled_opening_learns_that_it_exists_and_it_ends(
         assert outcome(events) == ("failed", "producer_error")
 
         async def forgotten() -> bool:
-            return not producer._live and not await listed(client, producer)
+            return not registry_of(producer).messages() and not await listed(client, producer)
 
         await until(forgotten)
 
@@ -191,16 +185,16 @@ async def test_a_check_does_not_forget_what_is_still_being_opened(
 async def test_opening_waits_for_a_queue_that_is_away(
     settings: Settings, workers: None, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_, tries = Producer._enlist, 0
+    add, tries = members.add_messages, 0
 
-    async def away(producer: Producer, *messages: Message) -> None:
+    async def away(queue: Commands, keys: Keys, producer_id: str, *listed: str) -> None:
         nonlocal tries
         tries += 1
         if tries < 4:
             raise BrokerUnavailable("away")
-        await list_(producer, *messages)
+        await add(queue, keys, producer_id, *listed)
 
-    monkeypatch.setattr(Producer, "_enlist", away)
+    monkeypatch.setattr(members, "add_messages", away)
     async with Producer(settings) as producer:
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("x")
@@ -215,7 +209,9 @@ async def test_a_start_that_nobody_can_read_fails_its_message_and_leaves_nothing
     brief = settings.model_copy(update={"retention_s": 1.0, "idle_release_s": 0.0})
     async with local_workers(brief), Producer(settings) as producer:
         message = producer.message("c", source="text", message_id="m")
-        message._sender._start = message._sender._start.replace(b'"text"', b'"telepathy"')
+        sender = message._delivery._sender
+        start = sender._opening.start.replace(b'"text"', b'"telepathy"')
+        sender._opening = sender._opening._replace(start=start)
         await message.__aenter__()
         assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "fold_error")
         with pytest.raises(MessageEnded):
@@ -223,7 +219,7 @@ async def test_a_start_that_nobody_can_read_fails_its_message_and_leaves_nothing
 
         async def gone() -> bool:
             keys = await client.chats.execute("KEYS", f"{client.keys.prefix}:{{c}}*")
-            return not keys and not producer._live
+            return not keys and not registry_of(producer).messages()
 
         await until(gone)
 
@@ -239,7 +235,7 @@ async def test_an_end_that_could_not_be_stored_is_stored_later(
     subscriber: Subscriber,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(message_module, "_FAIL_WAIT_S", 0.1)
+    monkeypatch.setattr(Delivery, "fail_wait_s", 0.1)
     script, away = scripts.push, asyncio.Event()
 
     async def lost(*args: Any, **options: Any) -> Any:

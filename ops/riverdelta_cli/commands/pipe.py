@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from riverdelta import Message, Producer, Settings, Subscriber
+from riverdelta.broker.client import Client
+from riverdelta.broker.store import members
 from riverdelta.core.events import END_TYPES
 from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extras, say
 from riverdelta_cli.input.pushing import Feeder, Input
@@ -39,7 +41,7 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
         settings = embedded_settings(server.url)
         pool = WorkerPool(settings, 1, notify=say, log=log, max_deaths=_MAX_DEATHS)
         async with pool, Producer(settings) as producer, Subscriber(settings) as subscriber:
-            if not await interrupt.unless(_ready(producer, pool)):
+            if not await interrupt.unless(_ready(settings, pool)):
                 return interrupt.exit_code
             if sys.stderr.isatty():
                 say_dimmed(
@@ -66,16 +68,17 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
     return NOT_DONE if feeder.understanding.nothing else DONE
 
 
-async def _ready(producer: Producer, pool: WorkerPool) -> bool:
+async def _ready(settings: Settings, pool: WorkerPool) -> bool:
     """Wait for the worker, so that the times we show are those of a running system."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_S
-    while not await producer.client.queue.execute("HLEN", producer.client.keys.workers):
-        if pool.failed.done():
-            raise pool.failed.result()
-        if loop.time() > deadline:
-            raise CliError(f"the worker was not ready within {_READY_S:g} s")
-        await asyncio.sleep(0.01)
+    async with Client(settings) as client:
+        while not await members.count_workers(client.queue, client.keys):
+            if pool.failed.done():
+                raise pool.failed.result()
+            if loop.time() > deadline:
+                raise CliError(f"the worker was not ready within {_READY_S:g} s")
+            await asyncio.sleep(0.01)
     return True
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
+from riverdelta.broker.loop import Loop
 from riverdelta.broker.store import scripts
-from riverdelta_workers.loops.base import Loop
 from riverdelta_workers.pump import Pump
 
 _BEATS_PER_LEASE: Final = 4
+
+_log = logging.getLogger("riverdelta.worker")
 
 
 class Heartbeat(Loop):
     """Raises this worker's counter, a quarter of a lease apart; others read it (`Reaper`)."""
 
     def __init__(self, pump: Pump) -> None:
-        super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE)
+        super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE, _log)
         self._pump = pump
         self._client = pump.client
         self._counter = 0

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
-from riverdelta_workers.loops.base import Loop
+from riverdelta.broker.loop import Loop
 from riverdelta_workers.pump import Pump
 
 _PERIOD_S: Final = 0.5
+
+_log = logging.getLogger("riverdelta.worker")
 
 
 class Janitor(Loop):
     """Looks for idle chats twice a second."""
 
     def __init__(self, pump: Pump) -> None:
-        super().__init__(_PERIOD_S)
+        super().__init__(_PERIOD_S, _log)
         self._pump = pump
 
     async def exec(self) -> None:

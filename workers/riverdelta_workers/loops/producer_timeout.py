@@ -7,10 +7,10 @@ import logging
 import time
 from typing import Final
 
+from riverdelta.broker.loop import Loop
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.fail_message import fail_message
-from riverdelta_workers.loops.base import Loop
 from riverdelta_workers.pump import Pump
 
 _LOOKS_PER_TIMEOUT: Final = 8
@@ -35,7 +35,7 @@ class Silence(Loop):
 
     def __init__(self, pump: Pump, timeout_s: float) -> None:
         period_s = min(_PERIOD_S, timeout_s / _LOOKS_PER_TIMEOUT)
-        super().__init__(period_s)
+        super().__init__(period_s, _log)
         self._pump = pump
         self._detail = f"nothing was pushed for {timeout_s:g} s"
         timeout_ms = int(timeout_s * 1000)

@@ -14,10 +14,10 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from riverdelta.broker.dispatch.attach_jobs import is_queued, request_owner
+from riverdelta.broker.loop import Loop
 from riverdelta.broker.store import scripts
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.fail_message import fail_message
-from riverdelta_workers.loops.base import Loop
 from riverdelta_workers.pump import Pump
 
 _READS_PER_LEASE: Final = 8
@@ -32,7 +32,7 @@ class Reaper(Loop):
 
     def __init__(self, pump: Pump) -> None:
         settings = pump.client.settings
-        super().__init__(settings.lease_s / _READS_PER_LEASE)
+        super().__init__(settings.lease_s / _READS_PER_LEASE, _log)
         self._pump = pump
         self._client = pump.client
         lease_ms, producer_lease_ms = (

@@ -1,1 +1,1 @@
-"""How replies are written: `Producer`, `Message`, and what sends and resends their entries."""
+"""How replies are written: `Producer` and `Message`, and what delivers, checks and resends below them."""

@@ -1,20 +1,17 @@
-"""Sends the entries of one message under their numbers, and again what a server has forgotten."""
+"""Send the entries of one message under their numbers, and again those that a server has lost."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from riverdelta.broker.producer.registry import Opening, Registry, new_token
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.scripts import NewEntry, PushLimits, PushReply
 
-if TYPE_CHECKING:
-    from riverdelta.broker.producer.message import Message
-    from riverdelta.broker.producer.producer import Producer
-
 _UNLIMITED: Final = PushLimits(2**53, 2**53)
-"""For what was stored before: no back-pressure holds up what a server has forgotten."""
+"""For entries that were stored before: back-pressure does not hold up what a server has lost."""
 
 _STORED: Final = ("stored", "repeat")
 
@@ -23,55 +20,58 @@ _log = logging.getLogger("riverdelta.producer")
 
 class Sender:
     """
-    One try each: what an answer means for the message is `Message`'s business.
+    Makes one try each; what an answer means for the message is decided by `Delivery`.
+
+    Args:
+        registry: Of the producer.
+        opening: Of the message whose entries are sent.
 
     Attributes:
         last: Number of the last entry that is known to be stored; the start is 1.
         kept: The entries up to that one, as far as they are kept.
         is_ended: The end is among them.
-        chat_fell_back: Another message of the chat was found forgotten since the last answer.
+        chat_fell_back: The server was found to have lost some of the chat since its last answer.
     """
 
-    def __init__(self, producer: Producer, message: Message, start: bytes) -> None:
+    def __init__(self, registry: Registry, opening: Opening) -> None:
         self.last = 1
-        self.kept = producer.resends.for_message()
+        self.kept = registry.resends.for_message()
         self.is_ended = False
         self.chat_fell_back = False
-        self._producer = producer
-        self._message = message
-        self._keys = producer.client.keys.chat(message.chat_id)
-        self._start = start
-        self._opener = producer.new_token()
+        self._registry = registry
+        self._opening = opening
+        self._keys = registry.client.keys.chat(opening.chat_id)
+        self._opener = new_token()
         self._pushed = 0
-        self._heard_at = 0.0
+        self._answered_at = 0.0
 
     async def start(self) -> PushReply:
         """Open the message; raises as `scripts.open_message`."""
         return await scripts.open_message(
-            self._producer.client.pushes,
+            self._registry.client.pushes,
             self._keys,
-            producer=self._producer.id,
-            message_id=self._message.id,
+            producer=self._registry.id,
+            message_id=self._opening.message_id,
             opener=self._opener,
-            start=self._start,
-            user=self._message.user or "",
+            start=self._opening.start,
+            user=self._opening.user or "",
         )
 
     async def push(self, entries: list[NewEntry]) -> PushReply:
         """
-        Push *entries*, and in the same step before them whatever the server has forgotten.
+        Push *entries*, and in the same step before them what the server has lost.
 
         Returns:
-            What ``push.lua`` does. ``hole``: what is missing is not kept any more; ``exists``: somebody
-            else opened a message of this id on the server that had forgotten ours.
+            The reply of ``push.lua``. ``hole``: what is missing is not kept any more; ``exists``: on
+            the server that had lost ours, somebody else opened a message of this id.
         """
-        reply = await self._push_from(self.last + 1, entries, self._producer.limits)
+        reply = await self._push_from(self.last + 1, entries, self._registry.limits)
         while reply.status == "hole" or (reply.status == "unknown" and self.is_forgotten(reply)):
-            message = self._message
-            _log.warning("chat %s: Redis forgot some of message %s", message.chat_id, message.id)
-            self._producer.fell_back(message.chat_id)
+            chat_id, message_id, *_ = self._opening
+            _log.warning("chat %s: Redis lost some of message %s", chat_id, message_id)
+            self._registry.chat_fell_back(chat_id)
             if reply.status == "unknown":
-                await self._producer.introduce(message)
+                await self._registry.announce(self._opening)
                 reply = await self.start()
                 if reply.status == "exists":
                     return reply
@@ -82,22 +82,22 @@ class Sender:
         if reply.status in _STORED:
             self.last += len(entries)
             self.kept.add(entries)
-            self.heard(reply)
+            self.note_answer(reply)
         return reply
 
-    def heard(self, reply: PushReply) -> None:
+    def note_answer(self, reply: PushReply) -> None:
         """Note an answer of a server that knows the message."""
-        self._pushed, self._heard_at = reply.pushed, time.monotonic()
+        self._pushed, self._answered_at = reply.pushed, time.monotonic()
         self.chat_fell_back = False
 
     @property
     def stale_s(self) -> float:
-        """Age at which an answer proves nothing: what nobody knows now may have expired since."""
-        return self._producer.client.settings.retention_s / 2
+        """Replies older than this, in seconds, cannot tell loss from expiry."""
+        return self._registry.client.settings.retention_s / 2
 
     def is_forgotten(self, reply: PushReply) -> bool:
         """Whether a message that a server does not know was lost: not expired, or dropped as old."""
-        if time.monotonic() - self._heard_at > self.stale_s:
+        if time.monotonic() - self._answered_at > self.stale_s:
             return False
         # An open message is never dropped. Of one that ended, a chat keeps 50 later ones at most.
         return not self.is_ended or self.chat_fell_back or reply.pushed < self._pushed
@@ -106,10 +106,10 @@ class Sender:
         self, number: int, entries: list[NewEntry], limits: PushLimits
     ) -> PushReply:
         return await scripts.push(
-            self._producer.client.pushes,
+            self._registry.client.pushes,
             self._keys,
-            producer=self._producer.id,
-            message_id=self._message.id,
+            producer=self._registry.id,
+            message_id=self._opening.message_id,
             number=number,
             entries=entries,
             limits=limits,

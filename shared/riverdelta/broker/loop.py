@@ -1,9 +1,8 @@
-"""What every background loop of a worker does: the same verbs, one thing a turn, no end by a fault."""
+"""What every background loop does: start, exec once per period, shutdown; a fault does not end it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 
@@ -11,35 +10,34 @@ from redis.exceptions import RedisError
 
 from riverdelta.core.errors import RiverdeltaError
 
-_log = logging.getLogger("riverdelta.worker")
-
 
 class Loop(ABC):
     """
     Calls `exec` again and again, *period_s* apart, whatever Redis does meanwhile.
 
     Args:
-        period_s: The pause between two turns, in seconds.
+        period_s: The pause before each turn, in seconds.
+        log: Gets a warning for each turn that failed.
     """
 
-    def __init__(self, period_s: float) -> None:
+    def __init__(self, period_s: float, log: logging.Logger) -> None:
         self._period_s = period_s
+        self._log = log
         self._task: asyncio.Task[None] | None = None
 
     @abstractmethod
     async def exec(self) -> None:
-        """One turn."""
+        """Do one turn. An error of Redis is logged; the next turn comes all the same."""
 
     async def start(self) -> None:
-        """Begin."""
+        """Begin; the first turn comes after one period."""
         self._task = asyncio.create_task(self._run(), name=f"riverdelta-{self._name}")
 
     async def shutdown(self) -> None:
-        """Stop; a turn under way is cut off."""
+        """Stop; a turn under way is cancelled."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait((self._task,))
 
     @property
     def _name(self) -> str:
@@ -51,4 +49,4 @@ class Loop(ABC):
             try:
                 await self.exec()
             except (RiverdeltaError, RedisError) as error:
-                _log.warning("%s: %s", self._name, error)
+                self._log.warning("%s: %s", self._name, error)

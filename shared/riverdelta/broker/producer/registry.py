@@ -1,0 +1,204 @@
+"""What the messages of one producer process share: its id, its limits, and who is listed where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import Final, NamedTuple, Protocol
+
+from redis.exceptions import RedisError
+
+from riverdelta.broker.client import Client
+from riverdelta.broker.dispatch.attach_jobs import request_owner
+from riverdelta.broker.producer.resend_buffer import Resends
+from riverdelta.broker.store import members
+from riverdelta.broker.store.scripts import PushLimits
+from riverdelta.broker.user_chats import Announcement, announce
+from riverdelta.core.errors import MessageExists, RiverdeltaError
+
+_ID_BYTES: Final = 8
+"""Random bytes of an id: no two producers ever have the same."""
+
+_log = logging.getLogger("riverdelta.producer")
+
+
+class Opening(NamedTuple):
+    """
+    What opens a message.
+
+    Attributes:
+        chat_id, message_id: Where it is stored, and under which id.
+        user: Owner of the chat, if this message makes the chat; None: the chat has no owner.
+        source: How its raw chunks are encoded; one of `riverdelta.SOURCES`.
+        start: Its first entry, as JSON.
+    """
+
+    chat_id: str
+    message_id: str
+    user: str | None
+    source: str
+    start: bytes
+
+
+class Registered(Protocol):
+    """What the registry and the producer's loops need of a message that is being delivered."""
+
+    opening: Opening
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its end is stored, or an end by somebody else is."""
+
+    def is_due(self) -> bool:
+        """Whether to `check` now."""
+
+    async def check(self) -> bool:
+        """Ask how it stands, and do what is due; True: it needs no more checks."""
+
+    def look_soon(self) -> None:
+        """Note that the server lost some of the chat; `check` is due now."""
+
+    def release(self) -> None:
+        """Drop what is kept to be sent again."""
+
+
+class Registry:
+    """
+    The messages of one producer process, in memory and on the queue's Redis.
+
+    Args:
+        client: Connections; the caller opens and closes them.
+
+    Attributes:
+        id: Producer id; random for each process start.
+        limits: Back-pressure limits of a chat.
+        resends: What is kept to be sent again, all messages together.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.id = new_token()
+        settings = client.settings
+        self.limits = PushLimits(settings.max_backlog_chunks, settings.max_backlog_bytes)
+        self.resends = Resends(settings.resend_bytes)
+        self._messages: dict[str, dict[str, Registered]] = {}
+        self._requested: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def messages(self) -> list[Registered]:
+        """List the messages that are open, or kept to be sent again."""
+        return [message for of_chat in self._messages.values() for message in of_chat.values()]
+
+    async def register(self, message: Registered) -> None:
+        """
+        List a message under this producer, before it is opened.
+
+        Raises:
+            MessageExists: This very producer has it open, or it has just ended.
+            BrokerUnavailable: The queue's Redis did not answer; register it again.
+        """
+        chat_id, message_id = message.opening.chat_id, message.opening.message_id
+        of_chat = self._messages.setdefault(chat_id, {})
+        if of_chat.setdefault(message_id, message) is not message:
+            raise MessageExists(
+                f"message {message_id} exists in chat {chat_id}: this producer has it open"
+            )
+        try:
+            await self.announce(message.opening)
+        except BaseException:
+            self._remove(message)  # it will not be opened, or is registered again
+            raise
+
+    async def announce(self, opening: Opening) -> None:
+        """List a message under this producer, and its chat under its user; before it is opened."""
+        await self._enlist([opening])
+        if opening.user is not None:
+            announcement = Announcement(opening.chat_id, opening.message_id)
+            await announce(self.client, opening.user, announcement)
+
+    async def forget(self, message: Registered) -> None:
+        """Deregister a message that was not opened, or is done."""
+        if self._remove(message):
+            message.release()
+            await members.remove_message(
+                self.client.queue, self.client.keys, self.id, _member(message.opening)
+            )
+
+    def _remove(self, message: Registered) -> bool:
+        """Remove a message from memory; False: it was not there."""
+        chat_id, message_id = message.opening.chat_id, message.opening.message_id
+        of_chat = self._messages.get(chat_id, {})
+        if of_chat.get(message_id) is not message:
+            return False
+        del of_chat[message_id]
+        if not of_chat:
+            del self._messages[chat_id]
+            self._requested.pop(chat_id, None)
+        return True
+
+    async def _enlist(self, openings: list[Opening]) -> None:
+        if openings:
+            await members.add_messages(
+                self.client.queue, self.client.keys, self.id, *map(_member, openings)
+            )
+
+    async def enlist_all(self) -> None:
+        """List all messages again, after this producer was declared dead."""
+        await self._enlist([message.opening for message in self.messages()])
+
+    async def reconcile(self) -> None:
+        """List the messages again that the queue's Redis has lost; surplus ones do no harm."""
+        messages = self.messages()
+        listed = await members.count_messages(self.client.queue, self.client.keys, self.id)
+        if listed < len(messages):
+            await self.enlist_all()
+
+    async def leave(self) -> None:
+        """Deregister this producer, unless messages are open: then the lease ends them."""
+        for message in self.messages():
+            if message.is_ended:
+                await self.forget(message)
+        if not self._messages:
+            await members.remove_producer(self.client.queue, self.client.keys, self.id)
+
+    def chat_fell_back(self, chat_id: str) -> None:
+        """Have every message of a chat check soon whether the server lost some of it, too."""
+        self._requested.pop(chat_id, None)
+        for message in self._messages.get(chat_id, {}).values():
+            message.look_soon()
+
+    # -- owners for chats ------------------------------------------------------------------------
+
+    def request_owner_soon(self, chat_id: str, term: int) -> None:
+        """Enqueue an attach job for a chat without an owner, once per term; a push need not wait."""
+        if self._requested.get(chat_id) == term:
+            return
+        self._requested[chat_id] = term
+        task = asyncio.create_task(self._request_owner(chat_id, term), name="riverdelta-enqueue")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def request_owner(self, chat_id: str, term: int) -> None:
+        """Enqueue an attach job, unless that very job is under way."""
+        await request_owner(self.client, chat_id, term=term)
+
+    async def finish_requests(self) -> None:
+        """Wait for the attach jobs that are being enqueued."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _request_owner(self, chat_id: str, term: int) -> None:
+        try:
+            await self.request_owner(chat_id, term)
+        except (RiverdeltaError, RedisError) as error:
+            _log.warning("chat %s has no worker yet, asking again: %s", chat_id, error)
+
+
+def new_token() -> str:
+    """Return a random id that nothing else has."""
+    return secrets.token_hex(_ID_BYTES)
+
+
+def _member(opening: Opening) -> str:
+    return f"{opening.chat_id} {opening.message_id}"
