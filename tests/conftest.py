@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
+
+from tests.support.shell import Shell
 
 # A loaded CI machine is slow now and then; the tests that bound time say so themselves.
 settings.register_profile("riverdelta", deadline=None)
@@ -29,8 +32,20 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     pytest.fail("left running: " + ", ".join(sorted(repr(task) for task in leaked)), pytrace=False)
 
 
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """The riverdelta command in a folder of its own; a process that it leaves running fails the test."""
+    made = Shell(tmp_path)
+    yield made
+    made.nothing_left()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the leak check first, so that it is torn down after every other fixture."""
+    """Mark what hypothesis draws; put the leak check first, so that it is torn down last."""
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+        if not isinstance(item, pytest.Function):
+            continue
+        if is_hypothesis_test(item.function):
+            item.add_marker(pytest.mark.property)
+        if inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_leaked_tasks")

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.support.browser import OpenTab
+
 ARTIFACTS = Path(__file__).parents[2] / ".artifacts" / "browser"
 START_S = 40.0
 STOP_S = 15.0
@@ -70,9 +72,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=[*OPTIONS])
         with contextlib.closing(browser):
             yield browser
-
-
-OpenTab = Callable[..., Page]
 
 
 @pytest.fixture

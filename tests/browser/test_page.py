@@ -9,16 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import OpenTab
+from tests.support.browser import PROMPT, OpenTab, ask
 
-PROMPT = "Build a revenue dashboard for the third quarter"
 REPLY_MS = 60_000
 Shoot = Callable[[Page, str], None]
-
-
-def ask(tab: Page, prompt: str = PROMPT) -> None:
-    tab.get_by_label("Message", exact=True).fill(prompt)
-    tab.keyboard.press("Enter")
 
 
 def until_text(tab: Page, length: int) -> None:

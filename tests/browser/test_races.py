@@ -8,8 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from tests.browser.conftest import OpenTab
-from tests.browser.test_page import ask
+from tests.support.browser import OpenTab, ask
 
 Frame = dict[str, Any]
 

@@ -9,7 +9,7 @@ from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from tests.integration.servers import Server, binaries
+from tests.support.servers import Server, binaries
 
 
 @pytest.fixture(scope="session")

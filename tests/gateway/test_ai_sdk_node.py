@@ -10,9 +10,9 @@ import pytest
 from riverdelta import Settings, Subscriber
 from riverdelta_gateway.routes.ai_sdk import UIMessageStream
 from riverdelta_gateway.serve import Running
-from tests.gateway.ai_sdk_client import fold_parts
-from tests.gateway.local_turns import local_turns
-from tests.integration.local_workers import local_workers
+from tests.support.gateway.ai_sdk_client import fold_parts
+from tests.support.gateway.local_turns import local_turns
+from tests.support.local_workers import local_workers
 
 FOLDER = Path(__file__).with_name("node")
 NAMES = {"text", "reasoning"}

@@ -13,9 +13,9 @@ from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.posting.request import AssetRef
 from riverdelta_gateway.routes.api_chat import read_chat_request
 from riverdelta_gateway.serve import Running
-from tests.gateway.ai_sdk_client import fold_parts, parts_of
-from tests.gateway.local_turns import local_turns, until_message
-from tests.integration.local_workers import local_workers
+from tests.support.gateway.ai_sdk_client import fold_parts, parts_of
+from tests.support.gateway.local_turns import local_turns, until_message
+from tests.support.local_workers import local_workers
 
 
 def said(text: str, id_: str = "u1", role: str = "user") -> dict[str, Any]:

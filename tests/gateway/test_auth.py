@@ -26,10 +26,10 @@ from riverdelta_gateway.close_codes import CloseCode
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.serve import gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from tests.gateway.clients import client, view_of
-from tests.gateway.processes import GatewayProcess
-from tests.gateway.tokens import LIFE_S, SECRET, WITH_TOKENS, token
-from tests.integration.local_workers import local_workers
+from tests.support.gateway.clients import client, view_of
+from tests.support.gateway.processes import GatewayProcess
+from tests.support.gateway.tokens import LIFE_S, SECRET, WITH_TOKENS, token
+from tests.support.local_workers import local_workers
 
 
 def connection(query: str = "", **headers: str) -> HTTPConnection:

@@ -18,12 +18,12 @@ from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns.plugins import make_backend
 from riverdelta_gateway.turns.settings import TurnSettings
-from tests.gateway.local_turns import local_turns, turn_queue, until_message
-from tests.gateway.replay_server import Provider, provider
-from tests.gateway.turn_events import Log
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
-from tests.unit.codecs.folding import lines_of, recordings
+from tests.support.core.codec_tools import lines_of, recordings
+from tests.support.gateway.local_turns import local_turns, turn_queue, until_message
+from tests.support.gateway.replay_server import Provider, provider
+from tests.support.gateway.turn_events import Log
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 BACKENDS = {"openai-chat": "openai", "anthropic": "anthropic"}
 RECORDINGS = [

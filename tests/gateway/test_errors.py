@@ -6,7 +6,7 @@ import pytest
 
 from riverdelta_gateway.routes.table import ROUTES, Context
 from riverdelta_gateway.serve import Running
-from tests.gateway.clients import client
+from tests.support.gateway.clients import client
 
 
 async def test_an_error_names_its_line_in_the_log_and_no_more(

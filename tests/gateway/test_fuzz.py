@@ -16,8 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 from riverdelta import Settings
 from riverdelta_gateway import app  # noqa: F401  # importing it fills the route table
 from riverdelta_gateway.routes.table import ROUTES
-from tests.gateway.processes import GatewayProcess
-from tests.integration.servers import Server
+from tests.support.gateway.processes import GatewayProcess
+from tests.support.servers import Server
 
 ID = st.one_of(st.sampled_from(["calm", "c1", "", "a b", "{x}", "é"]), st.text(max_size=8))
 JSON = st.recursive(

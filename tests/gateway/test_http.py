@@ -13,10 +13,10 @@ import pytest
 from riverdelta import Event, Producer, Settings
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from tests.gateway.clients import view_of
-from tests.gateway.tokens import WITH_TOKENS, token
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
+from tests.support.gateway.clients import view_of
+from tests.support.gateway.tokens import WITH_TOKENS, token
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from riverdelta import Producer, Settings
 from riverdelta_gateway.close_codes import CloseCode
-from tests.gateway.clients import client, view_of
-from tests.gateway.processes import GatewayProcess
-from tests.integration.local_workers import local_workers
+from tests.support.gateway.clients import client, view_of
+from tests.support.gateway.processes import GatewayProcess
+from tests.support.local_workers import local_workers
 
 WORDS = [f"word{number} " for number in range(200)]
 

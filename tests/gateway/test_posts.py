@@ -14,10 +14,10 @@ from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.runner import TurnRunner
-from tests.gateway.clients import Client, client
-from tests.gateway.local_turns import CALLS, local_turns, turn_settings, until_message
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
+from tests.support.gateway.clients import Client, client
+from tests.support.gateway.local_turns import CALLS, local_turns, turn_settings, until_message
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 SECRET = "0123456789abcdef0123456789abcdef"
 POST = "/chats/post"

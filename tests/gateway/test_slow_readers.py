@@ -15,9 +15,9 @@ from riverdelta import Producer, Settings
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.sockets import Socket
-from tests.gateway.clients import Client, client, view_of
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
+from tests.support.gateway.clients import Client, client, view_of
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 PAUSE_S = float(os.environ.get("RIVERDELTA_TEST_PAUSE_S", "1"))
 """How long it reads nothing. For the full minute: RIVERDELTA_TEST_PAUSE_S=60."""

@@ -15,9 +15,9 @@ from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.history import ChatHistory, latest
 from riverdelta_gateway.turns.plugins import make_catalog
 from riverdelta_gateway.turns.settings import TurnSettings
-from tests.gateway.local_turns import local_turns, turn_queue, until_message
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
+from tests.support.gateway.local_turns import local_turns, turn_queue, until_message
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 SAVED: list[tuple[str, str, list[Said]]] = []
 

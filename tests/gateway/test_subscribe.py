@@ -6,11 +6,11 @@ import pytest
 from riverdelta import Producer, Settings, Stopped
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from tests.gateway.clients import client, first_seq, view_of
-from tests.integration.local_workers import local_workers
-from tests.integration.reading import BEGINNING
-from tests.integration.servers import until
+from tests.support.gateway.clients import client, first_seq, view_of
+from tests.support.local_workers import local_workers
 from tests.support.producers import registry_of
+from tests.support.reading import BEGINNING
+from tests.support.servers import until
 
 
 async def test_a_client_gets_a_reply_as_it_streams(

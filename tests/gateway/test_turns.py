@@ -13,15 +13,15 @@ from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns import worker
 from riverdelta_gateway.turns.queue import TurnQueue
-from tests.gateway.local_turns import (
+from tests.support.gateway.local_turns import (
     CALLS,
     local_turns,
     turn_process,
     turn_queue,
     until_message,
 )
-from tests.integration.local_workers import local_workers
-from tests.integration.servers import until
+from tests.support.local_workers import local_workers
+from tests.support.servers import until
 
 USER = "dev"
 

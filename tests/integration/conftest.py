@@ -7,7 +7,7 @@ import pytest
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-from tests.integration.servers import Server, binaries
+from tests.support.servers import Server, binaries
 
 ENGINES = binaries()
 

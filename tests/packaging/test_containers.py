@@ -12,10 +12,10 @@ import redis
 from riverdelta import Settings
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.turns.settings import TurnSettings
-from tests.integration.servers import binaries
-from tests.packaging import compose
-from tests.packaging.conftest import CHECKOUT
-from tests.packaging.deployment import README, redis_server, variables_of_readme
+from tests.support.packaging import compose
+from tests.support.packaging.deployment import README, redis_server, variables_of_readme
+from tests.support.packaging.environment import CHECKOUT
+from tests.support.servers import binaries
 
 DOCKERFILE = (CHECKOUT / "ops" / "Dockerfile").read_text("utf-8")
 DOCKERIGNORE = (CHECKOUT / ".dockerignore").read_text("utf-8").splitlines()

@@ -12,11 +12,11 @@ import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from riverdelta import Producer, Settings, Stopped, Subscriber
-from tests.gateway.clients import Client, client
-from tests.gateway.tokens import token
-from tests.integration.servers import Server, binaries, until
-from tests.packaging.conftest import Environment
-from tests.packaging.deployment import Deployment, redis_server, variables_of_readme
+from tests.support.gateway.clients import Client, client
+from tests.support.gateway.tokens import token
+from tests.support.packaging.deployment import Deployment, redis_server, variables_of_readme
+from tests.support.packaging.environment import Environment
+from tests.support.servers import Server, binaries, until
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
 

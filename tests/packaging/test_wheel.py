@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from riverdelta import Settings
-from tests.integration.servers import Server, binaries, worker_processes
-from tests.packaging.conftest import CHECKOUT, Environment
+from tests.support.packaging.environment import CHECKOUT, Environment
+from tests.support.servers import Server, binaries, worker_processes
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
+
+SCRIPTS = CHECKOUT / "tests" / "support" / "packaging"
 
 PACKAGES = {
     "riverdelta": CHECKOUT / "shared",
@@ -50,7 +52,7 @@ def test_the_wheel_has_the_files_that_are_not_python(pattern: str, wheel_names: 
 
 
 def test_everything_imports_outside_the_checkout(everything: Environment) -> None:
-    printed = everything.run("python", Path(__file__).parent / "import_everything.py")
+    printed = everything.run("python", SCRIPTS / "import_everything.py")
     assert str(CHECKOUT) not in printed
 
 
@@ -68,14 +70,14 @@ def test_the_command_without_its_extra_says_which_one(backend: Environment) -> N
 
 
 def test_a_backend_gets_redis_8_and_no_arq(backend: Environment) -> None:
-    backend.run("python", Path(__file__).parent / "import_base.py")
+    backend.run("python", SCRIPTS / "import_base.py")
 
 
 async def test_a_backend_with_redis_8_produces_and_reads(
     backend: Environment, tmp_path: Path
 ) -> None:
     """The worker runs from this checkout's own environment, with arq and its redis-py 5."""
-    script = Path(__file__).parent / "produce_and_read.py"
+    script = SCRIPTS / "produce_and_read.py"
     with Server(str(binaries()["valkey"]), tmp_path) as server:
         async with worker_processes(Settings(redis_url=server.url)):
             await asyncio.to_thread(backend.run, "python", script, server.url)

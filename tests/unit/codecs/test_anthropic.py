@@ -16,7 +16,7 @@ from riverdelta.core.codecs.pieces import (
     Text,
     Usage,
 )
-from tests.unit.codecs.folding import RECORDINGS, check_order, fold, lines_of, run
+from tests.support.core.codec_tools import RECORDINGS, check_order, fold, lines_of, run
 
 START = {"type": "message_start", "message": {"id": "m1", "model": "m"}}
 STOP = {"type": "message_stop"}

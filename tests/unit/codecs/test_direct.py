@@ -15,7 +15,7 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
-from tests.unit.codecs.folding import RECORDINGS, lines_of, run
+from tests.support.core.codec_tools import RECORDINGS, lines_of, run
 
 
 def _run(*documents: Any) -> list[Piece]:

@@ -5,7 +5,7 @@ import pytest
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.json_text import clean, spell
 from riverdelta.core.codecs.pieces import Rejected
-from tests.unit.codecs.sdk_oracle import joined
+from tests.support.core.sdk_oracle import joined
 
 DEEP = 100_000
 

@@ -18,7 +18,7 @@ from riverdelta.core.codecs.pieces import (
     Usage,
 )
 from riverdelta.core.codecs.provider import ProviderCodec
-from tests.unit.codecs.folding import check_order, fold, run
+from tests.support.core.codec_tools import check_order, fold, run
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 KNOWN = Usage(3, 2, 0, 0, USAGE)

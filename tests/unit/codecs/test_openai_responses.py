@@ -7,7 +7,7 @@ import pytest
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import ChunkStart, Piece, StepEnd, StepFail, StepStart
-from tests.unit.codecs.folding import check_order, fold, run
+from tests.support.core.codec_tools import check_order, fold, run
 
 CREATED = {"type": "response.created", "response": {"id": "r1", "model": "m"}}
 COMPLETED = {"type": "response.completed", "response": {"id": "r1", "status": "completed"}}

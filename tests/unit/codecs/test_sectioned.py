@@ -1,4 +1,4 @@
-"""Replies that are cut into sections: what `tests/property/test_sectioned.py` does not draw."""
+"""Replies that are cut into sections: what `test_sectioned_property.py` does not draw."""
 
 from typing import Any
 
@@ -13,16 +13,18 @@ from riverdelta.core.filters import SectionRule
 from riverdelta.core.fold import ChatFold
 from riverdelta.pipeline import Pipeline
 from riverdelta_workers.filters import Sections
-from tests.unit.codecs.cutting import CUT_ALL, CUT_ASKED, Cut, chunks_of
-from tests.unit.fold_tools import NOW_MS, chunk, control, entries, facts, fold, new_state, start
+from tests.support.core.cutting import CHUNKS, CUT_ALL, CUT_ASKED, REPLY, Cut, chunks_of
+from tests.support.core.fold_tools import (
+    NOW_MS,
+    chunk,
+    control,
+    entries,
+    facts,
+    fold,
+    new_state,
+    start,
+)
 
-REPLY = "<think>Hm.</think>\nSo:\n```python\nprint(1)\n```\nDone."
-CHUNKS = [
-    Cut("reasoning", ("think", ""), "Hm."),
-    Cut("text", None, "\nSo:\n"),
-    Cut("text", ("code", "python"), "print(1)\n"),
-    Cut("text", None, "\nDone."),
-]
 WHOLE = [Cut("text", None, REPLY)]
 
 

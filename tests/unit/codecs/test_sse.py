@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import ChunkStart, Rejected, StepEnd, Text
 from riverdelta.core.codecs.sse import MAX_FRAME_BYTES, SseDecoder, TooLarge
-from tests.unit.codecs.folding import RECORDINGS, fold, lines_of, merged, run
-from tests.unit.codecs.sdk_oracle import SOURCES
+from tests.support.core.codec_tools import RECORDINGS, fold, lines_of, merged, run
+from tests.support.core.sdk_oracle import SOURCES
 
 BOM = b"\xef\xbb\xbf"
 

@@ -3,7 +3,7 @@ import pytest
 from riverdelta.core.errors import SettingsError
 from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule
 from riverdelta_workers.filters.patterns import card_length
-from tests.unit.filters.secrets_tools import SECRETS, outputs
+from tests.support.core.secrets_tools import SECRETS, outputs
 
 
 def redact(text: str, *patterns: Pattern) -> str:

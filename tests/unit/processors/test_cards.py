@@ -6,7 +6,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
-from tests.unit.processors.feeding import CALL, every, outputs_of, reduced
+from tests.support.core.feeding import CALL, every, outputs_of, reduced
 
 PLAN = {"thoughts": "none of it", "plan": '1. Look.\n2. Leap ☃ \\ "now"', "more": [1]}
 

@@ -8,7 +8,7 @@ import pytest
 from riverdelta.core.outputs import reduce_output
 from riverdelta.core.parser import complete_card
 from riverdelta.core.processors import ToolResult
-from tests.unit.processors.feeding import CALL, REGISTRY, outputs_of, reduced, wire
+from tests.support.core.feeding import CALL, REGISTRY, outputs_of, reduced, wire
 
 
 def completed(tool: str, content: Any, card: dict[str, Any] | None = None) -> dict[str, Any]:
