@@ -16,8 +16,8 @@ from typing_extensions import TypedDict
 from riverdelta.core.codecs.pieces import FinishReason, Format, Kind, Section
 from riverdelta.core.positions import NO_EPOCH, Position
 
-FORMAT: Final = 1
-"""Format number ``v`` of events and of all stored state. A worker refuses what is newer."""
+EVENT_FORMAT: Final = 1
+"""Format number ``v`` of events. What is stored beside them counts its own (`broker.store.fields`)."""
 
 MessageStatus = Literal["open", "completed", "failed", "stopped"]
 ChunkStatus = Literal["open", "completed", "failed"]
@@ -377,7 +377,7 @@ def encode_event(  # the eight fields of an event, and nothing else
     data: Any,  # one of the TypedDicts above; mypy has checked it where it was made
 ) -> bytes:
     """Spell an event as it is stored and sent; *message* and *chunk* are left out where None."""
-    fields: dict[str, Any] = {"v": FORMAT, "seq": seq, "epoch": epoch, "chat": chat}
+    fields: dict[str, Any] = {"v": EVENT_FORMAT, "seq": seq, "epoch": epoch, "chat": chat}
     if message is not None:
         fields["message"] = message
     if chunk is not None:
@@ -430,7 +430,7 @@ def json_schema() -> dict[str, Any]:
 
 def _branch(type_: str, data_name: str, owners: list[str]) -> dict[str, Any]:
     properties: dict[str, Any] = {
-        "v": {"const": FORMAT},
+        "v": {"const": EVENT_FORMAT},
         "seq": {"type": "integer", "minimum": 0},
         "epoch": {"type": "string"},
         "chat": {"type": "string"},

@@ -88,6 +88,8 @@ class ChunkState:
     status: ChunkStatus = "open"
     segment: int = 0
     segment_length: int = 0
+    stored_format: int = 0
+    """Format number of its hash; 0: it has none yet."""
 
     @property
     def text(self) -> str:

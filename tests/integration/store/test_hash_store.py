@@ -4,7 +4,7 @@ import random
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import scripts
-from riverdelta.core.events import FORMAT
+from riverdelta.broker.store.fields import STORED_FORMAT
 from tests.support.core.stories import make_story
 from tests.support.core.story_owner import Owner, batches_of
 
@@ -15,7 +15,7 @@ async def test_commits_leave_in_it_what_they_leave_in_a_server(client: Client) -
         story = make_story(chance)
         owner = Owner(story.pipeline, client.keys.chat(f"c{seed}"))
         keys, store = owner.keys, owner.store
-        head = ("v", FORMAT, "term", 1, "owner", "w", "epoch", "e1", "processed", 0)
+        head = ("v", STORED_FORMAT, "term", 1, "owner", "w", "epoch", "e1", "processed", 0)
         await client.chats.execute("HSET", keys.head, *head)
         for batch in batches_of(story.entries, story.poison, chance, largest=5):
             await owner.take(batch, story)

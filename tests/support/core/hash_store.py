@@ -7,9 +7,9 @@ from typing import Any
 
 from riverdelta.broker.redis.wire import Arg
 from riverdelta.broker.store import scripts
+from riverdelta.broker.store.fields import STORED_FORMAT
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.errors import BrokerUnavailable
-from riverdelta.core.events import FORMAT
 
 
 class HashStore:
@@ -25,7 +25,18 @@ class HashStore:
         self.hashes: dict[str, dict[str, bytes]] = {}
         self.log: list[bytes] = []
         self.dead: list[dict[str, bytes]] = []
-        head: list[Arg] = ["v", FORMAT, "term", 1, "owner", "w", "epoch", "e1", "processed", 0]
+        head: list[Arg] = [
+            "v",
+            STORED_FORMAT,
+            "term",
+            1,
+            "owner",
+            "w",
+            "epoch",
+            "e1",
+            "processed",
+            0,
+        ]
         self._set(keys.head, head)
 
     async def connect(self) -> None:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.codecs.pieces import Section
 from riverdelta.core.errors import FormatTooNew
-from riverdelta.core.events import FORMAT
 from riverdelta.core.outputs import reduce_output
 from riverdelta.core.state import Recent
+
+STORED_FORMAT: Final = 2
+"""
+Format number ``v`` of the hashes that a worker writes. It reads this one and the one before, so that
+workers can be replaced one by one, and refuses what is newer. Events count theirs apart.
+
+- 1: a chunk's ``card`` names the processor that made its card; ``retake`` is how a retried call goes on.
+- 2: these are ``card_processor`` and ``retried_call``.
+
+The head's ``v`` is the newest of the chat: a worker that claims the chat raises it.
+"""
+
+OPENED_FORMAT: Final = 1
+"""Format number of what a producer writes when it opens a message: workers of format 1 can read that."""
+
+_RENAMED: Final = {"card_processor": "card", "retried_call": "retake"}
+"""Fields of a chunk in format 2, and their names in format 1."""
 
 
 def card_of(fields: dict[str, bytes]) -> dict[str, Any] | None:
@@ -43,15 +59,27 @@ def text_segments(fields: dict[str, bytes]) -> list[str]:
 
 def check_format(fields: dict[str, bytes], what: str) -> None:
     """
-    See that we can read what is stored.
+    Check that this version can read what is stored.
 
     Raises:
         FormatTooNew: A newer riverdelta wrote it; upgrade this process.
     """
-    found = int_of(fields, "v", FORMAT)
-    if found > FORMAT:
-        message = f"this {what} is stored in format {found}, this riverdelta reads up to {FORMAT}: upgrade"
-        raise FormatTooNew(message)
+    found = format_of(fields)
+    if found > STORED_FORMAT:
+        message = (
+            f"this {what} is stored in format {found}, this riverdelta reads up to {STORED_FORMAT}"
+        )
+        raise FormatTooNew(f"{message}: upgrade")
+
+
+def format_of(fields: dict[str, bytes]) -> int:
+    """Format number that a hash was written in."""
+    return int_of(fields, "v", STORED_FORMAT)
+
+
+def chunk_field(fields: dict[str, bytes], name: str) -> str:
+    """Read a text of a chunk's hash by its present name; in an older format it may have another."""
+    return text_of(fields, name if name in fields else _RENAMED.get(name, name))
 
 
 def text_of(fields: dict[str, bytes], name: str) -> str:

@@ -12,6 +12,8 @@ from riverdelta.broker.store import scripts
 from riverdelta.broker.store.fields import (
     card_of,
     check_format,
+    chunk_field,
+    format_of,
     int_of,
     output_segments,
     section_of,
@@ -160,8 +162,9 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
             restart_filter(chunk, pipeline)
     chunk.shown = TextTrack("append", "emit")
     chunk.shown.restore(text, len(text), None)
-    if fields.get("retake"):
-        retake = orjson.loads(fields["retake"])
+    retried_call = chunk_field(fields, "retried_call")
+    if retried_call:
+        retake = orjson.loads(retried_call)
         stitcher = Stitcher(text, ended=chunk.status != "open")
         stitcher.load(retake["stitcher"])
         chunk.retake = Retake(stitcher, retake["tool_call_id"])
@@ -179,7 +182,7 @@ async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState)
             card = card_of(fields)
             unfinished = "processor_failed" in fields or text_of(fields, "status") != "completed"
             if card is not None and not unfinished and "output.result" not in fields:
-                message.cards[call_id] = FinishedCard(text_of(fields, "card"), card)
+                message.cards[call_id] = FinishedCard(chunk_field(fields, "card_processor"), card)
 
 
 def _chunk_state(
@@ -206,6 +209,7 @@ def _chunk_state(
         status=text_of(fields, "status"),  # type: ignore[arg-type]  # as above
         segment=max(0, len(segments) - (0 if full else 1)),
         segment_length=0 if full or not segments else len(segments[-1]),
+        stored_format=format_of(fields),
     )
     _take_up_filter(chunk, fields, pipeline)
     if chunk.status == "open":
@@ -219,5 +223,5 @@ def _card_state(fields: dict[str, bytes]) -> CardState | None:
         return None
     spelled = fields[f"output.{last}"]
     if len(spelled) >= OUTPUT_SEGMENT_BYTES:
-        return CardState(text_of(fields, "card"), card, last + 1)
-    return CardState(text_of(fields, "card"), card, last, orjson.loads(spelled))
+        return CardState(chunk_field(fields, "card_processor"), card, last + 1)
+    return CardState(chunk_field(fields, "card_processor"), card, last, orjson.loads(spelled))

@@ -13,13 +13,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from riverdelta.broker.redis.executor import Arg
-from riverdelta.broker.store.fields import keys_of
+from riverdelta.broker.store.fields import STORED_FORMAT, keys_of
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.outbox import field_of, spell_call
 from riverdelta.core.changes import Changes, ChunkChange, OwedCall
-from riverdelta.core.events import (
-    FORMAT,
-)
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.outputs import merge_outputs
 from riverdelta.core.pipeline import Pipeline
@@ -112,7 +109,8 @@ class HotChat:
             args += _chunk_write(change)
         for end in changes.card_ends:
             script_keys.append(keys.chunk(end.message_id, end.chunk_index))
-            args += _write({"card": end.processor, "output.result": orjson.dumps(end.output)})
+            result = orjson.dumps(end.output)
+            args += _write({"card_processor": end.processor, "output.result": result})
         for message_id, recent in changes.dropped.items():
             for key in keys.message_and_chunks(message_id, recent.chunk_count):
                 script_keys.append(key)
@@ -199,7 +197,7 @@ def _write(fields: Fields) -> list[Arg]:
 
 def _message_fields(message: MessageState) -> Fields:
     return {
-        "v": FORMAT,
+        "v": STORED_FORMAT,
         "source": message.source,
         "role": message.role,
         "producer": message.producer,
@@ -252,8 +250,11 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     if change.reset:
         chunk.segment = chunk.segment_length = 0
     fields: Fields = {"status": chunk.status, "length": len(chunk.text)}
-    if rewrite:
+    if rewrite or chunk.stored_format < STORED_FORMAT:
         fields |= _constant_chunk_fields(chunk)
+        chunk.stored_format = STORED_FORMAT
+        if chunk.card is not None:
+            fields["card_processor"] = chunk.card.processor
     if chunk.card is not None:
         fields |= _card_fields(chunk.card, change.outputs)
     if chunk.processor_failed:
@@ -285,7 +286,9 @@ def _memory_fields(chunk: ChunkState) -> Fields:
     if chunk.shown is not None:
         state = chunk.filter.dump() if open_ and chunk.filter is not None else {}
         fields["held_back"] = orjson.dumps(state)
-        fields["retake"] = b"" if chunk.retake is None else orjson.dumps(_retake(chunk.retake))
+        fields["retried_call"] = (
+            b"" if chunk.retake is None else orjson.dumps(_retake(chunk.retake))
+        )
     return fields
 
 
@@ -296,11 +299,12 @@ def _retake(retake: Retake) -> dict[str, Any]:
 def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:
     """Segments that change when *outputs* are added: an output costs the same however long the card."""
     fields: Fields = {}
+    if outputs and card.segment == 0 and card.tail is None:
+        fields["card_processor"] = card.processor
     for output in outputs:
         card.tail = output if card.tail is None else merge_outputs(card.tail, output)
         spelled = orjson.dumps(card.tail)
         fields[f"output.{card.segment}"] = spelled
-        fields["card"] = card.processor
         if len(spelled) >= OUTPUT_SEGMENT_BYTES:
             card.segment, card.tail = card.segment + 1, None
     return fields
@@ -308,7 +312,7 @@ def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:
 
 def _constant_chunk_fields(chunk: ChunkState) -> Fields:
     return {
-        "v": FORMAT,
+        "v": STORED_FORMAT,
         "kind": chunk.kind,
         "format": chunk.format,
         "tool_name": chunk.tool_name or "",

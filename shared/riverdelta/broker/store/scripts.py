@@ -11,10 +11,10 @@ from redis.exceptions import NoScriptError
 
 from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.redis.executor import Arg
+from riverdelta.broker.store.fields import OPENED_FORMAT, STORED_FORMAT
 from riverdelta.broker.store.keys import ChatKeys, Keys
 from riverdelta.broker.store.outbox import field_of, spell_call
 from riverdelta.core.changes import OwedCall
-from riverdelta.core.events import FORMAT
 
 WAKE_PAYLOAD_BYTES: Final = 16 * 1024
 """Entries up to this size travel in the wake; larger ones would only be copied once more."""
@@ -148,7 +148,7 @@ async def open_message(
             keys.dead,
             keys.outbox,
         ),
-        (producer, message_id, opener, FORMAT, start, user),
+        (producer, message_id, opener, OPENED_FORMAT, start, user),
     )
     return PushReply.of(reply)
 
@@ -216,7 +216,7 @@ async def claim(  # the script's own arguments
     reply = await _claim(
         executor,
         (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead),
-        (worker_id, term_seen, new_epoch, least_seq, int(force_epoch), int(trim)),
+        (worker_id, term_seen, new_epoch, least_seq, int(force_epoch), int(trim), STORED_FORMAT),
     )
     return Claimed(int(reply[1]), int(reply[2])) if reply[0] == b"claimed" else None
 

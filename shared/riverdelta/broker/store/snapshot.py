@@ -9,6 +9,7 @@ from riverdelta.broker.store import scripts
 from riverdelta.broker.store.fields import (
     card_of,
     check_format,
+    chunk_field,
     int_of,
     keys_of,
     section_of,
@@ -103,5 +104,7 @@ def _snapshot_chunk(chunk_id: str, fields: dict[str, bytes]) -> SnapshotChunk:
         tool_name=text_of(fields, "tool_name") or None,
         tool_call_id=text_of(fields, "tool_call_id") or None,
         section=section_data(section_of(fields)),
-        outputs={} if (card := card_of(fields)) is None else {text_of(fields, "card"): card},
+        outputs={}
+        if (card := card_of(fields)) is None
+        else {chunk_field(fields, "card_processor"): card},
     )

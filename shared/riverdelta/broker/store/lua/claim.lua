@@ -6,11 +6,12 @@
 -- KEYS  1 head  2 chunks  3 deltas  4 producers  5 dead
 -- ARGV  1 worker id   2 term seen   3 epoch to use if a new one is due
 --       4 seq to go on from at least   5 "1": a new epoch is due   6 raw entries to trim: "1" yes
+--       7 format number v that the owner writes: the head's is raised to it, so that older ones refuse
 -- Returns {claimed, term, claims}    claims: claims so far without a commit, this one included
 --                                    (only claims with something unread count: what kills a worker is read)
 --         {refused, term, owner}     somebody else claimed, or the chat was never seen at that term
 --         {absent}                   the chat does not exist
-local h = redis.call('HMGET', KEYS[1], 'term', 'owner', 'epoch', 'seq', 'run_id', 'replid', 'claims', 'processed', 'pushed')
+local h = redis.call('HMGET', KEYS[1], 'term', 'owner', 'epoch', 'seq', 'run_id', 'replid', 'claims', 'processed', 'pushed', 'v')
 if not h[1] then return {'absent'} end
 if h[1] ~= ARGV[2] then return {'refused', h[1], h[2] or ''} end
 
@@ -27,6 +28,7 @@ if ARGV[6] == '1' then
 end
 redis.call('HSET', KEYS[1], 'term', term, 'owner', ARGV[1], 'claims', claims,
   'run_id', run_id, 'replid', replid, 'seq', string.format('%.0f', seq))
+if tonumber(h[10] or 0) < tonumber(ARGV[7]) then redis.call('HSET', KEYS[1], 'v', ARGV[7]) end
 if not h[3] or ARGV[5] == '1' or h[5] ~= run_id or h[6] ~= replid then
   redis.call('HSET', KEYS[1], 'epoch', ARGV[3])
 end
