@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -15,21 +15,24 @@ from starlette.websockets import WebSocket
 
 from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.broker.settings import Settings
-from riverdelta_gateway.access import Chats
+from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
-from riverdelta_gateway.limits import Limits
+from riverdelta_gateway.limits import ConnectionLimit, PostLimit
 from riverdelta_gateway.posting.accept import Posts
+from riverdelta_gateway.posting.watch import Watches
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
-from riverdelta_gateway.routes import api_chat, chats, http  # noqa: F401  # registers its routes
-from riverdelta_gateway.routes import post as _post_route  # noqa: F401  # registers its route
+from riverdelta_gateway.routes import api_chat, http
 from riverdelta_gateway.routes.page import Page
+from riverdelta_gateway.routes.table import ROUTES, Handler, dispatcher
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
-from riverdelta_gateway.sockets import Socket, Sockets
+from riverdelta_gateway.socket import Dispatch, Socket, SocketLimits
+from riverdelta_gateway.sockets import Sockets
+from riverdelta_gateway.ticker import Ticker
 from riverdelta_gateway.turns.plugins import make_catalog
 from riverdelta_gateway.turns.queue import TurnQueue, arq_pool
 from riverdelta_gateway.turns.settings import TurnSettings
@@ -55,36 +58,57 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
     catalog = make_catalog(TurnSettings())
     async with Subscriber(settings) as subscriber, arq_pool(settings) as pool:
         client = subscriber.client
+        access = ChatAccess(client, open_to_all=auth.dev)
         hub = Hub(subscriber, gateway.linger_s)
         try:
             async with (
-                Sockets(client, gateway.max_sockets_per_user) as sockets,
-                Posts(
-                    subscriber,
-                    sockets,
-                    Chats(client, open_to_all=auth.dev),
-                    catalog=catalog,
-                    queue=TurnQueue(pool, settings),
-                ) as posts,
+                Sockets(client) as sockets,
+                _ticking(sockets),
+                Watches(subscriber, sockets) as watches,
             ):
                 yield Services(
                     settings=settings,
                     gateway=gateway,
                     client=client,
+                    subscriber=subscriber,
                     hub=hub,
                     sockets=sockets,
-                    chats=Chats(client, open_to_all=auth.dev),
-                    limits=Limits(client, gateway),
+                    access=access,
+                    connections=ConnectionLimit(gateway.max_sockets_per_user),
+                    post_limit=PostLimit(client, gateway.max_posts_per_minute),
                     auth=auth,
-                    posts=posts,
+                    posts=Posts(
+                        subscriber,
+                        access,
+                        catalog=catalog,
+                        queue=TurnQueue(pool, settings),
+                        watches=watches,
+                    ),
+                    watches=watches,
                 )
         finally:
             await hub.aclose()
 
 
-def make_app(services: Services) -> Starlette:
-    """Make the application; it needs our own server, see `serve`."""
-    routes = [
+@contextlib.asynccontextmanager
+async def _ticking(sockets: Sockets) -> AsyncIterator[None]:
+    ticker = Ticker(sockets)
+    await ticker.start()
+    try:
+        yield
+    finally:
+        await ticker.shutdown()
+
+
+def make_app(services: Services, routes: Mapping[str, Handler] = ROUTES) -> Starlette:
+    """
+    Make the application; it needs our own server, see `serve`.
+
+    Args:
+        services: What its parts share.
+        routes: The routes of its WebSocket.
+    """
+    paths = [
         WebSocketRoute("/ws", open_socket),
         *http.ROUTES,
         *api_chat.ROUTES,
@@ -94,11 +118,13 @@ def make_app(services: Services) -> Starlette:
     if origins := services.gateway.allowed_origins:
         middleware.append(Middleware(CORSMiddleware, allow_origins=origins, **_CORS))
     app = Starlette(
-        routes=routes,
+        routes=paths,
         middleware=middleware,
         exception_handlers={HTTPException: http.unknown_path},
     )
     app.state.services = services
+    app.state.socket_limits = _socket_limits(services.gateway)
+    app.state.dispatch = dispatcher(services, routes)
     return app
 
 
@@ -118,17 +144,29 @@ async def open_socket(websocket: WebSocket) -> None:
         _refuse(protocol, refusal, CloseCode.UNAUTHORIZED, grace_s)
         return
     try:
-        services.sockets.take_place(identity.user)
+        services.connections.take(identity.user)
     except RequestError as refusal:
         _refuse(protocol, refusal, CloseCode.TOO_MANY_SOCKETS, grace_s)
         return
-    socket = Socket(protocol, identity, services)
+    limits: SocketLimits = websocket.app.state.socket_limits
+    dispatch: Dispatch = websocket.app.state.dispatch
+    socket = Socket(protocol, identity, hub=services.hub, limits=limits, dispatch=dispatch)
     try:
         await services.sockets.add(socket)
         await socket.serve(websocket)
     finally:
         await services.sockets.remove(socket)
-        services.sockets.give_place_back(identity.user)
+        services.connections.release(identity.user)
+
+
+def _socket_limits(gateway: GatewaySettings) -> SocketLimits:
+    return SocketLimits(
+        max_chats=gateway.max_chats_per_socket,
+        max_queued_bytes=gateway.max_queued_bytes,
+        max_message_bytes=gateway.max_message_bytes,
+        stall_timeout_s=gateway.stall_timeout_s,
+        close_grace_s=gateway.shutdown_s,
+    )
 
 
 def _refuse(protocol: SocketProtocol, error: RequestError, code: CloseCode, grace_s: float) -> None:

@@ -13,6 +13,7 @@ from riverdelta_gateway.errors import RequestError, bad_request
 
 SendMethod = Literal["All", "SenderOnly"]
 
+POST: Final = "/chats/post"
 SUBSCRIBE: Final = "/chats/subscribe"
 _MAX_REQUEST_ID: Final = 128
 

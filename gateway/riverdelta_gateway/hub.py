@@ -42,7 +42,7 @@ class Reader(Protocol):
         """Wait until the socket takes bytes, and nothing waits for it."""
 
 
-class _Feed:
+class _FanOut:
     """
     A chat's events, as they come, for all of its readers.
 
@@ -91,18 +91,18 @@ class Hub:
     """
 
     def __init__(self, subscriber: Subscriber, linger_s: float) -> None:
-        self.subscriber = subscriber
+        self._subscriber = subscriber
         self._linger_s = linger_s
-        self._feeds: dict[str, _Feed] = {}
+        self._fan_outs: dict[str, _FanOut] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Leave all chats."""
-        tasks = [feed.task for feed in self._feeds.values()]
-        for feed in self._feeds.values():
+        tasks = [feed.task for feed in self._fan_outs.values()]
+        for feed in self._fan_outs.values():
             if feed.lingers is not None:
                 feed.lingers.cancel()
-        self._feeds.clear()
+        self._fan_outs.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
@@ -110,7 +110,7 @@ class Hub:
     @property
     def chats(self) -> int:
         """How many chats this process is subscribed to."""
-        return len(self._feeds)
+        return len(self._fan_outs)
 
     async def catch_up(self, subscription: Subscription, reader: Reader) -> None:
         """
@@ -136,7 +136,7 @@ class Hub:
 
     def leave(self, subscription: Subscription) -> None:
         """Take a reader off; the last one takes the chat's feed along, a little later."""
-        feed = self._feeds.get(subscription.chat_id)
+        feed = self._fan_outs.get(subscription.chat_id)
         if feed is None or feed.readers.pop(subscription, None) is None or feed.readers:
             return
         loop = asyncio.get_running_loop()
@@ -144,33 +144,33 @@ class Hub:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _feed(self, chat_id: str) -> _Feed:
-        feed = self._feeds.get(chat_id)
+    def _feed(self, chat_id: str) -> _FanOut:
+        feed = self._fan_outs.get(chat_id)
         if feed is None:
-            feed = self._feeds[chat_id] = _Feed(self.subscriber, chat_id)
+            feed = self._fan_outs[chat_id] = _FanOut(self._subscriber, chat_id)
         if feed.lingers is not None:
             feed.lingers.cancel()
             feed.lingers = None
         return feed
 
     def _end(self, chat_id: str) -> None:
-        task = self._feeds.pop(chat_id).task
+        task = self._fan_outs.pop(chat_id).task
         task.cancel()
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
     async def _read(
-        self, subscription: Subscription, reader: Reader, attempt: int, feed: _Feed
+        self, subscription: Subscription, reader: Reader, attempt: int, feed: _FanOut
     ) -> None:
         """Read until the reader has all that the feed has handed out."""
         verdict = Verdict.SNAPSHOT
         if not subscription.needs_snapshot:
-            head = await self.subscriber.head_position(subscription.chat_id)
+            head = await self._subscriber.head_position(subscription.chat_id)
             verdict = subscription.cursor.judge_head(head or _NO_LOG)
         while subscription.attempt == attempt:
             before = subscription.cursor.position
             await reader.until_ready()
-            stream = self.subscriber.catch_up(subscription.chat_id, subscription.cursor, verdict)
+            stream = self._subscriber.catch_up(subscription.chat_id, subscription.cursor, verdict)
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     if subscription.attempt != attempt:
@@ -189,7 +189,7 @@ class Hub:
 
     async def _judge_head(self, subscription: Subscription) -> Verdict:
         return subscription.cursor.judge_head(
-            await self.subscriber.head_position(subscription.chat_id)
+            await self._subscriber.head_position(subscription.chat_id)
         )
 
 

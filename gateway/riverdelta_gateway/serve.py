@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.app import make_app, open_services
 from riverdelta_gateway.close_codes import CloseCode
 from riverdelta_gateway.protocol import SocketProtocol
+from riverdelta_gateway.routes.table import ROUTES, Handler
 from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 
@@ -36,12 +37,19 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def gateway_server(settings: Settings, gateway: GatewaySettings) -> AsyncIterator[Running]:
+async def gateway_server(
+    settings: Settings, gateway: GatewaySettings, *, routes: Mapping[str, Handler] = ROUTES
+) -> AsyncIterator[Running]:
     """
     Listen, and serve until the block is left.
 
     Leaving it: no new connections, then every socket is closed with RESTARTING (clients keep their
     positions, and go on elsewhere), then streams end, then Redis is left.
+
+    Args:
+        settings: Name the servers.
+        gateway: The gateway's own settings.
+        routes: The routes of the WebSocket; `ROUTES` and your own, say.
 
     Raises:
         SettingsError: Settings that do not go together, or an address that cannot be listened on.
@@ -50,7 +58,7 @@ async def gateway_server(settings: Settings, gateway: GatewaySettings) -> AsyncI
     async with contextlib.AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, gateway))
         listener = stack.enter_context(_listen(gateway))
-        server = _Server(_config(services))
+        server = _Server(_config(services, routes))
         serving = asyncio.create_task(server.serve([listener]), name="riverdelta-gateway")
         try:
             await _first(server.listening.wait(), serving)
@@ -90,11 +98,11 @@ async def _first(waiting: Coroutine[Any, Any, object], serving: asyncio.Task[Non
         serving.result()
 
 
-def _config(services: Services) -> uvicorn.Config:
+def _config(services: Services, routes: Mapping[str, Handler]) -> uvicorn.Config:
     gateway = services.gateway
     protocol = type("Protocol", (SocketProtocol,), {"max_unsent_bytes": gateway.max_unsent_bytes})
     return uvicorn.Config(
-        make_app(services),
+        make_app(services, routes),
         ws=protocol,
         ws_max_size=gateway.max_message_bytes * _REFUSED_BEYOND,
         ws_ping_interval=gateway.ping_interval_s,

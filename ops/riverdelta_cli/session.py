@@ -12,7 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from riverdelta_cli.errors import BROKEN_PIPE, explain, say, silence
+from riverdelta_cli.errors import BROKEN_PIPE, explain
+from riverdelta_cli.output.say import say, silence
 
 T = TypeVar("T")
 

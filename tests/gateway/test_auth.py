@@ -222,14 +222,14 @@ async def test_posts_are_counted_over_all_gateways(settings: Settings) -> None:
     limits = GatewaySettings(dev=True, port=0, max_posts_per_minute=3)
     async with gateway_server(settings, limits) as one, gateway_server(settings, limits) as two:
         for running in (one, two, one):
-            await running.services.limits.take_post("ann")
+            await running.services.post_limit.take("ann")
         for running in (one, two):
             with pytest.raises(RequestError) as refused:
-                await running.services.limits.take_post("ann")
+                await running.services.post_limit.take("ann")
             assert refused.value.code == "RATE_LIMITED"
             assert refused.value.retry_after_s is not None
             assert 0 < refused.value.retry_after_s <= 20
-        await one.services.limits.take_post("bob")
+        await one.services.post_limit.take("bob")
 
 
 async def test_all_gateways_with_a_users_sockets_hear_of_the_users_messages(

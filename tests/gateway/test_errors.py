@@ -4,19 +4,26 @@ import re
 
 import pytest
 
-from riverdelta_gateway.routes.table import ROUTES, Context
-from riverdelta_gateway.serve import Running
+from riverdelta import Settings
+from riverdelta_gateway.routes.context import Context
+from riverdelta_gateway.routes.table import ROUTES
+from riverdelta_gateway.serve import Running, gateway_server
+from riverdelta_gateway.settings import GatewaySettings
 from tests.support.gateway.clients import client
 
 
 async def test_an_error_names_its_line_in_the_log_and_no_more(
-    gateway: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fails(_: Context) -> None:
         raise ZeroDivisionError("password=hunter2")
 
-    monkeypatch.setitem(ROUTES, "/fails", fails)
-    async with client(gateway.url) as browser:
+    options = GatewaySettings(dev=True, port=0)
+    routes = {**ROUTES, "/fails": fails}
+    async with (
+        gateway_server(settings, options, routes=routes) as gateway,
+        client(gateway.url) as browser,
+    ):
         answer = await browser.ask("/fails", {})
         assert answer["error"]["code"] == "INTERNAL_SERVER_ERROR"
         assert "hunter2" not in str(answer)

@@ -14,7 +14,6 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from riverdelta import Settings
-from riverdelta_gateway import app  # noqa: F401  # importing it fills the route table
 from riverdelta_gateway.routes.table import ROUTES
 from tests.support.gateway.processes import GatewayProcess
 from tests.support.servers import Server

@@ -279,7 +279,7 @@ async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
             begun = (await post(browser, prompt="Once"))[0]["payload"]
 
             async def nobody_follows_it() -> bool:
-                return not gateway.services.posts._watches
+                return not gateway.services.watches
 
             await until(nobody_follows_it)
             async with TurnRunner(settings, turn_settings()) as elsewhere:

@@ -14,7 +14,7 @@ import pytest
 from riverdelta import Producer, Settings
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
-from riverdelta_gateway.sockets import Socket
+from riverdelta_gateway.socket import Socket
 from tests.support.gateway.clients import Client, client, view_of
 from tests.support.local_workers import local_workers
 from tests.support.servers import until

@@ -25,6 +25,7 @@ from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.errors import bad_request
 from riverdelta_gateway.posting.request import Post, read_post
 from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, spell
+from riverdelta_gateway.routes.checks import checked_id
 from riverdelta_gateway.routes.http import (
     EventStream,
     endpoint,
@@ -32,7 +33,6 @@ from riverdelta_gateway.routes.http import (
     keep_alive,
     readable_chat,
 )
-from riverdelta_gateway.routes.table import checked_id
 from riverdelta_gateway.services import Services
 
 _ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
@@ -82,7 +82,7 @@ async def post_message(request: Request, services: Services) -> Response:
     identity = services.auth.identify(request)
     body = await json_body(request, services.gateway.max_message_bytes)
     post, prompt_id = read_chat_request(body)
-    await services.limits.take_post(identity.user)
+    await services.post_limit.take(identity.user)
     turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
     return _stream(services, identity, turn.chat_id, turn.message_id)
 
@@ -92,10 +92,10 @@ async def resume(request: Request, services: Services) -> Response:
     """Stream the reply that is being written from its beginning; 204: there is none."""
     identity = services.auth.identify(request)
     chat_id = checked_id("id", request.path_params["chat_id"])
-    if await services.chats.owner(chat_id) is None:
+    if await services.access.user_of(chat_id) is None:
         return Response(status_code=204)  # the page of a chat that nobody has written to yet
-    await services.chats.check_readable(chat_id, identity.user)
-    snapshot = await services.hub.subscriber.snapshot(chat_id)
+    await services.access.check_readable(chat_id, identity.user)
+    snapshot = await services.subscriber.snapshot(chat_id)
     live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
     if not live:
         return Response(status_code=204)
@@ -106,7 +106,7 @@ async def resume(request: Request, services: Services) -> Response:
 async def stop(request: Request, services: Services) -> Response:
     """Stop what is being written in a chat."""
     _, chat_id = await readable_chat(request, services)
-    marked = await services.hub.subscriber.stop(chat_id)
+    marked = await services.subscriber.stop(chat_id)
     return JSONResponse({"chat_id": chat_id, "message_ids": marked})
 
 
@@ -118,14 +118,14 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 
 
 def _stream(services: Services, identity: Identity, chat_id: str, message_id: str) -> Response:
-    services.sockets.take_place(identity.user)
+    services.connections.take(identity.user)
     lines = keep_alive(_lines(services, chat_id, message_id), services, identity)
     return EventStream(lines, services, identity.user, HEADERS)
 
 
 async def _lines(services: Services, chat_id: str, message_id: str) -> AsyncGenerator[bytes, None]:
     stream = UIMessageStream(message_id)
-    async with contextlib.aclosing(services.hub.subscriber.events(chat_id)) as events:
+    async with contextlib.aclosing(services.subscriber.events(chat_id)) as events:
         async for event in events:
             yield b"".join(spell(part) for part in stream.apply(event))
             if stream.done:

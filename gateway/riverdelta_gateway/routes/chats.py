@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from riverdelta_gateway.frames import SUBSCRIBE
-from riverdelta_gateway.routes.table import Context, checked_position, route
+from riverdelta_gateway.routes.checks import checked_position
+from riverdelta_gateway.routes.context import Context
 
 
-@route(SUBSCRIBE)
 async def subscribe(context: Context) -> None:
     """
     Follow a chat: ``{"chat_id", "after"?}``.
@@ -16,13 +15,12 @@ async def subscribe(context: Context) -> None:
     """
     chat_id = context.id_in_payload("chat_id")
     after = checked_position(context.payload.get("after"))
-    await context.services.chats.check_readable(chat_id, context.user)
+    await context.services.access.check_readable(chat_id, context.user)
     outputs = context.socket.session.subscribe(chat_id, after)
     context.reply("subscribed", {"chat_id": chat_id})
     context.socket.perform(outputs)
 
 
-@route("/chats/unsubscribe")
 async def unsubscribe(context: Context) -> None:
     """Leave a chat: ``{"chat_id"}``. Nothing of it comes after the answer ``unsubscribed``."""
     chat_id = context.id_in_payload("chat_id")
@@ -30,20 +28,18 @@ async def unsubscribe(context: Context) -> None:
     context.reply("unsubscribed", {"chat_id": chat_id})
 
 
-@route("/chats/stop")
 async def stop(context: Context) -> None:
     """Stop a reply: ``{"chat_id", "message_id"?}``; without a message, every open one of the chat."""
     chat_id = context.id_in_payload("chat_id")
     message_id = None
     if context.payload.get("message_id") is not None:
         message_id = context.id_in_payload("message_id")
-    await context.services.chats.check_readable(chat_id, context.user)
-    marked = await context.services.hub.subscriber.stop(chat_id, message_id)
+    await context.services.access.check_readable(chat_id, context.user)
+    marked = await context.services.subscriber.stop(chat_id, message_id)
     context.reply("stopping", {"chat_id": chat_id, "message_ids": marked})
 
 
-@route("/chats/list")
 async def list_chats(context: Context) -> None:
     """List the user's chats, the last active first: answers ``chats``."""
-    chats = await context.services.chats.of_user(context.user)
+    chats = await context.services.access.chats_of(context.user)
     context.reply("chats", {"chats": chats})

@@ -37,7 +37,7 @@ from riverdelta_gateway.errors import (
     safe_error,
 )
 from riverdelta_gateway.frames import error_document
-from riverdelta_gateway.routes.table import checked_id, checked_position
+from riverdelta_gateway.routes.checks import checked_id, checked_position
 from riverdelta_gateway.services import Services
 
 _SSE_HEADERS: Final = {
@@ -104,7 +104,7 @@ async def readable_chat(request: Request, services: Services) -> tuple[Identity,
     """
     identity = services.auth.identify(request)
     chat_id = checked_id("chat_id", request.path_params["chat_id"])
-    await services.chats.check_readable(chat_id, identity.user)
+    await services.access.check_readable(chat_id, identity.user)
     return identity, chat_id
 
 
@@ -138,8 +138,8 @@ async def events(request: Request, services: Services) -> Response:
     identity, chat_id = await readable_chat(request, services)
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     position = checked_position(after)
-    source = services.hub.subscriber.events(chat_id, None if position is None else str(position))
-    services.sockets.take_place(identity.user)
+    source = services.subscriber.events(chat_id, None if position is None else str(position))
+    services.connections.take(identity.user)
     lines = keep_alive(_spelled(source), services, identity)
     return EventStream(lines, services, identity.user, _SSE_HEADERS)
 
@@ -165,15 +165,19 @@ class EventStream(StreamingResponse):
             async with contextlib.aclosing(self._lines):
                 await super().__call__(scope, receive, send)
         finally:
-            self._services.sockets.give_place_back(self._user)
+            self._services.connections.release(self._user)
 
 
 @endpoint
 async def snapshot(request: Request, services: Services) -> Response:
     """Answer with the chat as it is now."""
     _, chat_id = await readable_chat(request, services)
-    event = await services.hub.subscriber.snapshot(chat_id)
-    if not event.seq and not event.data["messages"] and await services.chats.owner(chat_id) is None:
+    event = await services.subscriber.snapshot(chat_id)
+    if (
+        not event.seq
+        and not event.data["messages"]
+        and await services.access.user_of(chat_id) is None
+    ):
         raise no_such_chat()
     return Response(event.raw, media_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -188,7 +192,7 @@ async def stop(request: Request, services: Services) -> Response:
         raise bad_request("message_id must be a string.")
     if message_id is not None:
         checked_id("message_id", message_id)
-    marked = await services.hub.subscriber.stop(chat_id, message_id)
+    marked = await services.subscriber.stop(chat_id, message_id)
     return JSONResponse({"chat_id": chat_id, "message_ids": marked})
 
 

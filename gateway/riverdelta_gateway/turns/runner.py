@@ -13,9 +13,9 @@ from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.reader.subscriber import Subscriber
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.user_chats import user_of_chat
 from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
 from riverdelta.core.view import ChatView
-from riverdelta_gateway.access import Chats
 from riverdelta_gateway.assets import Asset, AssetCatalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
 from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
@@ -51,7 +51,6 @@ class TurnRunner:
         self._catalog: AssetCatalog = make_catalog(turns)
         self._producer = Producer(settings)
         self._subscriber = Subscriber(settings)
-        self._chats = Chats(self._subscriber.client, open_to_all=False)
         self._history: HistoryStore = make_history(turns, self._subscriber)
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
@@ -108,8 +107,8 @@ class TurnRunner:
         messages = snapshot.data["messages"]
         if turn.message_id in (message["message"] for message in messages):
             return
-        owner = await self._chats.owner(turn.chat_id)
-        if owner not in {None, "", turn.user}:  # somebody else was faster to make a chat of this id
+        user = await user_of_chat(self._subscriber.client, turn.chat_id)
+        if user not in {None, "", turn.user}:  # somebody else was faster to make a chat of this id
             _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
             return
         replaces = from_message_on(messages, turn.from_message)

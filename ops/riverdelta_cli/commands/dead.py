@@ -11,8 +11,9 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.dead_letters import DeadLetter, read_dead_letters, requeue
 from riverdelta.core.ids import check_id
 from riverdelta.core.text import truncate_message
-from riverdelta_cli.errors import DONE, NOT_DONE, say
+from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.output.console import Console
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.show import print_json
 from riverdelta_cli.output.words import count
 from riverdelta_cli.output.wrap import printable

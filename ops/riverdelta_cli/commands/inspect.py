@@ -15,8 +15,9 @@ from riverdelta.broker.store import scripts
 from riverdelta.broker.store.fields import describe
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.ids import check_id
-from riverdelta_cli.errors import DONE, NOT_DONE, say
+from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.output.console import Console
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.show import print_json
 from riverdelta_cli.output.words import count
 from riverdelta_cli.session import Interrupt

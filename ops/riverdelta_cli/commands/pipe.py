@@ -12,8 +12,9 @@ from riverdelta import Message, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import members
 from riverdelta.core.events import END_TYPES
-from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extras, say
+from riverdelta_cli.errors import DONE, NOT_DONE, CliError, require_extras
 from riverdelta_cli.input.pushing import Feeder, Input
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.show import Printer, make_printer, say_dimmed
 from riverdelta_cli.processes.embedded import EmbeddedServer
 from riverdelta_cli.processes.servers import embedded_settings

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from riverdelta import Message, Producer, Settings
-from riverdelta_cli.errors import DONE, say
+from riverdelta_cli.errors import DONE
 from riverdelta_cli.input.pushing import Feeder, Input, end
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.show import print_json
 from riverdelta_cli.output.words import count
 from riverdelta_cli.session import Interrupt

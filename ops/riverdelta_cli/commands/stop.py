@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from riverdelta import Settings, Subscriber
 from riverdelta.core.ids import check_id
-from riverdelta_cli.errors import DONE, NOT_DONE, say
+from riverdelta_cli.errors import DONE, NOT_DONE
+from riverdelta_cli.output.say import say
 from riverdelta_cli.session import Interrupt
 
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from riverdelta import Settings
 from riverdelta.broker.client import Client
-from riverdelta_cli.errors import DONE, CliError, require_extras, say
+from riverdelta_cli.errors import DONE, CliError, require_extras
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.words import count as counted
 from riverdelta_cli.processes.embedded import EmbeddedServer
 from riverdelta_cli.processes.folder import DEFAULT_FOLDER, DataFolder

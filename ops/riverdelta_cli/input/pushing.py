@@ -11,9 +11,9 @@ from typing import Final
 
 from riverdelta import ChunkTooLarge, Message, MessageEnded, Producer, RiverdeltaError
 from riverdelta.core.tracker import Mode, OnMismatch
-from riverdelta_cli.errors import say
 from riverdelta_cli.input.lines import LineCutter, batches, cutter_for, open_input
 from riverdelta_cli.input.understanding import Understanding
+from riverdelta_cli.output.say import say
 from riverdelta_cli.session import cancel
 
 _LOOK_S: Final = 0.1

@@ -13,8 +13,8 @@ from rich.style import Style
 from rich.text import Text
 
 from riverdelta.core.events import END_TYPES, Event
-from riverdelta_cli.errors import say
 from riverdelta_cli.output.console import Console
+from riverdelta_cli.output.say import say
 from riverdelta_cli.output.wrap import Wrapper, printable
 
 _LABELS: Final = {"reasoning": "thinking", "tool_result": "result", "refusal": "refused"}

@@ -50,6 +50,18 @@ def read_announcement(payload: bytes) -> Announcement:
     raise ValueError(payload)
 
 
+async def user_of_chat(client: Client, chat_id: str) -> str | None:
+    """
+    Look up the user that a chat was opened for; "": none was named; None: the chat does not exist.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; try again.
+    """
+    head = client.keys.chat(chat_id).head
+    term, user = await client.chats.execute("HMGET", head, "term", "user")
+    return None if term is None else (user or b"").decode()
+
+
 async def list_chats(client: Client, user: str) -> list[tuple[str, int]]:
     """
     List a user's chats with the Unix millisecond of their last activity, the latest first.

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from riverdelta import BackpressureError, BrokerUnavailable, ChunkTooLarge, MessageEnded, Stopped
-from riverdelta_cli.errors import CliError, explain, require_extras, say
+from riverdelta_cli.errors import CliError, explain, require_extras
 from riverdelta_cli.extras import needed_by
+from riverdelta_cli.output.say import say
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""Follow chats where turns run, and send each turn's progress to the sockets of its user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final, Self
+
+from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.user_chats import Announcement
+from riverdelta.core.errors import BrokerUnavailable
+from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.frames import POST, response
+from riverdelta_gateway.posting.projection import PostFrame, Projection
+from riverdelta_gateway.sockets import Sockets
+
+_IDLE_S: Final = 60.0
+"""A chat without a running turn is followed for this long; its next message is announced anyway."""
+_RETRY_S: Final = 0.25
+
+_log = logging.getLogger("riverdelta.gateway")
+
+
+class Watches:
+    """
+    The chats that this process follows for its users. An async context manager.
+
+    A user's turns are watched by every process where the user has sockets, whichever accepted the post.
+
+    Args:
+        subscriber: Reads chats.
+        sockets: Get the frames; they announce the turns that other processes accepted.
+    """
+
+    def __init__(self, subscriber: Subscriber, sockets: Sockets) -> None:
+        self._subscriber = subscriber
+        self._sockets = sockets
+        self._watches: dict[tuple[str, str], _Watch] = {}
+        sockets.listen(self._on_announcement)
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel all watches."""
+        tasks = [watch.task for watch in self._watches.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __len__(self) -> int:
+        """Count the chats that are watched."""
+        return len(self._watches)
+
+    def watch(self, user: str, chat_id: str, message_id: str) -> None:
+        """Send the progress of a turn, which may not have begun, to all sockets of *user*."""
+        key = (user, chat_id)
+        watch = self._watches.get(key)
+        if watch is None or watch.task.done():
+            watch = self._watches[key] = _Watch(self._subscriber, self._sockets, user, chat_id)
+            watch.task.add_done_callback(lambda task: self._forget(key, task))
+        watch.projection.expect(message_id)
+
+    def _on_announcement(self, user: str, announcement: Announcement) -> None:
+        self.watch(user, announcement.chat_id, announcement.message_id)
+
+    def _forget(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._watches[key].task is task:
+            del self._watches[key]
+
+
+class _Watch:
+    """
+    Follows one chat for one user while a turn runs.
+
+    Attributes:
+        projection: Makes frames of the chat's events.
+        task: Done when no turn runs or is expected.
+    """
+
+    def __init__(self, subscriber: Subscriber, sockets: Sockets, user: str, chat_id: str) -> None:
+        self.projection = Projection(chat_id)
+        self._subscriber = subscriber
+        self._sockets = sockets
+        self._user = user
+        self._chat_id = chat_id
+        self.task = asyncio.create_task(self._run(), name=f"riverdelta-posts-{chat_id}")
+
+    async def _run(self) -> None:
+        while not self.projection.idle:
+            try:
+                await self._follow()
+            except BrokerUnavailable as error:
+                _log.warning("following the turns of chat %s again: %s", self._chat_id, error)
+                await asyncio.sleep(_RETRY_S)
+            except TimeoutError:
+                return
+
+    async def _follow(self) -> None:
+        async with contextlib.aclosing(self._subscriber.events(self._chat_id)) as events:
+            while not self.projection.idle:
+                timeout_s = None if self.projection.under_way else _IDLE_S
+                async with asyncio.timeout(timeout_s):
+                    event = await anext(events)
+                for frame in self.projection.apply(event):
+                    self._send(frame, event.position)
+
+    def _send(self, frame: PostFrame, position: str) -> None:
+        if self._sockets.of_user(self._user):
+            self._sockets.send_to_user(self._user, encode_frame(frame, self._user, position))
+
+
+def encode_frame(frame: PostFrame, user: str, position: str) -> bytes:
+    """Encode a frame as a response to all sockets of *user*."""
+    error = None
+    if frame.failure is not None:
+        error = RequestError("INTERNAL_SERVER_ERROR", frame.failure["detail"])
+    return response(
+        POST,
+        frame.event,
+        frame.payload,
+        error=error,
+        sent_by=user,
+        send_method="All",
+        position=position,
+    )
