@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from riverdelta.core.batch import Draft
-from riverdelta.core.codecs.pieces import ChunkEnd, ChunkPiece, ChunkStart, ProcessorFail, Text
+from riverdelta.core.codecs.pieces import (
+    ChunkEnd,
+    ChunkFail,
+    ChunkPiece,
+    ChunkStart,
+    ProcessorFail,
+    Text,
+)
 from riverdelta.core.equip import equip
 from riverdelta.core.events import (
     ChunkCompleted,
@@ -61,6 +68,8 @@ class Chunks:
                 self.start(message, piece)
             case ChunkEnd(key):
                 self.end(message, key)
+            case ChunkFail(key, code, detail):
+                self.end(message, key, Failure(code=code, detail=detail))
             case ProcessorFail(key, processor, code):
                 chunk_id = message.open_chunks[key].id
                 self._draft.processor_failed(message.id, chunk_id, processor, code)
@@ -108,12 +117,21 @@ class Chunks:
         chunks = [*message.open_chunks.values(), *left]
         return next((c for c in chunks if c.index == index and c.status == "open"), None)
 
-    def end(self, message: MessageState, key: str) -> None:
-        """Complete an open chunk: whatever was held back of it goes out first."""
+    def end(self, message: MessageState, key: str, failure: Failure | None = None) -> None:
+        """
+        End an open chunk: whatever was held back of it goes out first.
+
+        Args:
+            message: Whose chunk it is.
+            key: The codec's name for it.
+            failure: Why it is not whole. None: it is, and completes.
+        """
         self._show_rest(message, key)
         chunk = message.open_chunks.pop(key)
-        if chunk.status == "open":
+        if chunk.status == "open" and failure is None:
             self._complete(message, chunk)
+        elif chunk.status == "open" and failure is not None:
+            self.fail(message, chunk, failure)
         else:
             self._draft.change(chunk)  # it ended before, and was the same again
         self._remember(message, key, chunk)

@@ -21,6 +21,7 @@ from riverdelta.core.changes import CardEnd, Changes, OwedCall, RejectedEntry
 from riverdelta.core.chunks import Chunks
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
+    ChunkFail,
     ChunkStart,
     Piece,
     ProcessorFail,
@@ -260,7 +261,13 @@ class ChatFold:
             self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
         self._draft.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
 
+    def _settle(self, message: MessageState, entry: Entry) -> None:
+        """The producer shows that its provider call is over: end its step, if it only waits."""
+        for piece in message.codec.settle():
+            self._piece(message, piece, entry)
+
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
+        self._settle(message, entry)
         result = orjson.loads(entry.data)
         call_id, content = result["tool_call_id"], result["content"]
         call_id = message.call_aliases.get(call_id, call_id)
@@ -306,6 +313,7 @@ class ChatFold:
         if rule not in OVERLAP_RULES:
             self._reject(message, entry, "bad_restart", f"on_overlap {rule!r} is unknown")
             return
+        self._settle(message, entry)
         self._restarts.begin(message, rule)
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
@@ -318,7 +326,7 @@ class ChatFold:
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
-            case Text() | ChunkStart() | ChunkEnd() | ProcessorFail():
+            case Text() | ChunkStart() | ChunkEnd() | ChunkFail() | ProcessorFail():
                 self._restarts.take(message, piece)
             case StepStart(model):
                 self._step_start(message, model)
@@ -395,6 +403,7 @@ class ChatFold:
         self._close(message, "message.completed", completed)
 
     def _fail(self, message: MessageState, entry: Entry) -> None:
+        self._settle(message, entry)
         failure = orjson.loads(entry.data)
         self._fail_with(message, Failure(code=failure["code"], detail=failure["detail"]))
 
@@ -417,6 +426,7 @@ class ChatFold:
                 self._fail_with(message, Failure(code="processor_failed", detail=detail))
 
     def _stop(self, message: MessageState, entry: Entry) -> None:
+        self._settle(message, entry)
         self._stop_for(message, orjson.loads(entry.data)["reason"] or "stopped")
 
     def _stop_for(self, message: MessageState, reason: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
+    ChunkFail,
     ChunkStart,
     Codec,
     Piece,
@@ -75,7 +76,7 @@ def check_order(pieces: Iterable[Piece]) -> None:
                 assert key in open_keys
                 assert text
                 text.encode()
-            case ChunkEnd(key):
+            case ChunkEnd(key) | ChunkFail(key):
                 open_keys.remove(key)
             case StepEnd() | StepFail():
                 assert in_step

@@ -8,6 +8,7 @@ import pytest
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
+    ChunkFail,
     ChunkStart,
     Piece,
     StepEnd,
@@ -75,8 +76,13 @@ def test_input_in_the_start_counts_unless_deltas_say_it() -> None:
 
 def test_a_call_that_broke_off_does_not_look_complete() -> None:
     call = block(0, type="mcp_tool_use", id="t", name="f", input={})
-    assert fold(pieces_of(START, call))[0].tool_calls == [("t", "f", "")]
-    assert fold(pieces_of(START, call, STOP))[0].tool_calls == [("t", "f", "{}")]
+    for cut in ([], [STOP], [end(0), STOP], [end(0), stopped("max_tokens"), STOP]):
+        pieces = pieces_of(START, call, *cut)
+        assert fold(pieces)[0].tool_calls == [("t", "f", "")]
+        assert [piece.key for piece in pieces if isinstance(piece, ChunkFail)] == ["0"]
+    whole = pieces_of(START, call, stopped("tool_use"), STOP)
+    assert fold(whole)[0].tool_calls == [("t", "f", "{}")]
+    assert not [piece for piece in whole if isinstance(piece, ChunkFail)]
 
 
 def test_text_in_the_start_of_a_block_counts() -> None:
@@ -146,11 +152,16 @@ def test_a_message_that_broke_off() -> None:
     ]
 
 
-def test_what_belongs_to_no_message_is_skipped() -> None:
+def test_text_without_the_start_of_its_message_is_not_lost() -> None:
+    pieces = pieces_of(block(0, type="text", text="a"), delta(0, type="text_delta", text="b"))
+    assert [step.text for step in fold(pieces)] == ["ab"]
+
+
+def test_what_says_nothing_and_belongs_to_no_message_is_skipped() -> None:
     codec = make_codec("anthropic")
-    strays = [block(0, type="text", text="a"), delta(0, type="text_delta", text="b"), STOP]
+    strays = [end(0), stopped("end_turn"), STOP, {"type": "ping"}]
     assert run(codec, [json.dumps(stray).encode() for stray in strays]) == []
-    assert codec.skipped == 3
+    assert codec.skipped == 4
 
 
 def test_an_error_fails_the_step() -> None:

@@ -12,9 +12,8 @@ from riverdelta.core.codecs.pieces import (
     Kind,
     Mode,
     Piece,
-    StepEnd,
 )
-from riverdelta.core.codecs.provider import EMPTY_JSON, ProviderCodec
+from riverdelta.core.codecs.provider import EMPTY_JSON, OpenChunk, ProviderCodec
 
 _KINDS = get_args(Kind)
 _MODES = get_args(Mode)
@@ -57,7 +56,9 @@ class ChunksCodec(ProviderCodec):
 
     def _start(self, key: str, kind: Kind, document: dict[str, Any], out: list[Piece]) -> None:
         form: Format = "json" if kind == "tool_call" else "text"
-        self._open[key] = EMPTY_JSON if form == "json" else ""
+        # Not followed: whoever takes the provider apart says itself when a call is done.
+        self._open[key] = OpenChunk(kind, EMPTY_JSON if form == "json" else "")
+        self._shown = True
         self._kinds[key] = kind
         if document.get("mode") == "snapshot":
             self._snapshots.add(key)
@@ -97,7 +98,7 @@ class ChunksCodec(ProviderCodec):
 
     def _finish_step(self, out: list[Piece]) -> None:
         self._close_all(out)
-        self._end_step(StepEnd("stop", None, None), out)
+        self._end_step("stop", None, None, out)
 
     def _forget_step(self) -> None:
         self._kinds.clear()

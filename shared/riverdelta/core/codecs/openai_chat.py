@@ -9,23 +9,17 @@ import orjson
 
 from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.pieces import (
-    ChunkStart,
     CodecState,
     Format,
     Piece,
     Run,
-    StepEnd,
     Text,
     Usage,
 )
-from riverdelta.core.codecs.provider import (
-    EMPTY_JSON,
-    ProviderCodec,
-    text_or_empty,
-    text_or_none,
-)
+from riverdelta.core.codecs.provider import ProviderCodec
 from riverdelta.core.codecs.surrogates import join_halves
-from riverdelta.core.codecs.usage import OPENAI_CHAT_ENDS, openai_chat_usage
+from riverdelta.core.codecs.texts import text_or_empty, text_or_none
+from riverdelta.core.codecs.usage import finish_reason, openai_chat_usage
 
 _LEGACY_CALL = -1
 """Index of a `function_call`, the form before tools; it has no id."""
@@ -228,7 +222,7 @@ class OpenAIChatCodec(ProviderCodec):
         name = text_or_none(spoken.get("name"))
         call = self._calls.get(index)
         if call is not None and call_id and call.call_id and call_id != call.call_id:
-            self._begin_call(call, out)
+            self._start_call(call, out)
             self._close(call.key, out)
             call = None
         if call is None:
@@ -243,22 +237,21 @@ class OpenAIChatCodec(ProviderCodec):
             return
         call.held += text
         if call.name and (call.call_id or call.held):
-            self._begin_call(call, out)
+            self._start_call(call, out)
 
-    def _begin_call(self, call: _Call, out: list[Piece]) -> None:
+    def _start_call(self, call: _Call, out: list[Piece]) -> None:
         """Begin the chunk of a call, with what it held back; nothing to do if it has begun."""
         if call.held is None:
             return
         held, call.held = call.held, None
         form: Format = "text" if call.custom else "json"
-        self._open[call.key] = EMPTY_JSON if form == "json" else ""
-        out.append(ChunkStart(call.key, "tool_call", form, call.name, call.call_id))
+        self._begin_call(call.key, call.name, call.call_id, out, form=form)
         self._add(call.key, held, out)
 
     def _open_late_calls(self, out: list[Piece]) -> None:
         for call in self._calls.values():
             if call.name or call.call_id or call.held:
-                self._begin_call(call, out)
+                self._start_call(call, out)
 
     def _done_marker(self, out: list[Piece]) -> None:
         """`[DONE]` ends a step that waits for its usage, and one whose finish reason never came."""
@@ -269,17 +262,14 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _end(self, out: list[Piece]) -> None:
         self._open_late_calls(out)
-        self._close_all(out)
-        reason = OPENAI_CHAT_ENDS.get(self._finish, "other") if self._finish else None
-        self._end_step(StepEnd(reason, self._finish, self._known_usage()), out)
+        self._end_step(finish_reason(self._finish), self._finish, self._known_usage(), out)
 
     def _finish_step(self, out: list[Piece]) -> None:
         if self._finish is not None:
             self._end(out)
             return
         self._open_late_calls(out)
-        self._close_all(out, cut=True)
-        self._end_step(StepEnd(None, None, self._known_usage()), out)
+        self._end_step(None, None, self._known_usage(), out)
 
     def _known_usage(self) -> Usage | None:
         return openai_chat_usage(self._usage) if self._usage else None

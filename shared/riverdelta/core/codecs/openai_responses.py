@@ -8,16 +8,11 @@ from typing import Any, NamedTuple
 from riverdelta.core.codecs import responses_calls as calls
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.json_text import object_or_empty
-from riverdelta.core.codecs.pieces import ChunkStart, CodecState, Kind, Piece, StepEnd
-from riverdelta.core.codecs.provider import (
-    EMPTY_JSON,
-    ProviderCodec,
-    step_fail,
-    text_or_empty,
-    text_or_none,
-)
+from riverdelta.core.codecs.pieces import CodecState, Kind, Piece
+from riverdelta.core.codecs.provider import ProviderCodec
 from riverdelta.core.codecs.responses_calls import CallItem
-from riverdelta.core.codecs.usage import OPENAI_RESPONSES_ENDS, openai_responses_usage
+from riverdelta.core.codecs.texts import text_or_empty, text_or_none
+from riverdelta.core.codecs.usage import finish_reason, openai_responses_usage
 
 PART_BREAK = "\n\n"
 """Stands between the parts of one reasoning item."""
@@ -92,8 +87,6 @@ class OpenAIResponsesCodec(ProviderCodec):
         super().__init__()
         self._id: str | None = None
         self._called = False
-        self._failed = False
-        """The last step failed. What still comes of it, such as its failure told again, is old."""
         self._items: dict[int, CallItem] = {}
         self._done: set[int] = set()
         self._sent = Sent()
@@ -229,15 +222,13 @@ class OpenAIResponsesCodec(ProviderCodec):
     def _call_at(self, index: Any) -> CallItem | None:
         return self._items.get(index) if type(index) is int else None
 
-    def _begin_call(self, index: int, item: dict[str, Any], out: list[Piece]) -> CallItem:
+    def _new_call(self, index: int, item: dict[str, Any], out: list[Piece]) -> CallItem:
         kind = text_or_empty(item.get("type"))
         form = calls.STREAMED[kind].format if kind in calls.STREAMED else "json"
         key = f"{index}:call"
         call = self._items[index] = CallItem(kind, text_or_none(item.get("id")))
         self._called = self._called or kind in calls.RUN_BY_CLIENT
-        self._open[key] = EMPTY_JSON if form == "json" else ""
-        name, call_id = calls.tool_name(item), calls.call_id(item)
-        out.append(ChunkStart(key, "tool_call", form, name, call_id))
+        self._begin_call(key, calls.tool_name(item), calls.call_id(item), out, form=form)
         return call
 
     # --- items ---
@@ -255,7 +246,7 @@ class OpenAIResponsesCodec(ProviderCodec):
             return kind in ("message", "reasoning")
         if streamed.name is None and not item.get("name"):
             return False
-        call = self._begin_call(index, item, out)
+        call = self._new_call(index, item, out)
         if kind == "apply_patch_call":
             calls.begin_patch(call, item.get("operation"))
         elif kind != "shell_call":
@@ -301,7 +292,7 @@ class OpenAIResponsesCodec(ProviderCodec):
                 self.skipped += 1
 
     def _take_call(self, index: int, kind: str, item: dict[str, Any], out: list[Piece]) -> None:
-        call = self._items.get(index) or self._begin_call(index, item, out)
+        call = self._items.get(index) or self._new_call(index, item, out)
         track = f"{index}:call"
         if kind == "apply_patch_call":
             text = calls.end_patch(call, item.get("operation"), track, self._sent)
@@ -318,7 +309,6 @@ class OpenAIResponsesCodec(ProviderCodec):
 
     def _need_step(self, model: Any, out: list[Piece]) -> None:
         if not self._in_step:
-            self._failed = False
             self._begin_step(model, out)
 
     def _created(self, event: dict[str, Any], out: list[Piece]) -> bool:
@@ -346,12 +336,11 @@ class OpenAIResponsesCodec(ProviderCodec):
         details = response.get("incomplete_details")
         if word != "completed" and type(details) is dict:
             word = text_or_none(details.get("reason")) or word
-        self._close_all(out, cut=word != "completed")
-        reason = OPENAI_RESPONSES_ENDS.get(word, "other")
+        reason = finish_reason(word)
         if reason == "stop" and self._called:
             reason = "tool_calls"
         usage = object_or_empty(response.get("usage"))
-        self._end_step(StepEnd(reason, word, openai_responses_usage(usage) if usage else None), out)
+        self._end_step(reason, word, openai_responses_usage(usage) if usage else None, out)
         return True
 
     def _take_missing(self, output: Any, out: list[Piece]) -> None:
@@ -368,20 +357,17 @@ class OpenAIResponsesCodec(ProviderCodec):
 
     def _error(self, event: dict[str, Any], out: list[Piece]) -> bool:
         self._fail_step(event.get("error") or {**event, "type": None}, out)
-        self._failed = True
         return True
 
     def _response_failed(self, event: dict[str, Any], out: list[Piece]) -> bool:
         response = event.get("response")
         response = response if type(response) is dict else {}
         self._need_step(response.get("model"), out)
-        self._end_step(step_fail(response.get("error")), out)
-        self._failed = True
+        self._fail_step(response.get("error"), out)
         return True
 
     def _finish_step(self, out: list[Piece]) -> None:
-        self._close_all(out, cut=True)
-        self._end_step(StepEnd(None, None, None), out)
+        self._end_step(None, None, None, out)
 
     def _forget_step(self) -> None:
         self._called = False
@@ -393,7 +379,6 @@ class OpenAIResponsesCodec(ProviderCodec):
         return {
             "id": self._id,
             "called": self._called,
-            "failed": self._failed,
             "items": [[index, *call.dump()] for index, call in self._items.items()],
             "done": sorted(self._done),
             "sent": self._sent.dump(),
@@ -402,7 +387,6 @@ class OpenAIResponsesCodec(ProviderCodec):
     def _load_step(self, state: CodecState) -> None:
         self._id = state["id"]
         self._called = state["called"]
-        self._failed = state["failed"]
         self._items = {index: CallItem.load(call) for index, *call in state["items"]}
         self._done = set(state["done"])
         self._sent.load(state["sent"])

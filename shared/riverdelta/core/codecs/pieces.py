@@ -62,6 +62,18 @@ class ChunkEnd(NamedTuple):
     key: str
 
 
+class ChunkFail(NamedTuple):
+    """
+    Nothing more comes for *key*, and it is not whole: a call whose arguments were cut.
+
+    Readers must be able to tell it from one that ended; nobody may run such a call.
+    """
+
+    key: str
+    code: str
+    detail: str
+
+
 class StepEnd(NamedTuple):
     """The provider ended its call. Chunks that are still open end with it."""
 
@@ -92,7 +104,7 @@ class Rejected(NamedTuple):
     detail: str
 
 
-ChunkPiece = ChunkStart | Text | ChunkEnd | ProcessorFail
+ChunkPiece = ChunkStart | Text | ChunkEnd | ChunkFail | ProcessorFail
 Piece = StepStart | ChunkPiece | StepEnd | StepFail | Rejected
 
 CodecState = dict[str, Any]
@@ -113,7 +125,9 @@ class Codec(Protocol):
     """
 
     skipped: int
-    """Parts of the input that are known to carry nothing for a reader, or not known at all."""
+    """
+    Payloads that were not taken: known to carry nothing for a reader, of a wrong shape, or unknown.
+    """
 
     def decode(self, raw: bytes) -> list[Piece]:
         """Take one raw chunk. Never raises for bad data: what cannot be used is a `Rejected`."""
@@ -131,9 +145,23 @@ class Codec(Protocol):
         """
         return "", [], self.decode(next(raws))
 
+    def decode_event(self, raw: bytes, name: str) -> list[Piece]:
+        """Take the data of one server-sent event called *name* ("": it had no name)."""
+        del name
+        return self.decode(raw)
+
     def finish(self) -> list[Piece]:
         """The producer ended the message: close what is open. A cut step ends without a reason."""
         ...
+
+    def settle(self) -> list[Piece]:
+        """
+        The producer shows that its provider call is over: a tool's result, a retried call.
+
+        Ends a step whose end was said already, and that only waited for stragglers such as its
+        usage. A step whose end was not said stays open.
+        """
+        return []
 
     def release(self) -> list[ChunkPiece]:
         """

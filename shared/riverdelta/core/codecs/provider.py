@@ -1,4 +1,26 @@
-"""What the codecs of the three providers share: reading JSON, open chunks, the step they are in."""
+"""
+What the codecs of providers share: one place for the rules of steps, items, calls and failures.
+
+A codec of a provider is a subclass of `ProviderCodec`. It reads documents in `_take`, and says what
+they mean with these words only; each of them keeps its rule for every source:
+
+- `_begin_step`, `_end_step`, `_fail_step`: a step begins once and ends once. The end decides what
+  becomes of open calls (`cut`), whatever the event of the end is called.
+- `_say(key, kind, text, out)`: text of a reader's chunk; begins the chunk if need be. The kind is
+  part of what tells chunks apart: a text for another kind than the open chunk's opens its own.
+- `_begin_call`, `_add_call`, `_close`: a call. Its arguments are followed (`Arguments`), so a call
+  that was cut fails (`ChunkFail`) and only one that is whole ends (`ChunkEnd`). Empty arguments
+  mean `{}`, unless the reply was cut.
+- `_skip(what)`: a payload was not taken. Counted in `skipped`; what is lost (not just without
+  meaning for readers) is also counted by name, and a step of which nothing was understood says so
+  (`Rejected`, code `not_understood`).
+- `failures.find_failure` and `find_loose_failure`: the shapes of a failure. `_pieces_of` looks for
+  the loose ones in a document of which `_take` made nothing.
+- `texts`: `text_of` (any shape of a text), `index_or_none`, `find_usage`; `usage.finish_reason`: the
+  words that providers end with.
+
+`_event` is the name of the server-sent event that is being decoded, "" where there is none.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +29,17 @@ from typing import Any
 
 import orjson
 
-from riverdelta.core.codecs.json_text import UnusableError, read_again
+from riverdelta.core.codecs.arguments import Arguments
+from riverdelta.core.codecs.failures import find_loose_failure, step_fail
+from riverdelta.core.codecs.json_text import UnusableError, clean, read_again
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
+    ChunkFail,
     ChunkStart,
     Codec,
     CodecState,
+    FinishReason,
+    Format,
     Kind,
     Piece,
     Rejected,
@@ -20,11 +47,65 @@ from riverdelta.core.codecs.pieces import (
     StepFail,
     StepStart,
     Text,
+    Usage,
 )
 from riverdelta.core.codecs.surrogates import Halves, dump_halves, join_halves, load_halves
+from riverdelta.core.codecs.texts import text_or_none
 
 EMPTY_JSON = "{}"
 """What empty arguments of a JSON tool call mean."""
+
+INCOMPLETE = "incomplete"
+"""Code of a call that was cut."""
+
+_CUT = "the reply ended inside this call: its arguments are not complete, do not run it"
+_NAMELESS = "this call never said its name"
+
+WHOLE_ENDS = frozenset[FinishReason | None]({"stop", "tool_calls", "pause"})
+"""Finish reasons that cut nothing. After any other, a call without arguments may have lost them."""
+
+_NAMES = 8
+"""How many kinds of lost payloads are told apart; the rest is counted together."""
+_NAME_LENGTH = 60
+
+
+class OpenChunk:
+    """
+    A chunk that has begun.
+
+    Attributes:
+        kind: As its `ChunkStart`.
+        arguments: Follows the JSON arguments of a call; None: nobody has to.
+        unsaid: What it says at its end if nothing else was said before.
+        text_call: A call whose arguments are plain text: only its end can tell whether it is whole.
+    """
+
+    __slots__ = ("arguments", "kind", "text_call", "unsaid")
+
+    def __init__(
+        self,
+        kind: Kind,
+        unsaid: str = "",
+        arguments: Arguments | None = None,
+        *,
+        text_call: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.unsaid = unsaid
+        self.arguments = arguments
+        self.text_call = text_call
+
+    def dump(self) -> list[Any]:
+        """Everything `load` needs, as JSON values."""
+        arguments = None if self.arguments is None else self.arguments.dump()
+        return [self.kind, self.unsaid, arguments, self.text_call]
+
+    @classmethod
+    def load(cls, state: list[Any]) -> OpenChunk:
+        """Undo `dump`."""
+        kind, unsaid, arguments, text_call = state
+        follower = None if arguments is None else Arguments.load(arguments)
+        return cls(kind, unsaid, follower, text_call=text_call)
 
 
 class ProviderCodec(Codec, ABC):
@@ -37,9 +118,16 @@ class ProviderCodec(Codec, ABC):
     def __init__(self) -> None:
         self.skipped = 0
         self._in_step = False
-        self._open: dict[str, str] = {}
-        """Open chunks in the order they began → what they must still say before they end."""
+        self._open: dict[str, OpenChunk] = {}
+        """Open chunks in the order they began."""
         self._halves: Halves = {}
+        self._shown = False
+        """The step has shown something, or failed; without a step: the message has."""
+        self._lost: dict[str, int] = {}
+        """By name, how many payloads were lost since the last step ended."""
+        self._failed = False
+        """The last step failed. What still comes of it, such as its failure said again, is old."""
+        self._event = ""
 
     def decode(self, raw: bytes) -> list[Piece]:
         """Take one raw chunk; see `Codec.decode`."""
@@ -50,30 +138,61 @@ class ProviderCodec(Codec, ABC):
         out = self._pieces_of(document)
         return join_halves(out, self._halves) if self._halves else out
 
+    def decode_event(self, raw: bytes, name: str) -> list[Piece]:
+        """Take the data of one server-sent event; see `Codec.decode_event`."""
+        self._event = name
+        try:
+            return self.decode(raw)
+        finally:
+            self._event = ""
+
     def finish(self) -> list[Piece]:
         """Close what is open; see `Codec.finish`."""
         out: list[Piece] = []
         if self._in_step:
             self._finish_step(out)
+        self._confess(out)
+        return join_halves(out, self._halves) if self._halves else out
+
+    def settle(self) -> list[Piece]:
+        """End a step that only waits for stragglers; see `Codec.settle`."""
+        out: list[Piece] = []
+        if self._in_step and self._waits():
+            self._finish_step(out)
+        return join_halves(out, self._halves) if self._halves else out
+
+    def fail_cut_step(self, code: str, detail: str) -> list[Piece]:
+        """Fail the step if its end was not said, because what held it was lost: see `sse`."""
+        out: list[Piece] = []
+        if self._in_step and not self._waits():
+            self._fail(StepFail(code, detail), out)
         return join_halves(out, self._halves) if self._halves else out
 
     def dump(self) -> CodecState:
         """Everything `load` needs; see `Codec.dump`."""
         return {
             "in_step": self._in_step,
-            "open": list(self._open.items()),
+            "open": [[key, *chunk.dump()] for key, chunk in self._open.items()],
             "halves": dump_halves(self._halves),
             "skipped": self.skipped,
+            "shown": self._shown,
+            "lost": dict(self._lost),
+            "failed": self._failed,
             **self._dump_step(),
         }
 
     def load(self, state: CodecState) -> None:
         """Go on where *state* was dumped; see `Codec.load`."""
         self._in_step = state["in_step"]
-        self._open = dict(state["open"])
+        self._open = {key: OpenChunk.load(chunk) for key, *chunk in state["open"]}
         self._halves = load_halves(state["halves"])
         self.skipped = state["skipped"]
+        self._shown = state["shown"]
+        self._lost = dict(state["lost"])
+        self._failed = state["failed"]
         self._load_step(state)
+
+    # --- what a source defines ---
 
     @abstractmethod
     def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
@@ -93,10 +212,16 @@ class ProviderCodec(Codec, ABC):
     def _forget_step(self) -> None:
         """Drop what belongs to the step that just ended."""
 
+    def _waits(self) -> bool:
+        """Whether the open step's end was said, and it only waits for stragglers."""
+        return False
+
     def _done_marker(self, out: list[Piece]) -> None:
         """Take a `[DONE]`; *out* gets what waited for it."""
         del out
-        self.skipped += 1
+        self._skip("[DONE]", lost=False)
+
+    # --- documents ---
 
     def _decode_odd(self, raw: bytes, error: ValueError) -> list[Piece]:
         out: list[Piece] = []
@@ -106,84 +231,197 @@ class ProviderCodec(Codec, ABC):
             try:
                 out = self._pieces_of(read_again(raw, error))
             except UnusableError as unusable:
-                out.append(Rejected(unusable.code, unusable.detail))
+                if self._is_foreign():
+                    self._skip(self._event)
+                else:
+                    out.append(Rejected(unusable.code, unusable.detail))
         return join_halves(out, self._halves)
 
     def _pieces_of(self, document: Any) -> list[Piece]:
         out: list[Piece] = []
+        if type(document) is list and document and all(type(one) is dict for one in document):
+            for one in document:  # some give an error, or a stream, as an array
+                out += self._pieces_of(one)
+            return out
         if type(document) is not dict:
+            if self._is_foreign():
+                self._skip(self._event)
+                return out
             return [Rejected("not_an_object", f"a {type(document).__name__} is not an object")]
+        skipped = self.skipped
         try:
             self._take(document, out)
         except UnusableError as unusable:
             out.append(Rejected(unusable.code, unusable.detail))
+        if not out and (self.skipped > skipped or self._event == "error"):
+            failure = find_loose_failure(document, named=self._event == "error")
+            if failure is not None and not self._is_foreign():
+                self._fail(failure, out)
         return out
+
+    def _is_foreign(self) -> bool:
+        """Whether the event's name shows that it is not the provider's own."""
+        return self._event not in ("", "message", "error", "data") and not self._knows(self._event)
+
+    def _knows(self, event: str) -> bool:
+        """Whether the source has events of this name."""
+        del event
+        return False
+
+    def _skip(self, what: str, *, lost: bool = True) -> None:
+        """
+        Count a payload that was not taken.
+
+        Args:
+            what: Names it for people: an event's type, a field.
+            lost: It may have said something; False: it is known to carry nothing for a reader.
+        """
+        self.skipped += 1
+        if lost:
+            name = clean(what)[:_NAME_LENGTH] or "without a type"
+            if name not in self._lost and len(self._lost) >= _NAMES:
+                name = "others"
+            self._lost[name] = self._lost.get(name, 0) + 1
+
+    def _confess(self, out: list[Piece]) -> None:
+        """Say what was lost, if nothing at all was understood."""
+        lost, self._lost = self._lost, {}
+        if not lost or self._shown:
+            return
+        names = ", ".join(f"{name} ({count})" for name, count in lost.items())
+        detail = f"nothing was understood; {sum(lost.values())} payloads were skipped: {names}"
+        out.append(Rejected("not_understood", detail))
+
+    # --- steps ---
 
     def _begin_step(self, model: Any, out: list[Piece]) -> None:
         self._in_step = True
+        self._shown = self._failed = False
         out.append(StepStart(text_or_none(model)))
 
-    def _end_step(self, end: StepEnd | StepFail, out: list[Piece]) -> None:
-        out.append(end)
-        self._in_step = False
-        self._open.clear()
-        self._forget_step()
+    def _end_step(
+        self, reason: FinishReason | None, word: str | None, usage: Usage | None, out: list[Piece]
+    ) -> None:
+        """
+        End the step as the provider said.
+
+        Args:
+            reason: Decides whether open calls were cut. None: the provider did not say.
+            word: The provider's own word.
+            usage: The last it gave.
+            out: Gets the pieces.
+        """
+        self._close_all(out, cut=reason not in WHOLE_ENDS)
+        self._confess(out)
+        out.append(StepEnd(reason, word, usage))
+        self._leave_step()
 
     def _fail_step(self, error: Any, out: list[Piece]) -> None:
         """Fail the step with the provider's *error*: an object, a message, or nothing useful."""
+        self._fail(step_fail(error), out)
+
+    def _fail(self, failure: StepFail, out: list[Piece]) -> None:
         if not self._in_step:
+            if self._failed:
+                self._skip("the failure again", lost=False)
+                return
             self._begin_step(None, out)
-        self._end_step(step_fail(error), out)
+        out.append(failure)
+        self._leave_step()
+        self._failed = True
+
+    def _leave_step(self) -> None:
+        self._in_step = False
+        self._shown = True  # what comes after a step without one of its own is a straggler
+        self._lost.clear()
+        self._open.clear()
+        self._forget_step()
+
+    # --- chunks ---
 
     def _say(self, key: str, kind: Kind, text: str, out: list[Piece]) -> None:
         """Add text to a chunk that needs no more than its kind to begin; no text begins none."""
-        if text:
-            if key not in self._open:
-                self._open[key] = ""
-                out.append(ChunkStart(key, kind))
-            out.append(Text(key, text))
+        if not text:
+            return
+        chunk = self._open.get(key)
+        if chunk is not None and chunk.kind != kind:
+            key = f"{key}:{kind}"
+            chunk = self._open.get(key)
+        if chunk is None:
+            self._open[key] = OpenChunk(kind)
+            self._shown = True
+            out.append(ChunkStart(key, kind))
+        out.append(Text(key, text))
+
+    def _begin_call(
+        self,
+        key: str,
+        name: str | None,
+        call_id: str | None,
+        out: list[Piece],
+        *,
+        form: Format = "json",
+        unsaid: str = "",
+    ) -> None:
+        """
+        Begin the chunk of a tool call.
+
+        Args:
+            key: The codec's name for it, free among open chunks.
+            name: Of the tool. None: the call never said it, and will fail.
+            call_id: The provider's id of the call, if it has one.
+            out: Gets the pieces.
+            form: Whether its arguments are JSON or plain text.
+            unsaid: Whole arguments that are known already, but stand back if others come.
+        """
+        arguments = Arguments() if form == "json" else None
+        chunk = OpenChunk("tool_call", unsaid, arguments, text_call=form == "text")
+        self._open[key] = chunk
+        self._shown = True
+        out.append(ChunkStart(key, "tool_call", form, name, call_id))
 
     def _add(self, key: str, text: str, out: list[Piece]) -> None:
         """Add text to an open chunk."""
-        if text:
-            self._open[key] = ""
-            out.append(Text(key, text))
+        if not text:
+            return
+        chunk = self._open[key]
+        chunk.unsaid = ""
+        if chunk.arguments is not None:
+            chunk.arguments.feed(text)
+        out.append(Text(key, text))
+
+    def _is_whole(self, key: str) -> bool:
+        """Whether the open call *key* has JSON arguments that are complete."""
+        chunk = self._open.get(key)
+        return chunk is not None and chunk.arguments is not None and chunk.arguments.whole
 
     def _close(self, key: str, out: list[Piece], *, cut: bool = False) -> None:
         """
         End one chunk, if it is open.
 
-        A tool call without arguments gets its `{}` here, unless it was *cut*: then nobody knows
-        what its arguments would have been, and a call that looks complete could be run.
+        A call without arguments gets its `{}` here, unless it was *cut*: then nobody knows what its
+        arguments would have been, and it fails. So does one whose arguments stop in the middle.
         """
-        unsaid = self._open.pop(key, None)
-        if unsaid is None:
+        chunk = self._open.pop(key, None)
+        if chunk is None:
             return
-        if unsaid and not (cut and unsaid == EMPTY_JSON):
-            out.append(Text(key, unsaid))
-        out.append(ChunkEnd(key))
+        arguments = chunk.arguments
+        if arguments is not None and not arguments.begun and not chunk.unsaid and not cut:
+            chunk.unsaid = EMPTY_JSON
+        if chunk.unsaid:
+            out.append(Text(key, chunk.unsaid))
+            if arguments is not None:
+                arguments.feed(chunk.unsaid)
+        if (chunk.text_call and cut) or (arguments is not None and not arguments.whole):
+            out.append(ChunkFail(key, INCOMPLETE, _CUT))
+        else:
+            out.append(ChunkEnd(key))
+
+    def _fail_nameless(self, key: str, out: list[Piece]) -> None:
+        """End a call that has no name: it is shown, but cannot be run."""
+        if self._open.pop(key, None) is not None:
+            out.append(ChunkFail(key, INCOMPLETE, _NAMELESS))
 
     def _close_all(self, out: list[Piece], *, cut: bool = False) -> None:
         for key in list(self._open):
             self._close(key, out, cut=cut)
-
-
-def text_or_none(value: Any) -> str | None:
-    """Pass a string that says something; anything else is None."""
-    return value if type(value) is str and value else None
-
-
-def text_or_empty(value: Any) -> str:
-    """Pass a string; anything else says nothing."""
-    return value if type(value) is str else ""
-
-
-def step_fail(error: Any) -> StepFail:
-    """Make a `StepFail` of a provider's error: its code, else its type; its message."""
-    if type(error) is not dict:
-        return StepFail("provider_error", text_or_empty(error))
-    code = error.get("code")
-    if type(code) is int:
-        code = str(code)
-    code = text_or_none(code) or text_or_none(error.get("type")) or "provider_error"
-    return StepFail(code, text_or_empty(error.get("message")))

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.json_text import spell, spell_inside
 from riverdelta.core.codecs.pieces import Format
-from riverdelta.core.codecs.provider import text_or_empty, text_or_none
+from riverdelta.core.codecs.texts import text_or_empty, text_or_none
 
 
 class Streamed(NamedTuple):

@@ -106,6 +106,12 @@ class SectionedCodec(Codec):
         self.skipped = self._inner.skipped
         return self._cut(pieces)
 
+    def settle(self) -> list[Piece]:
+        """End a step that only waits for stragglers; see `Codec.settle`."""
+        pieces = self._inner.settle()
+        self.skipped = self._inner.skipped
+        return self._cut(pieces)
+
     def release(self) -> list[ChunkPiece]:
         """Give out what may have been a marker; see `Codec.release`."""
         out = [cut for piece in self._inner.release() for cut in self._cut_one(piece)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from riverdelta.core.codecs.json_text import REPLACEMENT, clean, join_pairs
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
+    ChunkFail,
     ChunkStart,
     Piece,
     Rejected,
@@ -31,7 +32,7 @@ def join_halves(pieces: list[Piece], halves: Halves) -> list[Piece]:
         match piece:
             case Text(key, text):
                 _add_text(key, text, halves, out)
-            case ChunkEnd(key):
+            case ChunkEnd(key) | ChunkFail(key):
                 if halves.pop(key, None) is not None:
                     out.append(Text(key, REPLACEMENT))
                 out.append(piece)

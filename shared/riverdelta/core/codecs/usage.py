@@ -18,40 +18,44 @@ from typing import Any
 from riverdelta.core.codecs.json_text import object_or_empty
 from riverdelta.core.codecs.pieces import FinishReason, Usage
 
-OPENAI_CHAT_ENDS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "error": "error",
-    "insufficient_system_resource": "error",
-}
-"""`finish_reason` of a choice; OpenAI's own values and those of compatible providers."""
-
-OPENAI_RESPONSES_ENDS: Mapping[str, FinishReason] = {
-    "completed": "stop",
-    "max_output_tokens": "length",
-    "max_messages": "length",
-    "content_filter": "content_filter",
-    "steered": "pause",
-}
-"""`incomplete_details.reason` where there is one, else `status`."""
-
-ANTHROPIC_ENDS: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "pause_turn": "pause",
+_WORDS: Mapping[FinishReason, str] = {
+    "stop": "stop eos eos_token end_turn stop_sequence stop_token end done complete completed finished",
+    "length": "length max_tokens max_length max_output_tokens max_completion_tokens max_messages "
+    "model_length token_limit context_length_exceeded model_context_window_exceeded truncated",
+    "tool_calls": "tool_calls tool_call tool_use tool tools function_call function_calls",
+    "content_filter": "content_filter content_filtered filtered blocked safety image_safety sensitive "
+    "recitation language blocklist prohibited_content spii moderation guardrail guardrail_intervened",
     "refusal": "refusal",
+    "pause": "pause pause_turn steered",
+    "error": "error failed failure network_error server_error internal_error malformed_function_call "
+    "insufficient_system_resource",
 }
-"""`stop_reason` of a message."""
+
+ENDS: Mapping[str, FinishReason] = {
+    word: reason for reason, words in _WORDS.items() for word in words.split()
+}
+"""The words of all providers: gateways let those of one API through into another."""
+
+_NO_ENDS = frozenset({"", "null", "none", "undefined", "finish_reason_unspecified", "in_progress"})
+_ENUMS = ("finish_reason.", "finishreason.", "stopreason.", "stop_reason.")
+
+
+def finish_word(value: Any) -> str | None:
+    """Read a finish reason as the provider gave it; None: it is none, like the word "null"."""
+    if type(value) is not str or value.strip().lower() in _NO_ENDS:
+        return None
+    return value
+
+
+def finish_reason(word: str | None) -> FinishReason | None:
+    """Normalise a provider's word for the end of a step; case and dashes do not matter."""
+    if word is None:
+        return None
+    plain = word.strip().lower().replace("-", "_").replace(" ", "_")
+    for prefix in _ENUMS:
+        plain = plain.removeprefix(prefix)
+    return ENDS.get(plain, "other")
+
 
 ANTHROPIC_MERGED = (
     "output_tokens",

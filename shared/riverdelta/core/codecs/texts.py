@@ -1,0 +1,104 @@
+"""Readers of single values that tolerate the shapes in which providers give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from riverdelta.core.codecs.json_text import object_or_empty
+
+_TEXTS = (
+    "text",
+    "content",
+    "thinking",
+    "reasoning",
+    "reasoning_content",
+    "summary",
+    "transcript",
+    "output_text",
+    "refusal",
+    "value",
+    "delta",
+)
+_DEPTH = 8
+"""Texts nest two or three levels deep at most; more is no text."""
+
+
+def text_or_none(value: Any) -> str | None:
+    """Pass a string that says something; anything else is None."""
+    return value if type(value) is str and value else None
+
+
+def text_or_empty(value: Any) -> str:
+    """Pass a string; anything else says nothing."""
+    return value if type(value) is str else ""
+
+
+def text_of(value: Any) -> str:
+    """
+    Read a text in any known shape: a string, an object that has one, a list of either.
+
+    Of an object's texts the first counts (`{"text": …, "content": …}` says one thing twice).
+    Signatures, sounds, pictures and ids are no text.
+    """
+    if type(value) is str:
+        return value
+    return "".join(_texts(value, _DEPTH))
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if type(value) is str:
+        yield value
+    elif type(value) is list and depth:
+        for item in value:
+            yield from _texts(item, depth - 1)
+    elif type(value) is dict and depth:
+        for name in _TEXTS:
+            if name in value:
+                found = "".join(_texts(value[name], depth - 1))
+                if found:
+                    yield found
+                    return
+
+
+def index_or_none(value: Any) -> int | None:
+    """Read an index: an integer, or its digits in a string; anything else is None."""
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is str and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return None
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """Pass an object; anything else is an empty one."""
+    return value if type(value) is dict else {}
+
+
+def objects_of(value: Any) -> list[Any]:
+    """Read a list that may have come as its only object; anything else is an empty list."""
+    if type(value) is list:
+        return value
+    return [value] if type(value) is dict else []
+
+
+def find_usage(*places: Any) -> dict[str, Any]:
+    """
+    Find the usage in the first of *places* (objects) that has one. Empty: none has any.
+
+    It stands under `usage`, or one level deeper in a vendor's field (`x_groq.usage`).
+    """
+    for place in places:
+        if type(place) is not dict:
+            continue
+        usage = object_or_empty(place.get("usage"))
+        if usage:
+            return usage
+        for name, value in place.items():
+            if type(value) is dict and name not in ("delta", "message", "error", "response"):
+                usage = object_or_empty(value.get("usage"))
+                if usage:
+                    return usage
+    return {}
