@@ -14,10 +14,10 @@ _HOME = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def role(name: str, url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def role(name: str, url: str, *args: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Play *name* against the server at *url*; the process, and what it said when it was ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.roles", name, url], stdout=subprocess.PIPE, cwd=_HOME
+        [sys.executable, "-m", "bench.roles", name, url, *args], stdout=subprocess.PIPE, cwd=_HOME
     )
     try:
         said = b""

@@ -1,8 +1,9 @@
 """
-What runs in a process of its own: ``python -m bench.roles worker|relay|gateway|fan-out URL``.
+What runs in a process of its own: ``python -m bench.roles ROLE URL [CHATS]``.
 
 worker: `riverdelta worker`, as it is. relay: the least that can stand between two channels. gateway:
 `riverdelta gateway --dev`. fan-out: the least that can stand between channels and WebSockets.
+live-producer: pushes tokens into CHATS chats. bare-producer and bare-relay: the yardstick's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import asyncio
 import socket
 import sys
 from collections import deque
-from typing import Final
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import uvicorn
 from redis.asyncio.connection import Connection
@@ -19,8 +22,12 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from bench import bare
 from bench.loop import run
 from bench.server import pack
+from bench.tokens import play
+from riverdelta.broker.producer.message import Message
+from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.redis.executor import Endpoint
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.store.keys import Keys
@@ -121,13 +128,85 @@ async def fan_out(url: str) -> None:
             await serving
 
 
+# -- the live shape ------------------------------------------------------------------------------
+
+
+class BareKeys(NamedTuple):
+    """The yardstick's streams of one chat, and the channels of the same names."""
+
+    incoming: str
+    outgoing: str
+
+
+def bare_keys(number: int) -> BareKeys:
+    """Name the streams of chat *number*; one slot for both, as ours."""
+    return BareKeys(f"bare:{{{chat_name(number)}}}:in", f"bare:{{{chat_name(number)}}}:out")
+
+
+def chat_name(number: int) -> str:
+    """Chat id of chat *number*."""
+    return f"live-{number:04d}"
+
+
+async def live_producer(url: str, chats: int) -> None:
+    """Push tokens into *chats* chats until killed."""
+    async with Producer.from_url(url) as producer, AsyncExitStack() as stack:
+        messages: list[Message] = []
+        for number in range(chats):
+            message = producer.message(chat_name(number), source="openai-chat")
+            messages.append(await stack.enter_async_context(message))
+        await play(chats, lambda number, raw: messages[number].push(raw))
+
+
+async def bare_producer(url: str, chats: int) -> None:
+    """Store and publish tokens until killed."""
+    wire = await bare.connect(_port(url), lambda _: None)
+    keys = [bare_keys(number).incoming for number in range(chats)]
+
+    async def send(number: int, raw: bytes) -> None:
+        wire.send("XADD", keys[number], "*", "data", raw)
+        wire.send("SPUBLISH", keys[number], raw)
+
+    await play(chats, send)
+
+
+async def bare_relay(url: str, chats: int) -> None:
+    """Store and publish, on each chat's second stream, what was published on its first."""
+    wire = await bare.connect(_port(url), lambda _: None)
+    keys = [bare_keys(number) for number in range(chats)]
+    outgoing = {pair.incoming.encode(): pair.outgoing for pair in keys}
+
+    def forward(channel: bytes, raw: bytes) -> None:
+        stream = outgoing[channel]
+        wire.send("XADD", stream, "*", "data", raw)
+        wire.send("SPUBLISH", stream, raw)
+
+    await bare.subscribe(_port(url), [pair.incoming for pair in keys], forward)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    if port is None:
+        raise ValueError(url)
+    return port
+
+
 def main() -> None:
     """Play one role until killed."""
-    role, url = sys.argv[1:]
+    role, url, *chats = sys.argv[1:]
     collect_less()
     roles = {"relay": relay, "gateway": gateway, "fan-out": fan_out}
+    live = {
+        "live-producer": live_producer,
+        "bare-producer": bare_producer,
+        "bare-relay": bare_relay,
+    }
     if role == "worker":
         run(run_worker(Settings(redis_url=url)))
+    elif role in live:
+        run(live[role](url, int(chats[0])))
     else:
         run(roles[role](url))
 

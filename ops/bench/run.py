@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import cost, drain, filters, gateway, json_stream, latency, parser, push
+from bench import cost, drain, filters, gateway, json_stream, latency, live, parser, push
 from bench.result import Row, table
 from bench.server import BenchServer
 from riverdelta_cli.processes.garbage import collect_less
@@ -26,6 +26,7 @@ MEASURES: dict[str, Measure] = {
     "drain": drain.measure,
     "latency": latency.measure,
     "push": push.measure,
+    "live": live.measure,
     "cost": cost.measure,
     "gateway": gateway.measure,
     "json": json_stream.measure,
@@ -47,8 +48,9 @@ def main() -> None:
         f"load average before: {os.getloadavg()[0]:.1f} (the ratios hold on a machine left alone)"
     )
     for name in options.only or MEASURES:
+        shape = {"chats": options.chats, "seconds": options.seconds} if name == "live" else {}
         with BenchServer() as server:
-            more_rows, more_notes = MEASURES[name](server, quick=options.quick)
+            more_rows, more_notes = MEASURES[name](server, quick=options.quick, **shape)
         rows += more_rows
         notes += more_notes
     notes.append(f"took {time.monotonic() - started:.0f} s")
@@ -71,6 +73,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=list(MEASURES), help="one measurement; may be repeated"
     )
+    parser.add_argument(
+        "--chats", action="append", type=int, default=[], help="live: one size; may be repeated"
+    )
+    parser.add_argument("--seconds", type=float, default=0.0, help="live: length of one window")
     return parser.parse_args()
 
 

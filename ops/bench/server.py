@@ -59,23 +59,25 @@ class BenchServer:
         """TCP port."""
         return int(self._server.port)
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        with self.connect() as connection:
+            return int(_pairs(connection.call("INFO", "server"))["process_id"])
+
     def pin(self) -> None:
         """Server on the last core, this process on the others."""
-        pin(CORES[-1:], self._pid())
+        pin(CORES[-1:], self.pid)
         pin(CORES[:-1] if self._alone else CORES)
 
     def unpin(self) -> None:
         """Server and this process wherever the scheduler puts them."""
-        pin(CORES, self._pid())
+        pin(CORES, self.pid)
         pin(CORES)
 
     def connect(self) -> BareConnection:
         """Open a blocking connection."""
         return BareConnection(self.port)
-
-    def _pid(self) -> int:
-        with self.connect() as connection:
-            return int(_pairs(connection.call("INFO", "server"))["process_id"])
 
 
 class BareConnection:
