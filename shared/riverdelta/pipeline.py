@@ -1,4 +1,4 @@
-"""The pipeline that a deployment configures: the core's, with all built-in processors by default."""
+"""The pipeline of a deployment, with all built-in processors by default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from riverdelta.core.processors import ProcessorRegistry
 @dataclass(frozen=True, slots=True)
 class Pipeline(pipeline.Pipeline):
     """
-    What a deployment puts between raw chunks and readers. `riverdelta.core.pipeline` has the attributes.
+    The filters, processors and observers of a deployment; see `riverdelta.core.pipeline` for attributes.
 
     Attributes:
         processors: All built-in ones by default, the cards included.

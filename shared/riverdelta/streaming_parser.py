@@ -1,4 +1,4 @@
-"""Track and parse many chunks at once: each piece of text gives its delta and the card made of it."""
+"""Track and parse many chunks at once: each piece of text gives its delta and the new part of its card."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class StreamingParser:
     """
     Tracks and parses many chunks at once. Safe from several threads.
 
-    State is kept per chunk id, until `clear_chunk`; ids never mix. Which processor a chunk gets is
-    settled when its id is first seen.
+    State is kept per chunk id until `clear_chunk`; ids never mix. The processor of a chunk is chosen when
+    its id is first seen.
 
     Args:
-        registry: None: what is built in.
+        registry: None: the built-in processors.
         mode: ``"append"``: chunks are increments. ``"snapshot"``: each is all text so far.
         on_mismatch: As for `ChunkTracker`; after a ``"reset"`` JSON and processor start over.
 
@@ -49,7 +49,7 @@ class StreamingParser:
         tool_call_id: str | None = None,
         done: bool = False,
     ) -> Card | None:
-        """As `process_chunk_with_tracking`, without the delta."""
+        """Like `process_chunk_with_tracking`, without the delta."""
         output, _ = self.process_chunk_with_tracking(
             chunk_id,
             chunk,
@@ -71,17 +71,17 @@ class StreamingParser:
         done: bool = False,
     ) -> tuple[Card | None, str]:
         """
-        Take a chunk, and return what the processor made of its new text, and that text.
+        Process a chunk, and return the new part of its card and its new text.
 
-        A processor's exception is not raised: see `get_failure`.
+        An exception of a processor is not raised: see `get_failure`.
 
         Args:
-            chunk_id: Whose text it is; stands for *tool_call_id* where that is not given.
+            chunk_id: Id of the text; also used as *tool_call_id* where that is not given.
             chunk: An increment or a snapshot, as the mode says.
             processor_type: An unknown one gives no output; None: the one for *tool_name*.
             tool_name: The tool whose arguments these are.
-            tool_call_id: The call; goes into ids.
-            done: Nothing more comes. A whole JSON value ends a card without it.
+            tool_call_id: Id of the call, used in ids of cards.
+            done: The text is complete. A complete JSON value ends a card without it.
         """
         with self._lock:
             parser = self._parsers.get(chunk_id)
@@ -103,16 +103,16 @@ class StreamingParser:
             return parsed.output, delta
 
     def get_complete_text(self, chunk_id: str) -> str | None:
-        """All text of *chunk_id* so far; None if it was never seen, "" after an empty first chunk."""
+        """Return all text of *chunk_id*: None if it was never seen, "" after an empty first chunk."""
         return self._tracker.get_complete_text(chunk_id)
 
     def get_failure(self, chunk_id: str) -> ProcessorFailure | None:
-        """Why *chunk_id* has no processor any more; None: nothing failed."""
+        """Return the exception that disabled the processor of *chunk_id*; None: there was none."""
         with self._lock:
             return self._failures.get(chunk_id)
 
     def clear_chunk(self, chunk_id: str) -> None:
-        """Forget *chunk_id*; unknown ids are fine."""
+        """Forget *chunk_id*; an unknown id is no error."""
         with self._lock:
             self._tracker.clear_chunk(chunk_id)
             self._parsers.pop(chunk_id, None)
@@ -121,5 +121,5 @@ class StreamingParser:
     def register_processor(
         self, processor_type: str, factory: Factory, tools: Iterable[str] = ()
     ) -> None:
-        """Add a processor, for chunk ids that are first seen from now on."""
+        """Add a processor, used for chunk ids that are first seen from now on."""
         self._registry.register(processor_type, factory, tools)

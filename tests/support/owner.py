@@ -9,7 +9,7 @@ from riverdelta.broker.store.save import (
     HotChat,
     LogLimits,
     _message_fields,
-    _retake,
+    _retried_chunk,
 )
 from riverdelta.broker.store.scripts import NewEntry, PushLimits
 from riverdelta.broker.store.snapshot import read_snapshot
@@ -109,7 +109,7 @@ def picture(hot: HotChat) -> Any:
                     None if c.parser is None else (c.parser.value, c.parser.processor_type),
                     c.status,
                     c.text,
-                    None if c.retake is None else _retake(c.retake),
+                    None if c.retried is None else _retried_chunk(c.retried),
                 )
                 for key, c in _live(message)
             },
@@ -126,7 +126,7 @@ def picture(hot: HotChat) -> Any:
 
 def _live(message: MessageState) -> list[tuple[str, ChunkState]]:
     """Every chunk whose text may go on."""
-    left = [] if message.retry is None else message.retry.left
+    left = [] if message.retried_call is None else message.retried_call.unmatched
     waiting = [(f"left {c.index}", c) for _, c in left if c.status == "open"]
     return [*message.open_chunks.items(), *waiting]
 

@@ -1,7 +1,7 @@
 """
 Cards of one product: plans, catalog searches, metrics and dashboards. Pure; built on `riverdelta.core`.
 
-`builtin_processors` registers them by default. A pipeline that does not want them starts with
+`builtin_processors` registers them by default. A pipeline without them starts from
 `riverdelta.core.processors.generic_processors`.
 """
 

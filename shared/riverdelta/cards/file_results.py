@@ -1,10 +1,11 @@
 """
-Makes the finished card of a tool that creates, updates or opens files, out of what it answered.
+Make the finished card of a tool that creates, updates or opens files, from the tool's result.
 
-A result is an object, or a string that spells one, with ``files`` (what there is now) and perhaps
-``failed_files``. Entries are objects with a ``name`` or ``id``; of ``files`` perhaps with ``yml_content``
-and ``version_number``, of ``failed_files`` perhaps with an ``error``; or just names. A list is taken for
-``files``. Other entries are not counted. Anything else cannot be read, nor an object with an ``error``.
+A result is an object, or a string of JSON with one. It has ``files`` (the files as they are now) and
+optionally ``failed_files``. Entries are names, or objects with a ``name`` or ``id``; of ``files``
+optionally with ``yml_content`` and ``version_number``, of ``failed_files`` optionally with an ``error``.
+A list counts as ``files``. Other entries are ignored. Any other result, and an object with an ``error``,
+counts as unreadable.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ from riverdelta.core.processors.base import ToolResult
 IdOf = Callable[[Mapping[str, str]], str | None]
 
 
-class Words(NamedTuple):
-    """What titles call the thing that a tool does."""
+class Verbs(NamedTuple):
+    """Verb forms for the titles of a tool's cards."""
 
     verb: str
     present: str
     past: str
 
 
-_CREATE: Final = Words("create", "Creating", "Created")
-_WORDS: Final = (
+_CREATE: Final = Verbs("create", "Creating", "Created")
+_VERBS: Final = (
     _CREATE,
-    Words("update", "Updating", "Updated"),
-    Words("open", "Opening", "Opened"),
+    Verbs("update", "Updating", "Updated"),
+    Verbs("open", "Opening", "Opened"),
 )
 
 
-def words_of(tool_name: str | None) -> Words:
-    """Words for a tool, by how its name begins; it creates where that says nothing."""
-    found = (words for words in _WORDS if (tool_name or "").startswith(words.verb))
+def verbs_of(tool_name: str | None) -> Verbs:
+    """Return the verbs of a tool, by the start of its name; "create" where no prefix matches."""
+    found = (verbs for verbs in _VERBS if (tool_name or "").startswith(verbs.verb))
     return next(found, _CREATE)
 
 
 def makes_new(tool_name: str | None) -> bool:
-    """Whether a tool makes files, rather than work on those that are there."""
-    return words_of(tool_name) is _CREATE
+    """Whether a tool makes new files, rather than working on existing ones."""
+    return verbs_of(tool_name) is _CREATE
 
 
 def finished_card(result: ToolResult, file_type: str, id_of: IdOf) -> ReasoningFile:
@@ -57,11 +58,11 @@ def finished_card(result: ToolResult, file_type: str, id_of: IdOf) -> ReasoningF
     Make the card.
 
     Args:
-        result: With the card so far, the texts in it stay, and every file in it gets a last status.
-        file_type: The noun of titles too.
-        id_of: Gives the id of the file with this ``name`` and ``id``.
+        result: If it carries the card so far, texts are kept and every file gets its final status.
+        file_type: Also the noun in titles.
+        id_of: Returns the id of the file with this ``name`` and ``id``.
     """
-    verb, _, past = words_of(result.tool_name)
+    verb, _, past = verbs_of(result.tool_name)
     files = _shown(result.card)
     try:
         content = read_result(result.content)
@@ -103,7 +104,7 @@ def _has_failed(content: Any) -> bool:
 
 
 def _labelled(entries: list[Any], id_of: IdOf) -> list[tuple[str, dict[str, Any]]]:
-    """Read the entries that name a file, with its id."""
+    """Return the entries that name a file, each with its id."""
     found = []
     for entry in entries:
         labels = {"name": entry} if isinstance(entry, str) and entry else entry
@@ -122,7 +123,7 @@ def _shown(card: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 
 def _reported(file: dict[str, Any], entry: dict[str, Any], status: str) -> dict[str, Any]:
-    """What is known of a file, and what the result says of it."""
+    """Merge what is known of a file with the result's entry."""
     file = {**file, "status": status}
     if name := text_in(entry, "name"):
         file["file_name"] = name

@@ -1,10 +1,10 @@
 """
-`metric` and `dashboard`: the files that a tool call spells, each growing as it is spelled.
+`metric` and `dashboard`: stream the files in a tool call's arguments.
 
 Arguments: an object with ``files``, a list of objects with ``yml_content`` and a ``name``, or an ``id``
-when the file was there before (the tool updates or opens it). A file is shown once its name (or id) is
-known to its end and there is content. Files are shown in their order: behind one that lacks a name or
-content, none is.
+when the file existed before (the tool updates or opens it). A file is shown once its name (or id) is
+complete and there is content. Files are shown in order: once one lacks a name or content, no later one is
+shown.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
-from riverdelta.cards.file_results import finished_card, makes_new, words_of
+from riverdelta.cards.file_results import finished_card, makes_new, verbs_of
 from riverdelta.core.json_stream import Patch, Path
 from riverdelta.core.outputs import ReasoningFile, Status
 from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResult, string_at
-from riverdelta.core.processors.string_field import News
+from riverdelta.core.processors.string_field import NewText
 
 CONTENT: Final = "yml_content"
 CUT_OFF: Final = "The files were cut off"
@@ -26,12 +26,12 @@ REPEATED: Final = "The files were given twice"
 
 class FileKind(NamedTuple):
     """
-    What sort of files a processor shows.
+    The kind of files that a processor shows.
 
     Attributes:
-        file_type: The wire's word for it, and the noun in titles.
-        id_suffix: Ends the name that a file's id is made of.
-        tools: That create, update or open such files, and begin with that word.
+        file_type: Value on the wire, and the noun in titles.
+        id_suffix: Last part of the name that a file's id is derived from.
+        tools: Tools that create, update or open such files; their names begin with that verb.
     """
 
     file_type: str
@@ -42,10 +42,10 @@ class FileKind(NamedTuple):
         self, tool_name: str | None, tool_call_id: str, labels: Mapping[str, str]
     ) -> str | None:
         """
-        Give a file's id; None: it has none (yet).
+        Return a file's id; None: it has none (yet).
 
-        An ``id`` counts only where the files were there before, and before the ``name`` there; where the
-        tool is not known, after it. Of a name the id is the same wherever and whenever it is computed.
+        An ``id`` counts only where the files existed before, and there it wins over the ``name``; where
+        the tool is not known, the ``name`` wins. The id of a name is always the same.
         """
         name, id_ = labels.get("name"), labels.get("id")
         if id_ is not None and (name is None if tool_name is None else not makes_new(tool_name)):
@@ -70,18 +70,18 @@ class _File:
 
     def __init__(self) -> None:
         self.labels: dict[str, str] = {}
-        """``name`` and ``id``, once they are known to their end."""
+        """``name`` and ``id``, once they are complete."""
         self.content: Path | None = None
         self.id: str | None = None
 
 
 class FilesProcessor(ObjectProcessor):
     """
-    The card of files of one kind.
+    Makes the card of files of one kind.
 
-    It stays ``loading`` until the tool has answered. A file whose id is shown already (the same name
-    twice) is left out. If ``files`` is repeated after something was shown, the card is failed and its
-    texts are void: JSON's last value wins, and what was shown is not in it.
+    The card stays ``loading`` until the tool's result. A file whose id is already shown (the same name
+    twice) is left out. If ``files`` is repeated after something was shown, the card fails and its texts
+    are void: JSON's last value wins, and it does not contain what was shown.
     """
 
     def __init__(self, kind: FileKind) -> None:
@@ -89,29 +89,29 @@ class FilesProcessor(ObjectProcessor):
         self._kind = kind
         self._shown: dict[str, _File] = {}
         self._file: _File | None = None
-        """The last object of the list; None: the list has none, or ended for us."""
+        """The last object of the list; None: there is none, or no more files are shown."""
         self._ended = False
         self._repeated = False
         self._label: Path | None = None
-        """Path of the name or id that is being spelled."""
+        """Path of the name or id that is being read."""
         self._label_parts: list[str] = []
-        self._news: dict[str, News] = {}
+        self._new_texts: dict[str, NewText] = {}
         self._finished = False
 
     def process(self, chunk: ChunkText) -> ReasoningFile | None:
-        """Return what is new of each file; all of each at the end."""
+        """Return the new text of each file; all of each at the end."""
         if self._finished:
             return None
         self._read(chunk)
         if chunk.complete or chunk.done:
             self._finished = True
             return self._finished_card(chunk) if self._shown else None
-        if not self._news:
+        if not self._new_texts:
             return None
-        news, self._news = self._news, {}
+        new_texts, self._new_texts = self._new_texts, {}
         files = {
             file_id: self._entry(file_id, "loading", text=new.full, text_chunk=new.chunk)
-            for file_id, new in news.items()
+            for file_id, new in new_texts.items()
         }
         return self._card(chunk, files, "loading")
 
@@ -139,7 +139,7 @@ class FilesProcessor(ObjectProcessor):
             self._end_label(chunk)
 
     def _place(self, chunk: ChunkText, patch: Patch) -> None:
-        """*patch* is in ``files``, and not the text of a file that is shown."""
+        """Handle a patch in ``files`` that is not text of a shown file."""
         depth = len(patch.path)
         if depth == 1:
             self._file = None
@@ -154,7 +154,7 @@ class FilesProcessor(ObjectProcessor):
             self._member(chunk, self._file, patch)
 
     def _is_settled(self, chunk: ChunkText, file: _File) -> bool:
-        """Whether *file* is shown, or left out for its id."""
+        """Whether *file* is shown, or left out because its id is already shown."""
         return file.id is not None or (
             file.content is not None and self._id_of(chunk, file) in self._shown
         )
@@ -185,23 +185,25 @@ class FilesProcessor(ObjectProcessor):
         if file_id is not None and file_id not in self._shown:
             file.id = file_id
             self._shown[file_id] = file
-            self._news[file_id] = News(text)
+            self._new_texts[file_id] = NewText(text)
 
     def _id_of(self, chunk: ChunkText, file: _File) -> str | None:
         return self._kind.id_of(chunk.tool_name, chunk.card_id, file.labels)
 
     def _content(self, file: _File, patch: Patch) -> None:
-        """More text of a file that is shown."""
+        """Add text to a shown file."""
         file_id = file.id or ""
-        if patch.op == "set":  # the key came again
+        if patch.op == "set":  # the key was repeated
             text = patch.value if isinstance(patch.value, str) else ""
-            self._news[file_id] = News(text, replaces=True)
+            self._new_texts[file_id] = NewText(text, replaces=True)
             return
-        before = self._news.get(file_id)
+        before = self._new_texts.get(file_id)
         new = (
-            News(patch.value) if before is None else before._replace(text=before.text + patch.value)
+            NewText(patch.value)
+            if before is None
+            else before._replace(text=before.text + patch.value)
         )
-        self._news[file_id] = new
+        self._new_texts[file_id] = new
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -233,8 +235,8 @@ class FilesProcessor(ObjectProcessor):
         status: Status,
         reason: str | None = None,
     ) -> ReasoningFile:
-        verb = words_of(chunk.tool_name).present
-        # Validated as a whole: half the time of models made one by one.
+        verb = verbs_of(chunk.tool_name).present
+        # Validated as a whole: takes half the time of making nested models one by one.
         return ReasoningFile.model_validate(
             {
                 "id": chunk.card_id,

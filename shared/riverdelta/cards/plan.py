@@ -1,4 +1,4 @@
-"""`plan`: the plan that a tool call spells, as it grows."""
+"""`plan`: stream the plan in the arguments of a tool call."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CUT_OFF: Final = "The plan was cut off"
 
 class PlanProcessor(ObjectProcessor):
     """
-    Streams the field ``plan`` (or ``plan_markdown``, whichever brings text first).
+    Streams the field ``plan`` (or ``plan_markdown``, whichever has text first).
 
-    The card is completed when the arguments are: the plan is there, no result is waited for. Where
-    they were cut off, it is failed and has what came.
+    The card is completed with the arguments: it waits for no result. If the arguments were cut off, the
+    card fails and keeps the text that came.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads what tools answer, for the processors whose cards a result completes."""
+"""Read tool results, for processors whose cards are completed by them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class UnreadableResult(Exception):
-    """A result that says nothing a card could show; the text is a reason for people."""
+    """A result that no card can show; the text is a reason for people."""
 
 
 def read_result(content: Any) -> Any:
     """
-    Give the JSON object or array of a result, which may be spelled in a string.
+    Return the JSON object or array of a result, which may also be a string of JSON.
 
     Raises:
         UnreadableResult: It is neither, or an object with the text of an ``error``.
@@ -31,7 +31,7 @@ def read_result(content: Any) -> Any:
 
 def list_in(content: Any, *names: str) -> list[Any]:
     """
-    Give the list that *content* is, or has under the first of *names* that it has.
+    Return *content* if it is a list, else the list under the first of *names* that it has.
 
     Raises:
         UnreadableResult: There is no such list.
@@ -48,7 +48,7 @@ def list_in(content: Any, *names: str) -> list[Any]:
 
 
 def text_in(entry: Any, *names: str) -> str | None:
-    """Give the first of *names* that is a text in *entry*; None: there is none."""
+    """Return the first of *names* that is a text in *entry*; None: there is none."""
     if isinstance(entry, dict):
         for name in names:
             if isinstance(text := entry.get(name), str) and text:
@@ -57,5 +57,5 @@ def text_in(entry: Any, *names: str) -> str | None:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 metric``, ``2 metrics``."""
+    """Return a count with its noun: ``1 metric``, ``2 metrics``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

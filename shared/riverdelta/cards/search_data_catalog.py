@@ -1,4 +1,4 @@
-"""`search_data_catalog`: what is searched for, as pills; then what was found."""
+"""`search_data_catalog`: show the search as pills, then its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResu
 
 TOOLS: Final = ("search_data_catalog",)
 QUERIES: Final = (
-    # field, title of its container, type of its pills
+    # field, title of the container, type of the pills
     ("specific_queries", "Specific queries", "specific_query"),
     ("exploratory_topics", "Exploratory topics", "exploratory_topic"),
 )
@@ -26,13 +26,13 @@ FAILED: Final = "The data catalog could not be searched"
 
 class SearchDataCatalogProcessor(ObjectProcessor):
     """
-    One card when the arguments are complete, another when the tool has answered.
+    Makes one card when the arguments are complete, and another when the tool has answered.
 
     Arguments: ``search_requirements`` (text, the second title), ``specific_queries`` and
-    ``exploratory_topics`` (lists of texts, a container of pills each). Any one of them will do.
+    ``exploratory_topics`` (lists of texts, a container of pills each). One of them is enough.
 
-    A result is a list, or an object with one in ``results`` or ``items``: of texts, or of objects
-    with a ``name``, ``title`` or ``text`` and perhaps ``id`` and ``type``. Others are not counted.
+    A result is a list, or an object with a list in ``results`` or ``items``: of texts, or of objects with a
+    ``name``, ``title`` or ``text`` and optionally ``id`` and ``type``. Other entries are ignored.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class SearchDataCatalogProcessor(ObjectProcessor):
         )
 
     def complete(self, result: ToolResult) -> ReasoningPill:
-        """Return the card of what was found."""
+        """Return the card of the results."""
         try:
             items = list_in(read_result(result.content), "results", "items")
         except UnreadableResult as reason:

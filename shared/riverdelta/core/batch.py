@@ -1,7 +1,7 @@
 """
-What a batch will write, while it is being folded.
+Collect what one batch of entries will write.
 
-Events get their numbers here; neighbouring deltas of one chunk merge here into one event, and the merged
+Events get their numbers here. Neighbouring deltas of one chunk are merged into one event, and the merged
 text is parsed for patches and cards.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from riverdelta.core.changes import CardEnd, Changes, ChunkChange
-from riverdelta.core.equip import wire
+from riverdelta.core.equip import encode_card
 from riverdelta.core.events import (
     ChunkDelta,
     ChunkOutput,
@@ -24,7 +24,7 @@ from riverdelta.core.events import (
 from riverdelta.core.state import CardState, ChatState, ChunkState, MessageState
 
 
-class Draft:
+class Batch:
     """
     Collects the changes of one batch at a time.
 
@@ -43,18 +43,18 @@ class Draft:
         self._broken: dict[str, str] = {}
 
     def begin(self, now_ms: int) -> None:
-        """Start a batch; *now_ms* is the ``ts`` of its events."""
+        """Start a batch; *now_ms* becomes the ``ts`` of its events."""
         self.changes = Changes(first_seq=self._state.seq + 1)
         self._now_ms = now_ms
         self._broken = {}
 
     def end(self) -> Changes:
-        """Give what the batch came to."""
+        """Return the changes of the batch."""
         self._flush()
         return self.changes
 
     def add_text(self, message: MessageState, chunk: ChunkState, text: str) -> None:
-        """Add new text of a chunk, which `ChunkState.text` has already."""
+        """Add new text of a chunk; `ChunkState.text` includes it already."""
         if chunk is not self._chunk:
             self._flush()
             if message.ttft_ms is None:
@@ -64,7 +64,7 @@ class Draft:
         self._texts.append(text)
 
     def reset(self, message: MessageState, chunk: ChunkState, reason: ResetReason) -> None:
-        """All text of *chunk* so far is void, and the card made of it."""
+        """Void all text of *chunk* so far, and its card."""
         self._flush()
         change = self.change(chunk)
         change.reset = True
@@ -79,14 +79,14 @@ class Draft:
         self.emit("chunk.reset", message.id, chunk.id, ChunkReset(reason=reason))
 
     def finish_text(self, message_id: str, chunk: ChunkState) -> None:
-        """Nothing more comes for *chunk*: have its parser say the rest."""
+        """End the text of *chunk*, so that its parser returns the rest."""
         self._flush()
         self._parse(message_id, chunk, "", done=True)
 
     def add_output(
         self, message_id: str, chunk: ChunkState, processor: str, output: dict[str, Any]
     ) -> None:
-        """Add to the card of a chunk that is open; one that another pipeline began stays as it is."""
+        """Add to the card of an open chunk; ignored where another processor began the card."""
         self._flush()
         if chunk.card is None:
             chunk.card = CardState(processor, output)
@@ -105,21 +105,21 @@ class Draft:
         self.emit("chunk.output", end.message_id, chunk_id, event)
 
     def change(self, chunk: ChunkState) -> ChunkChange:
-        """Note that *chunk* has to be written, and return what is known of that so far."""
+        """Mark *chunk* as changed, and return its changes in this batch so far."""
         change = self.changes.chunks.get(chunk.id)
         if change is None:
             change = self.changes.chunks[chunk.id] = ChunkChange(chunk)
         return change
 
     def processor_failed(self, message_id: str, chunk_id: str, processor: str, code: str) -> None:
-        """Say that a processor gave up on a chunk."""
+        """Emit that a processor failed for a chunk."""
         if code == "exception":
             self._broken.setdefault(message_id, f"processor {processor} raised at chunk {chunk_id}")
         event = ProcessorFailed(processor=processor, code=code)
         self.emit("processor.failed", message_id, chunk_id, event)
 
-    def take_broken(self) -> dict[str, str]:
-        """Say, by message id, which processor has raised since the last call; parses what is merged."""
+    def pop_broken(self) -> dict[str, str]:
+        """Parse the merged text, then return which processors raised since the last call, by message."""
         self._flush()
         broken, self._broken = self._broken, {}
         return broken
@@ -131,7 +131,7 @@ class Draft:
         chunk_id: str | None,
         data: Any,  # one of the TypedDicts of events.py
     ) -> None:
-        """Put the next event on the log, behind the delta that is being merged."""
+        """Append the next event to the log, behind the delta that is being merged."""
         if self._chunk is not None:
             self._flush()
         state = self._state
@@ -161,7 +161,7 @@ class Draft:
         self._parse(self._message_id, chunk, text)
 
     def _parse(self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False) -> None:
-        """Tell readers what *text* means as JSON, and as a card."""
+        """Parse *text* and emit its patches and card parts."""
         if chunk.parser is None:
             return
         parsed = chunk.parser.add(text, done=done)
@@ -170,7 +170,7 @@ class Draft:
             self.emit("chunk.patch", message_id, chunk.id, patches)
         if parsed.output is not None:
             processor = chunk.parser.processor_type or ""
-            self.add_output(message_id, chunk, processor, wire(parsed.output))
+            self.add_output(message_id, chunk, processor, encode_card(parsed.output))
         if parsed.failure is not None:
             chunk.processor_failed = True
             self.change(chunk)

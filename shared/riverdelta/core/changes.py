@@ -1,4 +1,4 @@
-"""What the fold asks to be written: the words between it and `broker.store.save`."""
+"""What the fold wants written: the data types between the fold and `broker.store.save`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RejectedEntry(NamedTuple):
 
 @dataclass(slots=True)
 class ChunkChange:
-    """What happened to a chunk in a batch: *text* is what was added (after the reset, if any)."""
+    """Changes of a chunk in one batch. *texts* were added (after the reset, if *reset*)."""
 
     chunk: ChunkState
     fresh: bool = False
@@ -28,7 +28,7 @@ class ChunkChange:
 
 
 class CardEnd(NamedTuple):
-    """The card of a chunk that is closed, as a tool's result completed it."""
+    """The finished card of a closed chunk, completed by a tool result."""
 
     message_id: str
     chunk_index: int
@@ -38,13 +38,13 @@ class CardEnd(NamedTuple):
 
 class OwedCall(NamedTuple):
     """
-    A call of an observer that the end of a message asks for.
+    A call of an observer that is due because a message ended.
 
     Attributes:
-        message_id, observer: Whose end, and the observer's name.
-        end: The event that ended the message.
-        tries: Tries begun, this one included.
-        error: Why the last one failed; "" when none did.
+        message_id, observer: The message, and the observer's name.
+        end: The event that ended the message, as JSON.
+        tries: Calls begun, this one included.
+        error: Why the last call failed; "" when none did.
     """
 
     message_id: str
@@ -56,7 +56,7 @@ class OwedCall(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch asks to be written, in one atomic step."""
+    """Everything that a batch writes, in one atomic step."""
 
     first_seq: int
     events: list[bytes] = field(default_factory=list)

@@ -1,11 +1,11 @@
-"""The chunks of open messages: how each begins, gets its text, and ends."""
+"""Open chunks of messages: how each begins, grows and ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from riverdelta.core.batch import Draft
+from riverdelta.core.batch import Batch
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkFail,
@@ -38,29 +38,30 @@ from riverdelta.core.tracker import Delta, TextTrack
 _KEPT_CHUNKS: Final = 64
 _KEPT_LENGTH: Final = 1 << 20
 """
-How many ended chunks of source ``chunks`` are kept for a restart, and their code points.
+Ended chunks of source ``chunks`` kept for a retried call: how many, and how many code points in all.
 
-Its one step is the whole message: an agent may run for hours. A provider's call has a bound of its own.
+This source has one step, the whole message, and an agent may run for hours. A provider's call is bounded by
+the provider.
 """
 
 
 class Chunks:
     """
-    Moves the chunks of one chat on, for its fold.
+    Apply pieces to the chunks of one chat, for its fold.
 
     Args:
         state: The chat.
-        draft: Takes what readers and Redis have to be told.
+        batch: Collects the events for readers and the changes for Redis.
         pipeline: Filters and processors of chunks.
     """
 
-    def __init__(self, state: ChatState, draft: Draft, pipeline: Pipeline) -> None:
+    def __init__(self, state: ChatState, batch: Batch, pipeline: Pipeline) -> None:
         self._state = state
-        self._draft = draft
+        self._batch = batch
         self._pipeline = pipeline
 
-    def take(self, message: MessageState, piece: ChunkPiece) -> None:
-        """Do what *piece* says."""
+    def apply(self, message: MessageState, piece: ChunkPiece) -> None:
+        """Apply one piece that a codec returned."""
         match piece:
             case Text(key, text):
                 self.add(message, key, text)
@@ -72,14 +73,14 @@ class Chunks:
                 self.end(message, key, Failure(code=code, detail=detail))
             case ProcessorFail(key, processor, code):
                 chunk_id = message.open_chunks[key].id
-                self._draft.processor_failed(message.id, chunk_id, processor, code)
+                self._batch.processor_failed(message.id, chunk_id, processor, code)
 
     def start(self, message: MessageState, start: ChunkStart) -> ChunkState:
-        """Begin a chunk under its codec's key."""
+        """Begin a chunk under the key that its codec uses."""
         index = message.chunk_count
         call_id = start.tool_call_id
         if call_id and start.kind == "tool_call":
-            message.call_aliases.pop(call_id, None)  # a call of its own
+            message.call_aliases.pop(call_id, None)  # a new call, not a repeated one
         elif call_id:
             call_id = message.call_aliases.get(call_id, call_id)
         chunk = ChunkState(
@@ -99,7 +100,7 @@ class Chunks:
         if start.kind == "tool_call" and call_id and start.tool_name:
             message.tool_calls[call_id] = ToolCall(start.tool_name, index, start.processor)
         self._state.recent[message.id] = Recent(message.chunk_count, message.producer)
-        self._draft.change(chunk).fresh = True
+        self._batch.change(chunk).fresh = True
         started = ChunkStarted(
             kind=chunk.kind,
             format=chunk.format,
@@ -108,23 +109,27 @@ class Chunks:
             tool_call_id=chunk.tool_call_id,
             section=section_data(chunk.section),
         )
-        self._draft.emit("chunk.started", message.id, chunk.id, started)
+        self._batch.emit("chunk.started", message.id, chunk.id, started)
         return chunk
 
     def open_at(self, message: MessageState, index: int) -> ChunkState | None:
-        """Find a chunk that has not ended, by its number; None: it has."""
-        left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
+        """Find an open chunk by its index; None: it has ended."""
+        left = (
+            []
+            if message.retried_call is None
+            else [chunk for _, chunk in message.retried_call.unmatched]
+        )
         chunks = [*message.open_chunks.values(), *left]
         return next((c for c in chunks if c.index == index and c.status == "open"), None)
 
     def end(self, message: MessageState, key: str, failure: Failure | None = None) -> None:
         """
-        End an open chunk: whatever was held back of it goes out first.
+        End an open chunk. Text that was held back goes out first.
 
         Args:
-            message: Whose chunk it is.
-            key: The codec's name for it.
-            failure: Why it is not whole. None: it is, and completes.
+            message: The message of the chunk.
+            key: The key that the codec uses for it.
+            failure: Why it is incomplete. None: it is complete.
         """
         self._show_rest(message, key)
         chunk = message.open_chunks.pop(key)
@@ -133,23 +138,25 @@ class Chunks:
         elif chunk.status == "open" and failure is not None:
             self.fail(message, chunk, failure)
         else:
-            self._draft.change(chunk)  # it ended before, and was the same again
+            self._batch.change(chunk)  # ended before; the retried call repeated it exactly
         self._remember(message, key, chunk)
 
     def _complete(self, message: MessageState, chunk: ChunkState) -> None:
-        self._draft.finish_text(message.id, chunk)
-        card = None if chunk.processor_failed else chunk.card  # what it left there is unfinished
+        self._batch.finish_text(message.id, chunk)
+        card = (
+            None if chunk.processor_failed else chunk.card
+        )  # a failed processor leaves an unfinished card
         call_id = chunk.tool_call_id or ""
         call = message.tool_calls.get(call_id)
         if card is not None and call is not None and call.chunk_index == chunk.index:
             message.cards[call_id] = FinishedCard(card.processor, card.latest)
         chunk.status = "completed"
-        self._draft.change(chunk)
+        self._batch.change(chunk)
         completed = ChunkCompleted(length=len(chunk.text))
-        self._draft.emit("chunk.completed", message.id, chunk.id, completed)
+        self._batch.emit("chunk.completed", message.id, chunk.id, completed)
 
     def fail_all(self, message: MessageState, failure: Failure) -> None:
-        """Fail every open chunk of a message, none of which is being said again."""
+        """Fail every open chunk of a message. None of them may be waiting for a retried call."""
         for key, chunk in message.open_chunks.items():
             self._show_rest(message, key)
             self.fail(message, chunk, failure)
@@ -157,13 +164,13 @@ class Chunks:
         message.open_chunks.clear()
 
     def fail(self, message: MessageState, chunk: ChunkState, failure: Failure) -> None:
-        """End a chunk that will not be whole."""
+        """End a chunk that stays incomplete."""
         chunk.status = "failed"
-        self._draft.change(chunk)
-        self._draft.emit("chunk.failed", message.id, chunk.id, failure)
+        self._batch.change(chunk)
+        self._batch.emit("chunk.failed", message.id, chunk.id, failure)
 
     def _remember(self, message: MessageState, key: str, chunk: ChunkState) -> None:
-        """Keep a chunk that has ended while its provider call may still be made again."""
+        """Keep an ended chunk while its provider call may still be retried."""
         chunk.parser = None
         if chunk.shown is not None:
             chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
@@ -174,10 +181,10 @@ class Chunks:
 
     def add_whole(self, message: MessageState, start: ChunkStart, text: str) -> str:
         """
-        Add a chunk of the producer's own: all of it at once, and no part of a provider call.
+        Add a whole chunk that the producer made itself, outside any provider call.
 
         Returns:
-            What readers get of *text*.
+            The text that readers get for *text*.
         """
         self.start(message, start)
         self.add(message, start.key, text)
@@ -189,63 +196,63 @@ class Chunks:
     def add_run(
         self, message: MessageState, key: str, texts: Sequence[str], entries: Sequence[Entry]
     ) -> None:
-        """Add a run of texts, one of each entry: increments at once, texts so far one by one."""
+        """Add one text per entry: increments are joined, snapshots are added one by one."""
         if message.open_chunks[key].track.mode == "append":
             texts, entries = ["".join(texts)], (entries[0], entries[-1])
         for text, entry in zip(texts, entries, strict=False):
-            message.last_at_ms = entry.at_ms  # the first text may be the first of all
+            message.last_at_ms = entry.at_ms  # the first text sets the message's time to first text
             self.add(message, key, text)
         message.last_at_ms = entries[-1].at_ms
 
     def add(self, message: MessageState, key: str, text: str) -> None:
-        """Add a text to an open chunk: an increment, or all of it so far."""
+        """Add a text to an open chunk: an increment or a snapshot, as its mode says."""
         chunk = message.open_chunks[key]
         if chunk.shown is not None:
             self._add_split(message, key, chunk, text)
             return
         text, reset = chunk.track.add(text)
         if reset:
-            self._draft.reset(message, chunk, "mismatch")
+            self._batch.reset(message, chunk, "mismatch")
         if text:
-            self._draft.add_text(message, chunk, text)
+            self._batch.add_text(message, chunk, text)
 
     def _add_split(self, message: MessageState, key: str, chunk: ChunkState, text: str) -> None:
-        """Add a text that does not go out as it comes in."""
-        if chunk.track.mode == "snapshot":  # increments need not be kept twice
+        """Add a text whose output differs from its input: filtered, or of a retried call."""
+        if chunk.track.mode == "snapshot":  # increments are not kept twice
             text, reset = chunk.track.add(text)
             if reset:
                 chunk.filter = self.new_filter()
-                if chunk.retake is not None:
-                    chunk.retake.stitcher.restart()
+                if chunk.retried is not None:
+                    chunk.retried.stitcher.restart()
                 else:
                     self.void(message, chunk, "mismatch")
         if chunk.filter is not None and text:
             text = chunk.filter.feed(text)
-        self._draft.change(chunk)  # what is held back has to be written down
+        self._batch.change(chunk)  # the held-back text must be stored
         self._pass_on(message, key, chunk, text)
 
     def _show_rest(self, message: MessageState, key: str) -> None:
-        """The chunk ends: what was held back of it is judged, and goes out."""
+        """Flush the filter and the stitcher of a chunk that ends."""
         chunk = message.open_chunks[key]
         if chunk.filter is not None:
             rest, chunk.filter = chunk.filter.finish(), None
             self._pass_on(message, key, chunk, rest)
-        if chunk.retake is not None:
-            self._settle(message, key, chunk, chunk.retake.stitcher.finish())
+        if chunk.retried is not None:
+            self._settle(message, key, chunk, chunk.retried.stitcher.finish())
 
     def _pass_on(self, message: MessageState, key: str, chunk: ChunkState, text: str) -> None:
-        if text and chunk.retake is not None:
-            self._settle(message, key, chunk, chunk.retake.stitcher.add(text))
+        if text and chunk.retried is not None:
+            self._settle(message, key, chunk, chunk.retried.stitcher.add(text))
         else:
             self._show(message, chunk, text)
 
-    # -- chunks of a call that is made again -----------------------------------------------------
+    # -- chunks of a retried call ----------------------------------------------------------------
 
     def _settle(self, message: MessageState, key: str, chunk: ChunkState, delta: Delta) -> None:
-        """Do what a stitcher said; nothing while it holds the text."""
-        if chunk.retake is None or not chunk.retake.stitcher.settled:
+        """Apply the decision of a stitcher; does nothing while it still holds the text."""
+        if chunk.retried is None or not chunk.retried.stitcher.settled:
             return
-        call_id, chunk.retake = chunk.retake.tool_call_id, None
+        call_id, chunk.retried = chunk.retried.tool_call_id, None
         if delta.reset and chunk.status == "open":
             self.void(message, chunk)
         elif delta.reset:
@@ -255,7 +262,7 @@ class Chunks:
     def _begin_instead(
         self, message: MessageState, key: str, old: ChunkState, call_id: str | None
     ) -> ChunkState:
-        """Void a chunk that has ended and is not the same again: another takes its place."""
+        """Void an ended chunk that the retried call did not repeat; a new chunk takes its place."""
         self.withdraw(message, old)
         start = ChunkStart(
             key,
@@ -273,7 +280,7 @@ class Chunks:
         return chunk
 
     def withdraw(self, message: MessageState, chunk: ChunkState) -> None:
-        """Take back what readers have of a chunk that will not go on, and the call that it was."""
+        """Void a chunk that will not go on, and forget its tool call."""
         if chunk.text:
             self.void(message, chunk)
         if chunk.kind == "tool_call" and chunk.tool_call_id is not None:
@@ -283,19 +290,19 @@ class Chunks:
     def void(
         self, message: MessageState, chunk: ChunkState, reason: ResetReason = "restarted"
     ) -> None:
-        """All that readers have of a chunk is void."""
-        self._draft.reset(message, chunk, reason)
+        """Void all text that readers have of a chunk."""
+        self._batch.reset(message, chunk, reason)
         if chunk.shown is not None:
             chunk.shown = TextTrack("append", "emit")
         else:
             chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
 
-    def note(self, chunk: ChunkState) -> None:
-        """Have a chunk written down."""
-        self._draft.change(chunk)
+    def mark_changed(self, chunk: ChunkState) -> None:
+        """Mark a chunk as changed, so that it is written."""
+        self._batch.change(chunk)
 
-    def hide(self, start: ChunkStart) -> ChunkStart:
-        """Give what readers may know of a part that begins: its info is text of the reply, too."""
+    def filtered_start(self, start: ChunkStart) -> ChunkStart:
+        """Filter the info of a section: it is text of the reply, too."""
         text_filter = None if start.section is None else self.new_filter()
         if start.section is None or text_filter is None:
             return start
@@ -303,7 +310,7 @@ class Chunks:
         return start._replace(section=start.section._replace(info=info))
 
     def new_filter(self) -> StreamFilter | None:
-        """Make a filter that has seen nothing; None: there are none."""
+        """Make a filter in its first state; None: the pipeline has no filter."""
         make = self._pipeline.stream_filter
         return None if make is None else make()
 
@@ -312,11 +319,11 @@ class Chunks:
             return
         if chunk.shown is not None:
             chunk.shown.add(text)
-        self._draft.add_text(message, chunk, text)
+        self._batch.add_text(message, chunk, text)
 
 
 def _forget_oldest(closed: list[tuple[str, ChunkState]]) -> None:
-    """Bound *closed*; what is forgotten stays with readers."""
+    """Keep *closed* within its bounds. Readers keep the chunks that are forgotten here."""
     length = sum(len(chunk.text) for _, chunk in closed)
     while len(closed) > _KEPT_CHUNKS or length > _KEPT_LENGTH:
         _, oldest = closed.pop(0)

@@ -1,4 +1,4 @@
-"""A reader's place on a chat's log, and what the next event means from there. Pure."""
+"""A reader's position on a chat's log, and what the next event means there. Pure."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ class Verdict(Enum):
     """What to do with an event that arrived."""
 
     DELIVER = "deliver"
-    """It is the next one."""
+    """It is the next event."""
     SKIP = "skip"
     """It was delivered before."""
     READ_LOG = "read_log"
     """Events in between are missing: read them from the log."""
     SNAPSHOT = "snapshot"
-    """The place is void (another epoch): only a snapshot helps."""
+    """The position is void (another epoch): the reader needs a snapshot."""
 
 
 class ReaderCursor:
     """
-    Follows what a reader has seen, so that it gets a contiguous run: no gap, no repeat, no reordering.
+    Tracks a reader's position, so that the reader gets a contiguous run: no gap, no repeat, no reordering.
 
     Args:
-        position: The last event the reader has.
+        position: Position of the last event that the reader has.
     """
 
     def __init__(self, position: Position) -> None:
         self.position = position
 
     def judge(self, event: Event) -> Verdict:
-        """Say what *event* (from the channel, in any order and number) means; moves on if DELIVER."""
+        """Judge an event from the channel, in any order, perhaps repeated. DELIVER moves the cursor."""
         epoch, seq = self.position
         if event.epoch != epoch:
             if epoch != NO_EPOCH:
@@ -48,16 +48,16 @@ class ReaderCursor:
         return Verdict.DELIVER
 
     def judge_logged(self, event: Event) -> Verdict:
-        """Say what *event*, the log's first behind the position, means; moves on if DELIVER."""
+        """Judge *event*, the log's first event behind the position. DELIVER moves the cursor."""
         verdict = self.judge(event)
-        # The log itself has a hole before the event: it was trimmed past the position.
+        # The log was trimmed past the position: events before this one are gone.
         return Verdict.SNAPSHOT if verdict is Verdict.READ_LOG else verdict
 
     def judge_head(self, head: Position | None) -> Verdict:
         """
-        Compare with the log's end, as the head tells it (None: there is no log).
+        Judge the position against the head, the end of the log (None: there is no log).
 
-        SKIP: nothing is missing. Never DELIVER.
+        SKIP: nothing is missing. Never returns DELIVER.
         """
         epoch, seq = self.position
         if head is None or head == self.position:
@@ -67,5 +67,5 @@ class ReaderCursor:
         return Verdict.READ_LOG if epoch == NO_EPOCH and seq == 0 else Verdict.SNAPSHOT
 
     def restart(self, snapshot: Event) -> None:
-        """Go on behind *snapshot*."""
+        """Continue behind *snapshot*."""
         self.position = Position(snapshot.epoch, snapshot.seq)

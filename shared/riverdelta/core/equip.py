@@ -1,4 +1,4 @@
-"""What the fold needs of filters, parsers and cards."""
+"""Create the filter and the parser of a chunk."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from riverdelta.core.tracker import TextTrack
 
 
 def equip(chunk: ChunkState, pipeline: Pipeline) -> None:
-    """Give a chunk that begins, or was taken over, its filter and its parser."""
+    """Give a chunk its filter and parser, when it begins and when a new owner loads it."""
     if chunk.filter is None:
         text = chunk.text
         restart_filter(chunk, pipeline)
-        if chunk.shown is not None and text:  # shown before there was a filter: it stays
+        if chunk.shown is not None and text:  # sent before there was a filter: readers keep it
             chunk.shown.restore(text, len(text), None)
     chunk.parser = _make_parser(chunk, pipeline.processors)
 
 
 def restart_filter(chunk: ChunkState, pipeline: Pipeline) -> None:
-    """Give a chunk a filter that has seen nothing."""
+    """Give a chunk a filter in its first state."""
     if pipeline.stream_filter is not None:
         chunk.filter = pipeline.stream_filter()
         chunk.shown = TextTrack("append", "emit")
@@ -31,11 +31,11 @@ def restart_filter(chunk: ChunkState, pipeline: Pipeline) -> None:
 
 def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser | None:
     """
-    Make what parses *chunk*; None where nobody would read it: plain text without a processor.
+    Make the parser of *chunk*; None for plain text without a processor, which nothing would read.
 
-    A chunk that was taken over has text already: it is parsed once, silently.
+    A chunk that was loaded from Redis has text already: it is parsed once, without output.
     """
-    # A tool's processor reads the arguments of its calls; what the tool answers has their name, too.
+    # A tool's processor reads the arguments of calls only; results carry the same tool name.
     unasked = chunk.processor is None and chunk.kind != "tool_call"
     type_ = None if unasked else registry.type_for(chunk.processor, chunk.tool_name)
     if chunk.format != "json" and type_ is None:
@@ -55,6 +55,6 @@ def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser 
     return parser
 
 
-def wire(card: Card) -> dict[str, Any]:
-    """Spell a card, or a part of one, as events carry it."""
+def encode_card(card: Card) -> dict[str, Any]:
+    """Encode a card, or a part of one, as events carry it."""
     return card.wire() if isinstance(card, Output) else card

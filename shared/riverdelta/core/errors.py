@@ -1,4 +1,4 @@
-"""One tree of errors. Each class says whether trying again helps, and each text what to do now."""
+"""Errors, in one tree. Each class says whether a retry helps; each text says what to do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import ClassVar
 
 
 class RiverdeltaError(Exception):
-    """Root of everything riverdelta raises on purpose."""
+    """Base class of every error that riverdelta raises on purpose."""
 
     retry: ClassVar[bool] = False
-    """True: the same call may succeed later, unchanged. False: something has to change first."""
+    """True: the same call may succeed later. False: something has to change first."""
 
 
 class InvalidIdError(RiverdeltaError, ValueError):
@@ -17,11 +17,11 @@ class InvalidIdError(RiverdeltaError, ValueError):
 
 
 class InvalidPositionError(RiverdeltaError, ValueError):
-    """A position that no event ever carried. Start with ``after=None``: that gives a snapshot."""
+    """A position that no event ever had. Start with ``after=None`` to get a snapshot."""
 
 
 class SettingsError(RiverdeltaError, ValueError):
-    """A setting or URL that cannot be used; the text names it and what it may be."""
+    """A setting or URL that cannot be used. The text names it and the values it may have."""
 
 
 class ChunkTooLarge(RiverdeltaError, ValueError):
@@ -29,7 +29,7 @@ class ChunkTooLarge(RiverdeltaError, ValueError):
 
 
 class MessageExists(RiverdeltaError):
-    """The message id was opened before. It is an idempotency key: the reply is already under way."""
+    """The message id was used before. It is an idempotency key: the reply exists or is under way."""
 
 
 class MessageEnded(RiverdeltaError):
@@ -37,27 +37,27 @@ class MessageEnded(RiverdeltaError):
 
 
 class MessageLost(RiverdeltaError):
-    """The server no longer knows the message: it expired, or came back with less than it had said."""
+    """The server no longer knows the message: it expired, or the server lost data. Open a new one."""
 
 
 class Stopped(RiverdeltaError):
-    """A reader stopped the reply. End the provider's call; nothing more will be accepted."""
+    """A reader stopped the reply. End the provider's call; further pushes are refused."""
 
 
 class BackpressureError(RiverdeltaError):
-    """The chat's backlog stayed full for ``push_wait_s``: workers are missing or too slow."""
+    """The chat's backlog stayed full for ``push_wait_s``: add workers, or push more slowly."""
 
     retry = True
 
 
 class BrokerUnavailable(RiverdeltaError):
-    """Redis did not answer. Whether the last call took effect is unknown; repeating it is safe."""
+    """Redis did not answer. Whether the last call took effect is in doubt; repeating it is safe."""
 
     retry = True
 
 
 class NotReplicated(BrokerUnavailable):
-    """``durability="replicated"``: the primary has it, and no replica said in time that it does, too."""
+    """``durability="replicated"``: the primary has the data, but no replica confirmed it in time."""
 
 
 class ServerTooOld(RiverdeltaError):

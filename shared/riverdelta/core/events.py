@@ -1,5 +1,5 @@
 """
-Events: the numbered facts on a chat's log, and the one place where their shape is written down.
+Events: the numbered facts on a chat's log. This module is the one place that defines their shape.
 
 The TypedDicts below give mypy the shape of each ``data``, and `json_schema` makes the published JSON
 Schema of them (``events.schema.json`` in this package; a test keeps the file current).
@@ -49,7 +49,7 @@ _CLOSED = ConfigDict(extra="forbid")
 
 @with_config(_CLOSED)
 class UsageData(TypedDict):
-    """Tokens: the numbers every provider shares, and the provider's own object (absent in sums)."""
+    """Token counts: those that every provider reports, and the provider's own object (absent in sums)."""
 
     input_tokens: int
     output_tokens: int
@@ -69,7 +69,7 @@ class MessageStarted(TypedDict):
 
 @with_config(_CLOSED)
 class StepStarted(TypedDict):
-    """A provider call inside the message begins; steps count from 0."""
+    """A provider call inside the message begins. Steps count from 0."""
 
     step: int
     model: str | None
@@ -77,7 +77,7 @@ class StepStarted(TypedDict):
 
 @with_config(_CLOSED)
 class StepCompleted(TypedDict):
-    """A provider call ended. *finish_reason* null: the provider was cut off before it said why."""
+    """A provider call ended. *finish_reason* null: the stream broke off before the provider gave one."""
 
     step: int
     finish_reason: FinishReason | None
@@ -96,7 +96,7 @@ class StepFailed(TypedDict):
 
 @with_config(_CLOSED)
 class SectionData(TypedDict):
-    """The named part of a text that a chunk is: ``code``, and what its marker said more: ``python``."""
+    """A named part of a text: its name (``code``), and the info of its marker (``python``)."""
 
     name: str
     info: str
@@ -105,9 +105,9 @@ class SectionData(TypedDict):
 @with_config(_CLOSED)
 class ChunkStarted(TypedDict):
     """
-    A piece of content begins; *index* is its place in the message, from 0.
+    A piece of content begins. *index* is its place in the message, from 0.
 
-    *section* null: ordinary text, or what is never cut.
+    *section* null: ordinary text, or a kind that is never cut into sections.
     """
 
     kind: Kind
@@ -120,7 +120,7 @@ class ChunkStarted(TypedDict):
 
 @with_config(_CLOSED)
 class ChunkDelta(TypedDict):
-    """New text; *offset* is the length of the text before it, in Unicode code points."""
+    """New text. *offset* is the length of the text before it, in Unicode code points."""
 
     offset: int
     text: str
@@ -129,9 +129,9 @@ class ChunkDelta(TypedDict):
 @with_config(_CLOSED)
 class ChunkPatch(TypedDict):
     """
-    What is new of the JSON value that a chunk of format ``json`` spells.
+    Changes of the JSON value that a chunk of format ``json`` contains.
 
-    Each patch is ``[path, op, value]``; `riverdelta.apply_patches` puts them onto a document.
+    Each patch is ``[path, op, value]``; `riverdelta.apply_patches` applies them to a document.
     """
 
     patches: list[tuple[tuple[str | int, ...], Literal["append", "set"], Any]]
@@ -139,7 +139,7 @@ class ChunkPatch(TypedDict):
 
 @with_config(_CLOSED)
 class ChunkOutput(TypedDict):
-    """A part of the card that a processor makes of a chunk; `riverdelta.reduce_output` joins them."""
+    """A part of the card that a processor makes of a chunk; `riverdelta.reduce_output` joins the parts."""
 
     processor: str
     output: dict[str, Any]
@@ -147,7 +147,7 @@ class ChunkOutput(TypedDict):
 
 @with_config(_CLOSED)
 class ProcessorFailed(TypedDict):
-    """A processor gave up on a chunk; its text goes on. *processor* ``json``: the text is no JSON."""
+    """A processor failed for a chunk; its text goes on. *processor* ``json``: the text is not JSON."""
 
     processor: str
     code: str
@@ -158,9 +158,9 @@ class ChunkReset(TypedDict):
     """
     All text of the chunk so far is void, and so are its patches and its card.
 
-    An open chunk starts over at offset 0. *reason* ``mismatch``: its source said something else;
-    ``restarted``: its provider call was made again. Then it may come after the chunk's end, too: such a
-    chunk stays empty.
+    An open chunk starts over at offset 0. *reason* ``mismatch``: a snapshot contradicted the one before;
+    ``restarted``: the provider call was retried. Then the event may come after the chunk's end, too: such
+    a chunk stays empty.
     """
 
     reason: ResetReason
@@ -175,7 +175,7 @@ class ChunkCompleted(TypedDict):
 
 @with_config(_CLOSED)
 class Failure(TypedDict):
-    """Why something failed: a code for programs, a sentence for people."""
+    """A failure: a code for programs and a sentence for people."""
 
     code: str
     detail: str
@@ -183,7 +183,7 @@ class Failure(TypedDict):
 
 @with_config(_CLOSED)
 class Annotated(TypedDict):
-    """What the backend adds to a message: a title, a citation."""
+    """Extra data that the backend adds to a message: a title, a citation."""
 
     name: str
     data: Any
@@ -191,14 +191,14 @@ class Annotated(TypedDict):
 
 @with_config(_CLOSED)
 class MessageReplaced(TypedDict):
-    """The event's message takes the place of these: forget them. Those that were open were stopped."""
+    """The event's message replaces these: remove them. Those that were open have been stopped."""
 
     messages: list[str]
 
 
 @with_config(_CLOSED)
 class Timings(TypedDict):
-    """On the producer's own clock since it opened the message; *ttft_ms* null: no text came."""
+    """Measured on the producer's clock since it opened the message. *ttft_ms* null: there was no text."""
 
     ttft_ms: int | None
     duration_ms: int
@@ -239,7 +239,7 @@ class SnapshotChunk(TypedDict):
 
 @with_config(_CLOSED)
 class SnapshotMessage(TypedDict):
-    """A message as of the snapshot; the end's own words are in *error* or *stop_reason*."""
+    """A message as of the snapshot. Its end is explained in *error* or *stop_reason*."""
 
     message: str
     role: str
@@ -255,7 +255,7 @@ class SnapshotMessage(TypedDict):
 
 @with_config(_CLOSED)
 class Snapshot(TypedDict):
-    """The chat as of the event's ``seq``; made for one reader, not on the log."""
+    """The chat as of the event's ``seq``. Made for one reader, not stored on the log."""
 
     messages: list[SnapshotMessage]
 
@@ -295,12 +295,12 @@ class Event:
     One event as a reader gets it.
 
     Attributes:
-        type: Which of `EventType` (a newer server may send others: skip what you do not know).
+        type: One of `EventType` (a newer server may send others: skip the ones you do not know).
         seq: Number on the chat's log, from 1; a snapshot carries the last one it holds.
         epoch: Id of the log.
-        chat, message, chunk: Whose; *message* and *chunk* None where the event is wider.
+        chat, message, chunk: Ids. *message* and *chunk* are None where the event is about more than one.
         ts: Unix time in milliseconds on the worker's clock; for people, not for ordering.
-        data: As the TypedDict of this module that `DATA_TYPES` names.
+        data: Shaped as the TypedDict of this module that `DATA_TYPES` names.
         raw: The event as UTF-8 JSON, exactly as stored.
     """
 
@@ -352,12 +352,12 @@ class Event:
 
     @property
     def position(self) -> str:
-        """Where this event is; give it to ``events(after=…)`` to get exactly what follows it."""
+        """The position of this event; pass it to ``events(after=…)`` to get exactly what follows."""
         return str(Position(self.epoch, self.seq))
 
     @property
     def ends_message(self) -> bool:
-        """Whether nothing more comes for `message` after this."""
+        """Whether this is the last event of `message`."""
         return self.type in END_TYPES
 
     def __repr__(self) -> str:
@@ -374,9 +374,9 @@ def encode_event(  # the eight fields of an event, and nothing else
     chunk: str | None,
     type_: EventType,
     ts_ms: int,
-    data: Any,  # one of the TypedDicts above; mypy has checked it where it was made
+    data: Any,  # one of the TypedDicts above, checked by mypy where it is built
 ) -> bytes:
-    """Spell an event as it is stored and sent; *message* and *chunk* are left out where None."""
+    """Encode an event as it is stored and sent; *message* and *chunk* are left out where None."""
     fields: dict[str, Any] = {"v": EVENT_FORMAT, "seq": seq, "epoch": epoch, "chat": chat}
     if message is not None:
         fields["message"] = message
@@ -389,7 +389,7 @@ def encode_event(  # the eight fields of an event, and nothing else
 
 
 def section_data(section: Section | None) -> SectionData | None:
-    """Spell a chunk's section as events carry it."""
+    """Encode a chunk's section as events carry it."""
     return None if section is None else SectionData(name=section.name, info=section.info)
 
 
@@ -410,7 +410,7 @@ def empty_snapshot(chat: str, ts_ms: int) -> Event:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of every event, one ``oneOf`` branch a type."""
+    """Build the JSON Schema (2020-12) of every event, one ``oneOf`` branch per type."""
     definitions: dict[str, Any] = {}
     branches = []
     for type_, data_type in DATA_TYPES.items():

@@ -1,4 +1,4 @@
-"""What filter agents say of raw chunks; the fold applies it."""
+"""Results of filter agents for raw chunks; the fold applies them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 Outcome = Literal["passed", "changed", "dropped", "failed_passed", "failed_blocked"]
-"""What became of a chunk at one agent: it or its answer went on, or nothing did."""
+"""The result of one agent for a chunk."""
 
 _RANK: Final[Sequence[Outcome]] = (
     "passed",
@@ -15,11 +15,11 @@ _RANK: Final[Sequence[Outcome]] = (
     "dropped",
     "failed_blocked",
 )
-"""The outcome of a chunk is the last of these among its calls: what a person has to know first."""
+"""From mild to grave. The outcome of a chunk is the gravest outcome of its calls."""
 
 
 class Call(NamedTuple):
-    """What one agent did with a chunk; *code* and *detail* where it failed."""
+    """What one agent did with a chunk; *code* and *detail* say why it failed."""
 
     agent: str
     outcome: Outcome
@@ -29,11 +29,11 @@ class Call(NamedTuple):
 
 class FilterResult(NamedTuple):
     """
-    What the chain says of one chunk.
+    What the chain of agents decided about one chunk.
 
     Attributes:
-        data: What goes on to the codec. None: nothing, the entry only moves the cursor.
-        calls: Of every agent that was asked, in the order of the chain.
+        data: What goes on to the codec. None: nothing, the entry only advances the cursor.
+        calls: One for every agent that was called, in the order of the chain.
     """
 
     data: bytes | None
@@ -41,10 +41,10 @@ class FilterResult(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """The gravest of its calls."""
+        """The gravest outcome of the calls."""
         return max((call.outcome for call in self.calls), key=_RANK.index)
 
     @property
     def failures(self) -> list[Call]:
-        """The calls that failed, whatever the policy made of it."""
+        """The calls that failed, whatever the policy did about it."""
         return [call for call in self.calls if call.code is not None]

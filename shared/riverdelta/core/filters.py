@@ -1,4 +1,4 @@
-"""What stream filters and splitters promise, how several filters make one, and the parts of a text."""
+"""Stream filters and splitters: their contracts, chains of filters, and the parts of a text."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 class StreamFilter(Protocol):
     """
-    Passes one chunk's text on, holding back only what it cannot judge yet.
+    Filters the text of one chunk, holding back only what it cannot decide yet.
 
-    A deterministic fold: what went out, joined, depends on the text, never on how it was split into
+    A deterministic fold: the joined output depends on the text only, never on how it was split into
     deltas, nor on a `dump` and `load` in between.
     """
 
     @property
     def bound(self) -> int:
-        """The most characters that `held` can ever be between two calls."""
+        """The largest value that `held` can have between two calls, in characters."""
 
     @property
     def held(self) -> int:
-        """Characters taken and not yet answered for: neither passed on nor dropped."""
+        """Characters held back: neither passed on nor dropped yet."""
 
     def feed(self, delta: str) -> str:
-        """Take *delta* and return what may go out now."""
+        """Take *delta* and return the text that may go out now."""
 
     def finish(self) -> str:
-        """Take the end of the chunk and return the rest. Nothing may be fed after it."""
+        """End the text and return the rest. Feed nothing after it."""
 
     def dump(self) -> dict[str, Any]:
-        """Everything remembered, as JSON; {} before the first delta. Small: bounded by `bound`."""
+        """Return the whole state as JSON; {} before the first delta. Small: bounded by `bound`."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where the filter that made *state* by `dump` was, with the same settings."""
+        """Continue from a *state* that `dump` returned, with the same settings."""
 
 
 class TextFilter(ABC):
     """
-    Base of filters that hold nothing back: each answers for a delta at once.
+    Base of filters that hold nothing back: each delta is answered at once.
 
-    What goes out must not depend on the splits: judge characters, not words, of which a delta may
-    have a half only.
+    The output must not depend on how the text was split: decide by character, not by word, because a
+    delta may end inside a word.
     """
 
     bound: int = 0
@@ -51,23 +51,23 @@ class TextFilter(ABC):
 
     @abstractmethod
     def feed(self, delta: str) -> str:
-        """Return what readers get in place of *delta*."""
+        """Return the text that replaces *delta*."""
 
     def finish(self) -> str:
-        """Nothing was held back."""
+        """Return "": nothing was held back."""
         return ""
 
     def dump(self) -> dict[str, Any]:
-        """Nothing is remembered."""
+        """Return {}: there is no state."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:  # noqa: B027  # no subclass has to
-        """Nothing was remembered."""
+        """Do nothing: there is no state."""
 
 
 class ChainedFilter:
     """
-    Several filters as one, each fed what the one before lets out.
+    Several filters as one: each is fed the output of the one before.
 
     Args:
         filters: In the order in which they see the text.
@@ -78,34 +78,34 @@ class ChainedFilter:
 
     @property
     def bound(self) -> int:
-        """The most that all of them together hold back."""
+        """The sum of the bounds."""
         return sum(part.bound for part in self._filters)
 
     @property
     def held(self) -> int:
-        """What all of them together hold back."""
+        """Characters that all filters together hold back."""
         return sum(part.held for part in self._filters)
 
     def feed(self, delta: str) -> str:
-        """Take *delta* and return what the last one lets out."""
+        """Feed *delta* through the chain and return the output of the last filter."""
         for part in self._filters:
             delta = part.feed(delta) if delta else ""
         return delta
 
     def finish(self) -> str:
-        """Take the end of the chunk and return the rest of all of them."""
+        """End the text and return the rest of all filters."""
         rest = ""
         for part in self._filters:
             rest = (part.feed(rest) if rest else "") + part.finish()
         return rest
 
     def dump(self) -> dict[str, Any]:
-        """Everything remembered, by all of them."""
+        """Return the state of all filters."""
         states = [part.dump() for part in self._filters]
         return {"filters": states} if any(states) else {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where others were; what a single filter made is the first one's."""
+        """Continue from *state*. The state of a single filter goes to the first of the chain."""
         states = state.get("filters", [state])
         for part, of_part in zip(self._filters, states, strict=False):
             if of_part:
@@ -113,12 +113,12 @@ class ChainedFilter:
 
 
 SectionKind = Literal["text", "reasoning"]
-"""What a part's chunk is to readers."""
+"""The kind of chunk that a part becomes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SectionStart:
-    """A named part begins; *marker* is the input it was recognised by, no part of any text."""
+    """A named part begins. *marker* is the input that began it; it belongs to no text."""
 
     name: str
     kind: SectionKind
@@ -128,14 +128,14 @@ class SectionStart:
 
 @dataclass(frozen=True, slots=True)
 class SectionText:
-    """More text of the part that is open, or of the text around the parts; never empty."""
+    """More text of the open part, or of the text around the parts; never empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class SectionEnd:
-    """The open part ends; *marker* is "" where the chunk ended instead."""
+    """The open part ends. *marker* is the input that ended it; "" where the chunk ended."""
 
     marker: str
 
@@ -145,45 +145,45 @@ SectionPart = SectionStart | SectionText | SectionEnd
 
 class Splitter(Protocol):
     """
-    Cuts one text into parts, holding back only what may yet turn out to be a marker.
+    Cuts one text into parts, holding back only text that may still become a marker.
 
-    A deterministic fold, as a `StreamFilter`: texts and markers, joined, are the input. Every method
-    may raise `TimeoutError`: a pattern ran without end. Then the splitter is to be given up; its
-    `held_text`, and behind it the text that it was given, are still to be shown.
+    A deterministic fold, like `StreamFilter`: texts and markers, joined, are the input. Every method may
+    raise `TimeoutError`: a pattern exceeded its time budget. Then discard the splitter and show its
+    `held_text`, followed by the text that the failed call was given.
     """
 
     @property
     def held_text(self) -> str:
-        """What was taken and not given out yet, as it came."""
+        """Input that was taken and not returned yet, unchanged."""
 
     def passes(self, text: str) -> bool:
         """
-        Whether *text*, not empty, goes out as it is and at once; if so, it counts as fed.
+        Whether *text*, not empty, goes out unchanged and at once; if so, it counts as fed.
 
-        The cheap question: False where only `feed` can tell.
+        A cheap shortcut: where it returns False, call `feed`.
         """
 
     def feed(self, delta: str) -> list[SectionPart]:
-        """Take *delta* and return what is certain now."""
+        """Take *delta* and return the parts that are certain now."""
 
     def finish(self) -> list[SectionPart]:
-        """Take the end of the text: the rest, and the end of the open part, its marker ""."""
+        """End the text and return the rest. An open part ends with marker ""."""
 
     def dump(self) -> dict[str, Any]:
-        """Everything remembered, as JSON; {} before the first delta. Small."""
+        """Return the whole state as JSON; {} before the first delta. Small."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where *state* was dumped; the end of a part whose rule is gone is not looked for."""
+        """Continue from *state*. An open part whose rule no longer exists lasts to the end of the text."""
 
 
 class SectionRule(BaseModel):
     """
-    A named part of plain text, by the patterns that begin and end it.
+    A named part of plain text, and the patterns that begin and end it.
 
     Patterns are regular expressions in the form that `riverdelta_workers.filters.partial` allows. A
-    group ``info`` of *start* becomes the part's info. *end* may name a group of *start* as
-    ``(?P=group)``: it stands for what that group matched. Rules are tried in order; nothing nests:
-    inside a part only its own end is looked for.
+    group ``info`` of *start* becomes the part's info. *end* may refer to a group of *start* as
+    ``(?P=group)``, which stands for the text that the group matched. Rules are tried in order. Parts do
+    not nest: inside a part only its own end is searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -204,4 +204,4 @@ DEFAULT_SECTIONS: Final = (
         end=r"^ {0,3}(?P=fence)`{0,32}[ \t\r]{0,16}$",
     ),
 )
-"""Reasoning tags of open models, and fenced code, which stays text."""
+"""Reasoning tags of open models (kind reasoning), and fenced code (kind text)."""

@@ -1,12 +1,12 @@
 """
-The fold: raw entries in, events and state changes out. Nothing else decides anything.
+The fold: raw entries in, events and state changes out. All decisions about a chat are made here.
 
-`ChatFold.apply` moves a `ChatState` over a batch of entries and says what to write: numbered events,
-the messages and chunks that changed, dead letters, and old messages whose keys may go. It is
-deterministic and does not depend on how the entries were batched, except that neighbouring deltas of
+`ChatFold.apply` advances a `ChatState` over a batch of entries and returns what to write: numbered
+events, the messages and chunks that changed, dead letters, and old messages whose keys are deleted. It
+is deterministic and does not depend on how the entries were batched, except that neighbouring deltas of
 one chunk inside a batch become one event.
 
-After an exception the state is half moved: throw it away and load it again.
+After an exception the state is incomplete: discard it and load it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from riverdelta.core.batch import Draft
+from riverdelta.core.batch import Batch
 from riverdelta.core.changes import CardEnd, Changes, OwedCall, RejectedEntry
 from riverdelta.core.chunks import Chunks
 from riverdelta.core.codecs.pieces import (
@@ -31,7 +31,7 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
-from riverdelta.core.equip import wire
+from riverdelta.core.equip import encode_card
 from riverdelta.core.events import (
     Annotated,
     EventType,
@@ -48,7 +48,7 @@ from riverdelta.core.filter_results import Call, FilterResult
 from riverdelta.core.parser import complete_card
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
-from riverdelta.core.restart import Restarts
+from riverdelta.core.retried_calls import RetriedCalls
 from riverdelta.core.state import (
     ChatState,
     Entry,
@@ -60,24 +60,24 @@ from riverdelta.core.stitch import OVERLAP_RULES
 from riverdelta.core.usage import add_usage, usage_data
 
 RECENT_MESSAGES: Final = 50
-"""Messages a chat remembers (snapshots, idempotency keys); older ended ones are deleted."""
+"""Messages kept per chat (for snapshots and as idempotency keys). Older ended ones are deleted."""
 
 
 class ChatFold:
     """
-    Moves one chat on.
+    Folds the entries of one chat.
 
     Args:
-        state: The chat; owned by the fold from here on.
-        pipeline: What the deployment puts between raw chunks and readers.
+        state: The chat; the fold owns it from here on.
+        pipeline: The filters, processors and observers of the deployment.
     """
 
     def __init__(self, state: ChatState, pipeline: Pipeline) -> None:
         self.state = state
         self._pipeline = pipeline
-        self._draft = Draft(state)
-        self._chunks = Chunks(state, self._draft, pipeline)
-        self._restarts = Restarts(self._chunks, pipeline)
+        self._batch = Batch(state)
+        self._chunks = Chunks(state, self._batch, pipeline)
+        self._retried_calls = RetriedCalls(self._chunks, pipeline)
 
     def apply(
         self,
@@ -89,21 +89,21 @@ class ChatFold:
         Fold *entries*, in stream order, into the state.
 
         Args:
-            entries: They follow ``state.processed`` without a hole.
+            entries: Consecutive, the first right behind ``state.processed``.
             now_ms: Unix time in milliseconds for the events' ``ts``.
-            filter_results: By entry number, what filter agents said of raw chunks.
+            filter_results: Results of filter agents for raw chunks, by entry number.
         """
-        self._draft.begin(now_ms)
+        self._batch.begin(now_ms)
         if filter_results:
             self._fold_filtered(entries, filter_results)
         else:
             self._fold(entries)
-        return self._draft.end()
+        return self._batch.end()
 
     def _fold_filtered(
         self, entries: Sequence[Entry], filter_results: Mapping[int, FilterResult]
     ) -> None:
-        # Producers wait for what they pushed to be taken, however little of it went on.
+        # Count the bytes that were pushed, not those that a filter left: producers wait for them.
         taken = self.state.processed_bytes + sum(len(entry.data) for entry in entries)
         run: list[Entry] = []
         told: set[tuple[str, Call]] = set()
@@ -133,7 +133,7 @@ class ChatFold:
             elif (entry.message, call) not in told:
                 told.add((entry.message, call))
                 failure = Failure(code="filter_failed", detail=detail)
-                self._draft.emit("input.rejected", entry.message, None, failure)
+                self._batch.emit("input.rejected", entry.message, None, failure)
 
     def _fold(self, entries: Iterable[Entry]) -> None:
         messages = self.state.messages
@@ -144,23 +144,23 @@ class ChatFold:
                 self._raw_chunks(message, group)
             else:
                 for entry in group:
-                    self._take(entry)
+                    self._advance(entry)
                     self._control(message, entry)
-            self._end_broken()
+            self._fail_broken()
 
     def reject(self, entry: Entry, code: str, detail: str, now_ms: int) -> Changes:
-        """Pass over *entry* without folding it: it broke the fold, or killed its workers."""
-        self._draft.begin(now_ms)
-        self._take(entry)
+        """Skip *entry* without folding it, because it broke the fold or killed its workers."""
+        self._batch.begin(now_ms)
+        self._advance(entry)
         if entry.type == "start" and entry.message not in self.state.recent:
-            # Nobody can read how the message is meant: it fails, so that it does not stay open.
+            # The settings of the message cannot be read: fail it, so that it does not stay open.
             codec = self._pipeline.codec("text", "append", "emit")
             message = self._open(MessageState(entry.message, "text", codec, ""))
             self._fail_with(message, Failure(code=code, detail=detail))
         self._reject(self.state.messages.get(entry.message), entry, code, detail)
-        return self._draft.end()
+        return self._batch.end()
 
-    def _take(self, entry: Entry) -> None:
+    def _advance(self, entry: Entry) -> None:
         self.state.processed = entry.number
         self.state.processed_bytes += len(entry.data)
 
@@ -169,7 +169,7 @@ class ChatFold:
     def _raw_chunks(self, message: MessageState, entries: Sequence[Entry]) -> None:
         raws = [entry.data for entry in entries]
         size = sum(map(len, raws))
-        self._draft.changes.messages[message.id] = message
+        self._batch.changes.messages[message.id] = message
         message.raw_chunks += len(raws)
         message.raw_bytes += size
         self.state.processed = entries[-1].number
@@ -198,7 +198,7 @@ class ChatFold:
                 self._start(entry)
             return
         if message is None:
-            # Ended while this entry was under way (the first end in stream order wins): not an error.
+            # The message ended before this entry (the first end in stream order wins): not an error.
             if entry.message not in self.state.recent:
                 self._reject(None, entry, "unknown_message", "no open message has this id")
             return
@@ -206,7 +206,7 @@ class ChatFold:
         if handler is None:
             self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
             return
-        self._draft.changes.messages[message.id] = message
+        self._batch.changes.messages[message.id] = message
         message.last_at_ms = entry.at_ms
         handler(self, message, entry)
 
@@ -230,12 +230,12 @@ class ChatFold:
         message.pipeline = self._pipeline.version
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
-        self._draft.changes.messages[message.id] = message
+        self._batch.changes.messages[message.id] = message
         self._drop_old()
         started = MessageStarted(
             role=message.role, source=message.source, metadata=message.metadata
         )
-        self._draft.emit("message.started", message.id, None, started)
+        self._batch.emit("message.started", message.id, None, started)
         return message
 
     def _drop_old(self) -> None:
@@ -245,21 +245,23 @@ class ChatFold:
         recent = self.state.recent
         kept = self.state.messages.keys() | {message_id for message_id, _ in self.state.owed}
         ended = [mid for mid in recent if mid not in kept]
-        ended.sort(key=lambda mid: not recent[mid].replaced)  # what nobody sees goes first
+        ended.sort(
+            key=lambda mid: not recent[mid].replaced
+        )  # replaced messages first: no reader sees them
         for mid in ended[:surplus]:
-            self._draft.changes.dropped[mid] = recent.pop(mid)
+            self._batch.changes.dropped[mid] = recent.pop(mid)
 
     def _replace(self, message: MessageState, replaced: list[str]) -> None:
-        """Take the messages *replaced* away from readers; those that are open are stopped."""
+        """Hide the messages *replaced* from readers; those that are open are stopped."""
         for mid in replaced:
             if mid == message.id or mid not in self.state.recent:
                 continue
             still_open = self.state.messages.get(mid)
             if still_open is not None:
-                self._draft.changes.messages[mid] = still_open
+                self._batch.changes.messages[mid] = still_open
                 self._stop_for(still_open, "replaced")
             self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
-        self._draft.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
+        self._batch.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
 
     def _settle(self, message: MessageState, entry: Entry) -> None:
         """The producer shows that its provider call is over: end its step, if it only waits."""
@@ -275,7 +277,7 @@ class ChatFold:
         is_text = isinstance(content, str)
         text = content if is_text else orjson.dumps(content).decode()
         start = ChunkStart(
-            key="",  # which no codec uses
+            key="",  # a key that no codec uses
             kind="tool_result",
             format="text" if is_text else "json",
             tool_name=None if call is None else call.tool_name,
@@ -284,14 +286,14 @@ class ChatFold:
         )
         shown = self._chunks.add_whole(message, start, text)
         if call is not None:
-            if shown != text:  # the card is made of what readers get
+            if shown != text:  # the card must match the filtered text
                 content = shown if is_text else _read(shown)
             self._complete_card(message, call_id, call, content)
 
     def _complete_card(
         self, message: MessageState, call_id: str, call: ToolCall, content: Any
     ) -> None:
-        """Let the result of a tool complete the card of its call, by the processor that made it."""
+        """Complete the card of a call with its result, by the processor that began the card."""
         asked, before = call.processor, None
         if (known := message.cards.pop(call_id, None)) is not None:
             asked, before = known
@@ -300,13 +302,13 @@ class ChatFold:
         chunk_id = f"{message.id}.{call.chunk_index}"
         if processor is not None and card is not None:
             still_open = self._chunks.open_at(message, call.chunk_index)
-            if still_open is not None:  # its card grows on behind the result
-                self._draft.add_output(message.id, still_open, processor, wire(card))
+            if still_open is not None:  # more of the card may follow the result
+                self._batch.add_output(message.id, still_open, processor, encode_card(card))
             else:
-                end = CardEnd(message.id, call.chunk_index, processor, wire(card))
-                self._draft.end_card(end)
+                end = CardEnd(message.id, call.chunk_index, processor, encode_card(card))
+                self._batch.end_card(end)
         if failure is not None:
-            self._draft.processor_failed(message.id, chunk_id, failure.processor, "exception")
+            self._batch.processor_failed(message.id, chunk_id, failure.processor, "exception")
 
     def _restart(self, message: MessageState, entry: Entry) -> None:
         rule = orjson.loads(entry.data)["on_overlap"]
@@ -314,20 +316,20 @@ class ChatFold:
             self._reject(message, entry, "bad_restart", f"on_overlap {rule!r} is unknown")
             return
         self._settle(message, entry)
-        self._restarts.begin(message, rule)
+        self._retried_calls.begin(message, rule)
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
         annotation = Annotated(name=note["name"], data=note["data"])
         message.annotations.append(annotation)
-        self._draft.emit("message.annotated", message.id, None, annotation)
+        self._batch.emit("message.annotated", message.id, None, annotation)
 
     # -- pieces ----------------------------------------------------------------------------------
 
     def _piece(self, message: MessageState, piece: Piece, entry: Entry) -> None:
         match piece:
             case Text() | ChunkStart() | ChunkEnd() | ChunkFail() | ProcessorFail():
-                self._restarts.take(message, piece)
+                self._retried_calls.apply(message, piece)
             case StepStart(model):
                 self._step_start(message, model)
             case StepEnd():
@@ -338,8 +340,8 @@ class ChatFold:
                 self._reject(message, entry, code, detail)
 
     def _step_start(self, message: MessageState, model: str | None) -> None:
-        if message.retry is not None and not message.retry.begun:
-            message.retry.begun = True  # it goes on with the step that is under way
+        if message.retried_call is not None and not message.retried_call.begun:
+            message.retried_call.begun = True  # the retried call continues the open step
             return
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
@@ -347,12 +349,12 @@ class ChatFold:
         message.step += 1
         message.step_open = True
         message.failure = None
-        self._draft.emit(
+        self._batch.emit(
             "step.started", message.id, None, StepStarted(step=message.step, model=model)
         )
 
     def _step_end(self, message: MessageState, end: StepEnd) -> None:
-        self._restarts.finish(message)
+        self._retried_calls.finish(message)
         for key in list(message.open_chunks):
             self._chunks.end(message, key)
         message.closed.clear()
@@ -366,17 +368,17 @@ class ChatFold:
             raw_finish_reason=end.raw_finish_reason,
             usage=usage,
         )
-        self._draft.emit("step.completed", message.id, None, completed)
+        self._batch.emit("step.completed", message.id, None, completed)
 
     def _step_fail(self, message: MessageState, failure: Failure) -> None:
-        self._restarts.give_up(message)
+        self._retried_calls.abandon(message)
         self._chunks.fail_all(message, failure)
         if not message.step_open:
-            message.step += 1  # the provider refused before it began: the step is its failure
+            message.step += 1  # failed before it started: count it as a step
         message.step_open = False
         message.failure = failure
         failed = StepFailed(step=message.step, **failure)
-        self._draft.emit("step.failed", message.id, None, failed)
+        self._batch.emit("step.failed", message.id, None, failed)
 
     # -- the three ends of a message -------------------------------------------------------------
 
@@ -385,7 +387,7 @@ class ChatFold:
             self._piece(message, piece, entry)
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
-        self._end_broken()
+        self._fail_broken()
         if message.status != "open":
             return
         if message.failure is not None:
@@ -416,11 +418,11 @@ class ChatFold:
         message.status = "failed"
         self._close(message, "message.failed", failure)
 
-    def _end_broken(self) -> None:
-        """Fail the messages whose processors have raised, where the pipeline asks for that."""
+    def _fail_broken(self) -> None:
+        """Fail the messages whose processors raised, where the pipeline asks for that."""
         if self._pipeline.on_processor_failure == "disable":
             return
-        for message_id, detail in self._draft.take_broken().items():
+        for message_id, detail in self._batch.pop_broken().items():
             message = self.state.messages.get(message_id)
             if message is not None:
                 self._fail_with(message, Failure(code="processor_failed", detail=detail))
@@ -432,7 +434,7 @@ class ChatFold:
     def _stop_for(self, message: MessageState, reason: str) -> None:
         message.stop_reason = reason
         self._release(message)
-        self._restarts.give_up(message)
+        self._retried_calls.abandon(message)
         if message.step_open:
             self._step_end(message, StepEnd(None, None, None))
         message.status = "stopped"
@@ -440,18 +442,18 @@ class ChatFold:
         self._close(message, "message.stopped", stopped)
 
     def _release(self, message: MessageState) -> None:
-        """The message is cut off: readers get what its codec held back."""
+        """Send the text that the codec of an interrupted message held back."""
         for piece in message.codec.release():
-            self._restarts.take(message, piece)
+            self._retried_calls.apply(message, piece)
 
     def _close(
         self, message: MessageState, type_: EventType, data: Any
     ) -> None:  # as in encode_event
-        self._draft.emit(type_, message.id, None, data)
+        self._batch.emit(type_, message.id, None, data)
         del self.state.messages[message.id]
         for observer in self._pipeline.observers:
-            call = OwedCall(message.id, observer.name, self._draft.changes.events[-1])
-            self._draft.changes.owed.append(call)
+            call = OwedCall(message.id, observer.name, self._batch.changes.events[-1])
+            self._batch.changes.owed.append(call)
             self.state.owed.add((message.id, observer.name))
 
     # -- writing down ----------------------------------------------------------------------------
@@ -459,13 +461,13 @@ class ChatFold:
     def _reject(self, message: MessageState | None, entry: Entry, code: str, detail: str) -> None:
         if message is not None:
             message.rejected += 1
-            self._draft.changes.messages[message.id] = message
-        self._draft.changes.dead.append(RejectedEntry(entry, code, detail))
-        self._draft.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
+            self._batch.changes.messages[message.id] = message
+        self._batch.changes.dead.append(RejectedEntry(entry, code, detail))
+        self._batch.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
 
 def _read(text: str) -> Any:
-    """Read a value that a filter may have changed; as a text, where it is no JSON any more."""
+    """Decode a value that a filter may have changed; return it as text where it is no longer JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -473,7 +475,7 @@ def _read(text: str) -> Any:
 
 
 def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Give neighbouring raw chunks of one message together, every other entry by itself."""
+    """Group neighbouring raw chunks of one message; every other entry is a group of one."""
     group: list[Entry] = []
     joins: str | None = None
     for entry in entries:

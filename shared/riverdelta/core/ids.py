@@ -11,10 +11,10 @@ _ALLOWED = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 def check_id(name: str, value: str) -> str:
     """
-    Return *value* if it may be an id; *name* says whose, for the error.
+    Return *value* if it is a valid id; *name* describes the id in the error.
 
-    No braces and no spaces: ids stand inside the cluster hash tag of every key, and between spaces
-    in the wake payload.
+    No braces and no spaces: ids are part of the cluster hash tag of every key, and spaces separate the
+    fields of the wake payload.
 
     Raises:
         InvalidIdError: (a ``ValueError``) another character, empty, or over 128; a caller bug.

@@ -1,4 +1,4 @@
-"""Decides who is dead: a heartbeat counter that stood still for a lease, on the observer's own clock."""
+"""Decide which processes are dead: those whose heartbeat counter did not change for a lease."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 class LeaseWatch:
     """
-    Watches counters that living processes raise. Pure: the time comes in.
+    Watches the heartbeat counters of processes. Pure: the caller passes the time.
 
-    A counter is judged only over the observer's own successful reads: after an outage (or a pause of
-    the observer itself) every lease starts anew, so nobody is declared dead because *we* were away.
+    Only the observer's own successful reads count: after an outage (or a pause of the observer itself)
+    every lease starts over, so that no process is declared dead because the *observer* was away.
 
     Args:
-        lease_ms: A counter unchanged for this long means dead.
+        lease_ms: A counter that is unchanged for this long means dead.
         max_gap_ms: Reads further apart than this restart all leases.
     """
 
@@ -25,14 +25,14 @@ class LeaseWatch:
 
     def observe(self, counters: Mapping[str, int], now_ms: int) -> dict[str, int]:
         """
-        Take one successful read.
+        Process one successful read.
 
         Args:
-            counters: Every member's counter as read.
+            counters: Counter of every member, as read.
             now_ms: The observer's monotonic clock, in milliseconds.
 
         Returns:
-            The members found dead, each with the counter it was found dead at.
+            The dead members, each with the counter value that did not change.
         """
         away = self._last_read_ms is not None and now_ms - self._last_read_ms > self._max_gap_ms
         self._last_read_ms = now_ms
@@ -51,5 +51,5 @@ class LeaseWatch:
         }
 
     def renew(self, members: Mapping[str, int], now_ms: int) -> None:
-        """Give *members*, found dead, another lease: what their death asks for was begun."""
+        """Give dead *members* another lease, because the cleanup after their death has begun."""
         self._seen.update((member, (counter, now_ms)) for member, counter in members.items())

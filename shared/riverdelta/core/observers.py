@@ -1,4 +1,4 @@
-"""Observers: a deployment's own code that is told how messages go. Data and a base class only."""
+"""Observers: a deployment's own code that is called as messages progress. Data and a base class only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class EndedMessage:
     A message that has ended, as hooks get it.
 
     Attributes:
-        chat_id, message_id: Whose; together an idempotency key, for hooks may be called again.
+        chat_id, message_id: The ids; together an idempotency key, because a hook may be called again.
         status: ``completed``, ``stopped`` or ``failed``.
         end: The event that ended it, as readers got it: usage and timings, or code and detail.
-        message: All of it, as a snapshot has it: chunks with their texts and cards, annotations.
-        attempt: 1 for the first call of this hook, as far as anybody knows.
+        message: The whole message in the form of a snapshot: chunks with texts and cards, annotations.
+        attempt: 1 for the first call of this hook, as far as is known.
     """
 
     chat_id: str
@@ -31,46 +31,46 @@ class EndedMessage:
 
 class Observer:
     """
-    Base of observers: override what you want to hear. One object serves all chats of a process.
+    Base class of observers: override the hooks that you need. One object serves all chats of a process.
 
-    Whatever a hook does, readers get the message as they would have: a hook that raises is logged.
+    A hook never changes what readers get: an exception in a hook is logged.
 
     Attributes:
-        name: Tells a pipeline's observers apart, also in Redis. Unset: the class's name.
+        name: Unique in a pipeline, also stored in Redis. Unset: the class's name.
     """
 
     name: str = "Observer"
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Name a class after itself where it does not say otherwise."""
+        """Set ``name`` to the class's name where the class has none."""
         super().__init_subclass__(**options)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
 
     async def on_first_bytes(self, event: Event) -> None:
         """
-        Hear of the first text that readers got of a message, right before `on_chunk` has it.
+        Called with the first text that readers got of a message, right before `on_chunk` with that event.
 
-        Live, as `on_chunk` is.
+        Live: see `on_chunk`.
         """
 
     async def on_chunk(self, event: Event) -> None:
         """
-        Hear of an event of a message's chunks, once readers have it; in order.
+        Called with each event of a message's chunks, in order, once readers have it.
 
-        Live: at most once, and not again after a crash. The chat waits for it, other chats do not. A
-        hook that raises, or takes longer than ``observer_timeout_s`` over what one commit brought, is
-        live no more for that message.
+        Live: at most once, and not again after a crash. The chat waits for the hook, other chats do not. A
+        hook that raises, or takes longer than ``observer_timeout_s`` for the events of one commit, gets no
+        more live events of that message.
         """
 
     async def on_complete(self, ended: EndedMessage) -> None:
         """
-        Hear that a message was completed, or stopped by a reader.
+        Called when a message was completed, or stopped by a reader.
 
-        Of this and `on_error` exactly one is called for a message; at least once, whatever dies: again
-        by another worker, or after it raised or took longer than ``observer_end_timeout_s``, until
-        ``observer_tries`` are used up.
+        Exactly one of this and `on_error` is called for a message, and at least once: it is called again by
+        another worker after a crash, or after it raised or exceeded ``observer_end_timeout_s``, up to
+        ``observer_tries`` calls in all.
         """
 
     async def on_error(self, ended: EndedMessage) -> None:
-        """Hear that a message failed; otherwise as `on_complete`."""
+        """Called when a message failed; otherwise like `on_complete`."""

@@ -1,18 +1,18 @@
 """
-Outputs: the cards that processors make of a chunk, and how readers put their parts together.
+Outputs: the parts of cards that processors make of a chunk, and how readers join them.
 
 A card goes out in parts. A part carries new text in ``<name>_chunk`` and null in ``<name>``; the
 finished card carries all text in ``<name>`` and null in ``<name>_chunk``. `reduce_output` is all that
-a reader needs, and works on plain JSON, whatever kind of card it is:
+a reader needs, and works on plain JSON, whatever the type of card:
 
 - ``<name>_chunk``, a string, is appended to ``<name>`` (null counts as ""), and is null afterwards;
-- null in ``<name>`` beside a ``<name>_chunk`` says nothing of the text: it stays as it was;
+- null in ``<name>`` beside a ``<name>_chunk`` leaves the text as it is;
 - objects are merged by key, to any depth;
 - everything else, lists too, is replaced;
-- of a card of type ``json``, ``patches`` are applied to ``value``, which is otherwise replaced whole.
+- in a card of type ``json``, ``patches`` are applied to ``value``, which is otherwise replaced whole.
 
-The laws: reducing all outputs of a chunk in order gives its finished output, and a finished output
-reduced onto what came before is itself.
+Reducing all outputs of a chunk in order gives its finished output, and reducing a finished output onto
+what came before gives the finished output itself.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _SUFFIX: Final = "_chunk"
 
 class Output(BaseModel):
     """
-    What all cards have.
+    Fields that all cards have.
 
     Attributes:
         id: The tool call's id, else the chunk's id: the same in all parts of a card.
-        status: ``loading`` until there is nothing more to wait for, a tool's result included.
+        status: ``loading`` until the card is final; a tool's card waits for the tool's result.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,12 +42,12 @@ class Output(BaseModel):
     status: Status
 
     def wire(self) -> dict[str, Any]:
-        """Give the plain JSON that events carry and `reduce_output` takes."""
+        """Return the plain JSON that events carry and `reduce_output` takes."""
         return self.model_dump(mode="json")
 
 
 class ReasoningText(Output):
-    """A card of text, a plan for example."""
+    """A card of text, for example a plan."""
 
     type: Literal["text"] = "text"
     title: str
@@ -57,7 +57,7 @@ class ReasoningText(Output):
 
 
 class ResponseText(Output):
-    """Text that is the reply itself, though a tool call spelled it."""
+    """Text of the reply itself that came as the arguments of a tool call."""
 
     type: Literal["text"] = "text"
     message: str | None = None
@@ -65,7 +65,7 @@ class ResponseText(Output):
 
 
 class FileContent(BaseModel):
-    """The text of a file; *modified*: the lines that changed (first, last), null where unknown."""
+    """The text of a file. *modified*: the changed lines (first, last), null where unknown."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,7 +75,7 @@ class FileContent(BaseModel):
 
 
 class FileEntry(BaseModel):
-    """One file of a card. *metadata*: what a tool's result said of it, ``{"error": …}`` for example."""
+    """One file of a card. *metadata* comes from the tool's result, for example ``{"error": …}``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,7 +89,7 @@ class FileEntry(BaseModel):
 
 
 class ReasoningFile(Output):
-    """A card of files. A part lists all *file_ids*, and in *files* those with something new."""
+    """A card of files. A part lists all *file_ids*, and in *files* those that changed."""
 
     type: Literal["files"] = "files"
     title: str
@@ -99,7 +99,7 @@ class ReasoningFile(Output):
 
 
 class Pill(BaseModel):
-    """A small labelled thing; *type* says what it is."""
+    """A small label with a *type*."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -118,7 +118,7 @@ class PillContainer(BaseModel):
 
 
 class ReasoningPill(Output):
-    """A card of pills; always whole."""
+    """A card of pills; always sent whole."""
 
     type: Literal["pills"] = "pills"
     title: str
@@ -127,7 +127,7 @@ class ReasoningPill(Output):
 
 
 class JsonOutput(Output):
-    """A JSON value: *patches* are what is new of it, the finished card has *value* and null there."""
+    """A JSON value. A part has new *patches*; the finished card has *value* and null for *patches*."""
 
     type: Literal["json"] = "json"
     value: Any = None
@@ -144,7 +144,7 @@ class YmlText(BaseModel):
 
 
 class YmlOutput(Output):
-    """Strings found in a JSON value; *texts* is keyed by JSON pointer: ``/files/0/yml_content``."""
+    """Strings found in a JSON value. *texts* is keyed by JSON pointer: ``/files/0/yml_content``."""
 
     type: Literal["yml"] = "yml"
     texts: dict[str, YmlText]
@@ -152,12 +152,12 @@ class YmlOutput(Output):
 
 def reduce_output(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put *output* onto the card so far. The reference for all readers; the module says the rules.
+    Apply *output* to the card so far. The reference for all readers; the module lists the rules.
 
-    Neither argument is changed; the result shares with both what did not have to be made anew.
+    Neither argument is changed; the result shares unchanged values with both.
 
     Args:
-        before: What the outputs before reduced to; None before the first.
+        before: The card that the outputs before give; None before the first.
         output: The next one, plain JSON.
 
     Raises:
@@ -171,11 +171,11 @@ def reduce_output(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -
 
 def merge_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Join two outputs that follow each other into one that does what both did. Associative.
+    Join two consecutive outputs into one with the same effect. Associative.
 
-    ``reduce(reduce(x, a), b) == reduce(x, merge(a, b))`` for outputs of one processor: their text
-    fields come in pairs (``<name>`` with ``<name>_chunk``), and what is an object in one is an object,
-    or absent, in the other. Neither argument is changed.
+    ``reduce(reduce(x, a), b) == reduce(x, merge(a, b))`` for outputs of one processor: their text fields
+    come in pairs (``<name>`` with ``<name>_chunk``), and a field that is an object in one is an object or
+    absent in the other. Neither argument is changed.
 
     Raises:
         LookupError, TypeError: As for `reduce_output`.
@@ -252,7 +252,7 @@ def _merge_json(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 
 def _patched(document: Any, patches: Iterable[Sequence[Any]]) -> Any:
-    """As `apply_patches`, but *document* stays as it was: containers on the way are copied once."""
+    """Apply patches to a copy: containers on the way are copied once, *document* is unchanged."""
     root = [document]
     ours = {id(root)}
     for path, op, value in patches:

@@ -1,5 +1,5 @@
 """
-Joins text, JSON and processors: what is new of a chunk goes in, patches and cards come out.
+Connect text, JSON and processors: new text of a chunk goes in, patches and card parts come out.
 
 `ChunkParser` parses one chunk whose text the fold tracks; `complete_card` takes the result of a tool.
 `riverdelta.streaming_parser` parses many chunks and tracks their text itself.
@@ -22,7 +22,7 @@ from riverdelta.core.processors.base import (
 
 
 class ProcessorFailure(NamedTuple):
-    """A processor (by type) raised *error*; it is disabled for the chunk, everything else goes on."""
+    """A processor raised *error*. It is disabled for the chunk; everything else goes on."""
 
     processor: str
     error: Exception
@@ -30,14 +30,14 @@ class ProcessorFailure(NamedTuple):
 
 class Parsed(NamedTuple):
     """
-    What a piece of a chunk brought.
+    What a piece of a chunk gave.
 
     Attributes:
-        patches: What is new of the JSON value.
-        output: What the processor made of it.
-        failure: The processor's exception; at most once in a chunk.
-        json_error: The text is no JSON from here on (or was cut off: `ChunkParser.add` with *done*);
-            at most once between resets.
+        patches: Changes of the JSON value.
+        output: The new part of the card.
+        failure: The processor's exception; at most once per chunk.
+        json_error: The text stopped being JSON (or was cut off: `ChunkParser.add` with *done*); at most
+            once between resets.
     """
 
     patches: list[Patch]
@@ -50,15 +50,15 @@ class ChunkParser:
     """
     Parses one chunk. Not thread-safe.
 
-    To take up a chunk after a crash, make a new one, `add` the stored text once and throw the answer
-    away: what follows is what the old one would have given.
+    To continue a chunk after a crash, make a new parser, `add` the stored text once and ignore the result:
+    from then on it returns what the old one would have returned.
 
     Args:
-        registry: Where the processor comes from.
+        registry: Makes the processor.
         chunk_id, tool_name, tool_call_id: Of the chunk.
-        processor_type: The processor that was asked for; None: the tool's, if there is one.
-        read_text: Reads all text of the chunk, for processors that ask.
-        is_json: Whether the text should spell JSON; without it there are no patches.
+        processor_type: The processor that the chunk asked for; None: the tool's, if there is one.
+        read_text: Returns all text of the chunk, for processors that need it.
+        is_json: Whether the text should be JSON; otherwise there are no patches.
         disabled: The processor has failed before.
     """
 
@@ -99,7 +99,7 @@ class ChunkParser:
         self._asked = processor_type is not None
         self._type = None if disabled else registry.type_for(processor_type, tool_name)
         self.processor_type: str | None = None
-        """The type of the processor at work; None: there is none, it refused the chunk, or failed."""
+        """Type of the active processor; None: there is none, it refused the chunk, or it failed."""
         self._restart()
 
     def _restart(self) -> None:
@@ -110,17 +110,17 @@ class ChunkParser:
 
     @property
     def value(self) -> Any:
-        """What is certain of the JSON value; alive."""
+        """The JSON value so far; a live object."""
         return self._json.value
 
     def add(self, delta: str, *, reset: bool = False, done: bool = False) -> Parsed:
         """
-        Take new text.
+        Parse new text.
 
         Args:
-            delta: What the tracker says is new; "" changes nothing.
+            delta: New text, as the tracker returned it; "" changes nothing.
             reset: All earlier text is void: JSON and processor start over with *delta*.
-            done: Nothing more comes.
+            done: The text is complete.
         """
         if reset:
             self._restart()
@@ -172,9 +172,9 @@ class ChunkParser:
             return None, ProcessorFailure(processor_type, error)
 
     def _first(self, value: Any, patches: list[Patch]) -> Processor | None:
-        """Make the processor once it can be asked whether the chunk is for it."""
+        """Make the processor, once it can decide whether it wants the chunk."""
         if self._json_open and not patches:
-            return None  # blanks before the value, or the beginning of a number
+            return None  # white space, or the start of a number: no value yet
         processor = self._registry.for_chunk(self.processor_type, self._tool_name)
         tool_name = None if self._asked else self._tool_name
         if processor is None or not processor.can_process(tool_name, value):
@@ -185,7 +185,7 @@ class ChunkParser:
 
 
 class Completed(NamedTuple):
-    """What a tool's result made of a card; *processor*: type of the one that was asked, if any."""
+    """The card that a tool's result completed. *processor*: type of the one that was called, if any."""
 
     processor: str | None
     output: Card | None = None
@@ -196,12 +196,12 @@ def complete_card(
     registry: ProcessorRegistry, result: ToolResult, processor_type: str | None = None
 ) -> Completed:
     """
-    Let the processor of a tool's call finish its card.
+    Let the processor of a tool call finish its card.
 
     Args:
-        registry: Where the processor comes from.
-        result: What the tool answered.
-        processor_type: The one that was asked for with the call; None: the tool's.
+        registry: Makes the processor.
+        result: The tool's result.
+        processor_type: The processor that the call asked for; None: the tool's.
     """
     found = registry.type_for(processor_type, result.tool_name)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a deployment puts between raw chunks and readers: processors, filters, a splitter, observers."""
+"""The pipeline of a deployment: processors, filters, a splitter and observers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ OnProcessorFailure: TypeAlias = Literal["disable", "fail_message"]
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """
-    The parts of a fold that settings choose. Every worker of a deployment has to have the same.
+    The configurable parts of a fold. Every worker of a deployment needs the same.
 
     Attributes:
         processors: Makes the processors of chunks. The generic ones by default; `riverdelta.Pipeline`
-            has the cards, too.
-        stream_filter: Makes the filter of one chunk's text; None: text goes out as it comes.
-        on_processor_failure: What a processor's exception ends: the processor, for its chunk; or also the
-            message, which fails with the code ``processor_failed``.
-        splitter: Makes what cuts one text into named parts; None: nothing is cut.
-        cut_all: Cut all text, and not only chunks that name ``sections`` as their processor.
-        observers: Are told how messages go; each has a name of its own.
-        version: Raise it with every change: it is written into each message at its start, and a worker
-            of another version that takes the message over says so.
+            adds the cards.
+        stream_filter: Makes the filter of one chunk's text; None: text is not filtered.
+        on_processor_failure: What an exception of a processor ends: only the processor, for that chunk
+            (``disable``); or also the message, which fails with the code ``processor_failed``.
+        splitter: Makes the splitter, which cuts a text into named parts; None: nothing is cut.
+        cut_all: Cut all text, not only chunks that name ``sections`` as their processor.
+        observers: Called as messages progress; each has a name of its own.
+        version: Change it with every change of the pipeline. It is stored in each message at its start; a
+            worker with another version that takes the message over logs a warning.
     """
 
     processors: ProcessorRegistry = field(default_factory=generic_processors)
@@ -47,11 +47,11 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         """
-        See that the observers can be told apart.
+        Check the names of the observers.
 
         Raises:
-            SettingsError: Two have one name.
-            InvalidIdError: One has a name with characters that ids must not have.
+            SettingsError: Two have the same name.
+            InvalidIdError: A name has characters that ids must not have.
         """
         names = [check_id("an observer's name", observer.name) for observer in self.observers]
         for name in names:
@@ -60,7 +60,7 @@ class Pipeline:
                 raise SettingsError(message)
 
     def with_filter(self, stream_filter: Callable[[], StreamFilter]) -> Self:
-        """Give this pipeline one more filter, behind those it has."""
+        """Return this pipeline with one more filter, behind the others."""
         before = self.stream_filter
         if before is None:
             return replace(self, stream_filter=stream_filter)
@@ -77,14 +77,14 @@ class Pipeline:
         Make the codec of one message.
 
         Args:
-            source: How its raw chunks are spelled.
-            mode: How its texts follow each other.
-            on_mismatch: What the tracker does with a snapshot that does not fit.
-            state: Go on where the codec that dumped this stopped: what was being cut still is,
-                whatever the settings say by now.
+            source: The encoding of its raw chunks.
+            mode: Whether texts are increments or snapshots.
+            on_mismatch: Rule for a snapshot that does not continue the one before.
+            state: State that an earlier codec dumped: continue there. A text that was being cut stays cut,
+                whatever the settings are now.
 
         Raises:
-            ValueError: No such source.
+            ValueError: Unknown source.
         """
         codec = make_codec(source)
         cut = self.cut_all or source == "chunks" or (state is not None and STATE in state)

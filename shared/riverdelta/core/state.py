@@ -1,4 +1,4 @@
-"""What a worker knows of a chat: the state that the fold moves on, and that Redis hashes keep."""
+"""The state of a chat: what the fold advances, and what Redis hashes store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Entry(NamedTuple):
     One entry of a chat's raw stream.
 
     Attributes:
-        number: Its place in the chat, from 1; the stream id is ``<number>-0``.
+        number: Number of the entry in the chat, from 1; the stream id is ``<number>-0``.
         message: Message id.
-        type: `EntryType`; a str because a newer producer may send others.
+        type: `EntryType`; a str, because a newer producer may send others.
         at_ms: Milliseconds since the message was opened, on the producer's monotonic clock.
         data: The raw chunk (type ``chunk``), else a JSON object.
     """
@@ -37,9 +37,9 @@ class Entry(NamedTuple):
 @dataclass(slots=True)
 class CardState:
     """
-    The card of a chunk. Redis keeps it in segments of merged outputs; *tail* is the last one.
+    The card of a chunk. Redis stores it in segments of merged outputs; *tail* is the last segment.
 
-    *latest* is the last output. When the chunk ends that is the finished card, which has everything.
+    *latest* is the last output. When the chunk has ended, that is the finished card, which is complete.
     """
 
     processor: str
@@ -49,11 +49,11 @@ class CardState:
 
 
 @dataclass(slots=True)
-class Retake:
+class RetriedChunk:
     """
-    A call that is made again says a chunk again; until it is clear how its text goes on.
+    A chunk that a retried call repeats, until it is decided how its text goes on.
 
-    *tool_call_id* is the id that the call has now.
+    *tool_call_id* is the new id of the tool call.
     """
 
     stitcher: Stitcher
@@ -63,11 +63,11 @@ class Retake:
 @dataclass(slots=True)
 class ChunkState:
     """
-    A chunk that is still open, or could be said again. *segment* is where Redis appends.
+    A chunk that is open, or that a retried call may still repeat. *segment* is the last one in Redis.
 
-    Its text lives in *track*. With a *filter*, and where its call was made again, *shown* has what
-    went out, and *track* what came in (of the last attempt; nothing where that are increments).
-    *parser* makes patches and cards of it; None where nobody asked for either.
+    Its text is in *track*. With a *filter*, or in a retried call, *shown* has the text that went out, and
+    *track* the text that came in (of the last call; nothing where these are increments). *parser* makes
+    patches and cards of the text; None where neither is needed.
     """
 
     id: str
@@ -81,7 +81,7 @@ class ChunkState:
     section: Section | None = None
     filter: StreamFilter | None = None
     shown: TextTrack | None = None
-    retake: Retake | None = None
+    retried: RetriedChunk | None = None
     parser: ChunkParser | None = None
     card: CardState | None = None
     processor_failed: bool = False
@@ -93,12 +93,12 @@ class ChunkState:
 
     @property
     def text(self) -> str:
-        """All text that readers have of it."""
+        """All text of the chunk that readers have."""
         return self.track.complete if self.shown is None else self.shown.complete
 
 
 class ToolCall(NamedTuple):
-    """A tool call of a message, so that its result finds the chunk and the processor of its card."""
+    """A tool call of a message; leads its result to the chunk and to the processor of the card."""
 
     tool_name: str
     chunk_index: int
@@ -106,27 +106,27 @@ class ToolCall(NamedTuple):
 
 
 class FinishedCard(NamedTuple):
-    """The card of a call that has ended, and the type of the processor that made it."""
+    """The card of an ended call, and the type of the processor that made it."""
 
     processor: str
     output: dict[str, Any]
 
 
 @dataclass(slots=True)
-class Retry:
+class RetriedCall:
     """
-    A provider call is being made again, within its step.
+    A provider call that is being retried, within its step.
 
     Attributes:
-        rule: How its texts go on.
-        begun: Whether anything of it has come.
-        left: Chunks of the step, by their keys, that it has not taken up: those that are open, and with
-            the rule ``stitch`` those that have ended.
+        rule: How its texts continue the old ones.
+        begun: Whether any part of it has arrived.
+        unmatched: Chunks of the step, by key, that it has not continued yet: open ones, and with the rule
+            ``stitch`` also ended ones.
     """
 
     rule: OnOverlap
     begun: bool = False
-    left: list[tuple[str, ChunkState]] = field(default_factory=list)
+    unmatched: list[tuple[str, ChunkState]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -148,37 +148,37 @@ class MessageState:
     open_chunks: dict[str, ChunkState] = field(default_factory=dict)
     """By the codec's key, in the order they started."""
     closed: list[tuple[str, ChunkState]] = field(default_factory=list)
-    """Chunks of the step (of the one under way, or that failed last) which have ended, by their keys."""
-    retry: Retry | None = None
+    """Ended chunks of the current step (open, or the last one that failed), by their keys."""
+    retried_call: RetriedCall | None = None
     call_aliases: dict[str, str] = field(default_factory=dict)
-    """Ids of calls that were made again → the ids that readers know them by."""
+    """New id of a repeated tool call → the id that readers have."""
     tool_calls: dict[str, ToolCall] = field(default_factory=dict)
-    """By the provider's id of the call."""
+    """By the id that the provider gave the call."""
     cards: dict[str, FinishedCard] = field(default_factory=dict)
-    """By the same: the finished cards of calls whose result may still come."""
+    """By the same id: finished cards of calls whose result may still come."""
     finish_reason: FinishReason | None = None
     usage: UsageData | None = None
     failure: Failure | None = None
-    """Why the last step failed, while no later step has begun; at the end: why the message failed."""
+    """Why the last step failed, until a new step begins; after the end: why the message failed."""
     stop_reason: str | None = None
     annotations: list[Annotated] = field(default_factory=list)
     raw_chunks: int = 0
     raw_bytes: int = 0
     rejected: int = 0
     skipped: int = 0
-    """What the codecs of calls that were made again have skipped; *codec* counts its own."""
+    """Skipped by the codecs of calls before the retried ones; *codec* counts its own."""
     ttft_ms: int | None = None
     last_at_ms: int = 0
     pipeline: str = ""
-    """Version of the pipeline that it was started with."""
+    """Version of the pipeline at the start of the message."""
 
 
 class Recent(NamedTuple):
     """
-    What the head remembers of a message: enough to name all of its keys.
+    What the head stores of a message: enough to name all of its keys.
 
-    A *replaced* one is remembered, so that entries still under way and a second opening meet what they
-    would have met, but no reader is shown it.
+    A *replaced* message is kept, so that late entries and a second opening are handled as before, but
+    readers no longer see it.
     """
 
     chunk_count: int
@@ -189,10 +189,10 @@ class Recent(NamedTuple):
 @dataclass(slots=True)
 class LogWindow:
     """
-    Bounds the log's bytes without knowing each entry's size: it is kept in two halves.
+    Bounds the bytes of the log without the size of each entry: the log is counted in two halves.
 
-    When the newer half is over half of the bound, it becomes the older one and what was the older
-    one may go. So the log holds at most the bound, and at least half of it once it is full.
+    When the newer half exceeds half of the bound, it becomes the older half, and the previous older half
+    may be trimmed. So the log holds at most the bound, and at least half of it once it is full.
     """
 
     max_bytes: int
@@ -201,7 +201,7 @@ class LogWindow:
     half_bytes: int = 0
 
     def add(self, seq: int, size: int) -> None:
-        """Count an entry of *size* bytes with number *seq*; may move *first_seq* on."""
+        """Count an entry of *size* bytes with number *seq*; may advance *first_seq*."""
         self.half_bytes += size
         if self.half_bytes > self.max_bytes // 2:
             self.first_seq, self.half_seq, self.half_bytes = self.half_seq, seq + 1, 0
@@ -209,7 +209,7 @@ class LogWindow:
 
 @dataclass(slots=True)
 class ChatState:
-    """A chat as its owner holds it in memory: a cache of what Redis has."""
+    """A chat in its owner's memory: a cache of what Redis has."""
 
     chat: str
     epoch: str
@@ -223,4 +223,4 @@ class ChatState:
     recent: dict[str, Recent] = field(default_factory=dict)
     """The last messages, open ones included, oldest first."""
     owed: set[tuple[str, str]] = field(default_factory=set)
-    """Message and observer of each call that ended messages still wait for: they are not dropped."""
+    """Message and observer of each owed call. Such messages are not dropped."""

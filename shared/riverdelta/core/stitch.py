@@ -1,9 +1,9 @@
 """
-How the text of a call that is made again goes on behind what readers have.
+Align the text of a retried provider call with the text already delivered.
 
-A retry says again what was delivered, or a part of it, or something else: nobody knows before its text
-comes. `Stitcher` holds that text back while it may still be a repeat; then it lets go what is new, or
-says that the text starts over.
+A retried call repeats the delivered text, or a part of it, or says something else; this is not known
+before its text arrives. `Stitcher` holds the text back while it may still be a repeat; then it lets the
+new part go out, or starts the text over.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ OVERLAP_RULES: Final[tuple[OnOverlap, ...]] = ("stitch", "append", "reset")
 
 MIN_OVERLAP: Final = 8
 """
-Code points at the end of what was delivered that a call which goes on from its middle has to say again.
+Shortest overlap, in code points, with the end of the delivered text that counts as a continuation.
 
-A new text that happens to begin with the letter, or the short word, that the old one ends with is not a
-repeat of it: it would lose its beginning, and stand behind a text that it does not follow.
+A new text may by chance begin with the last letter or short word of the old one. If that counted, the new
+text would lose its beginning and be appended to a text that it does not continue.
 """
 
 _NOTHING: Final = Delta("")
@@ -29,24 +29,24 @@ _NOTHING: Final = Delta("")
 
 class Stitcher:
     """
-    Aligns one text with what was delivered of the text before it. Not thread-safe.
+    Aligns one new text with the delivered text. Not thread-safe.
 
-    With *D* delivered and *N* the new text, all of it:
+    With *D* the delivered text and *N* the whole new text:
 
-    - N starts with D: the rest of N goes on.
+    - N starts with D: the rest of N is appended.
     - N begins, differently from D or further in, with the last characters of D, at least
-      `MIN_OVERLAP` of them and more than N has in common with the start of D: the rest goes on.
-    - Anything else: N is the text, and D is void. So is it where N is only the beginning of D.
+      `MIN_OVERLAP` of them and more than N has in common with the start of D: the rest is appended.
+    - Anything else: N is the text, and D is void; also where N is only the beginning of D.
 
-    What comes of it depends on N, never on how it was split. Nothing is kept of N while it is held:
-    it is a part of D then. Linear in both, but for texts that repeat themselves with many periods.
+    The result depends on N, never on how it was split. N is not stored while it is held: it is a part of D
+    then. Linear in both, except for texts that repeat themselves with many periods.
 
     Args:
-        delivered: What readers have.
-        ended: That text has an end, which may not be moved: it is the same again, all of it, or void.
+        delivered: The text that readers have.
+        ended: The delivered text is final: N must equal it, or it is void.
 
     Attributes:
-        settled: It is known how the text goes on; from here on it passes through.
+        settled: The decision is made; from here on text passes through.
     """
 
     __slots__ = ("_at", "_begun", "_delivered", "_ended", "_length", "settled")
@@ -57,17 +57,17 @@ class Stitcher:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the new text: another comes in its place."""
+        """Forget the new text: another one replaces it."""
         self._at = 0
-        """The leftmost place in *delivered* that says what is held."""
+        """Leftmost index in *delivered* where the held text occurs."""
         self._length = 0
-        """Characters held."""
+        """Length of the held text."""
         self._begun = 0
-        """Characters that the new text has in common with the start of *delivered*."""
+        """Length of the common start of the new text and *delivered*."""
         self.settled = not self._delivered and not self._ended
 
     def add(self, text: str) -> Delta:
-        """Take more of the new text and return what goes out; nothing while it may be a repeat."""
+        """Take more of the new text and return the text that goes out; nothing while it may be a repeat."""
         if self.settled:
             return Delta(text)
         delivered, known = self._delivered, self._at + self._length
@@ -84,7 +84,7 @@ class Stitcher:
         return self._look_further(delivered[self._at : known] + text)
 
     def finish(self) -> Delta:
-        """Take the end of the new text."""
+        """End the new text."""
         if self.settled:
             return _NOTHING
         same = self._at == 0 and self._length == len(self._delivered)
@@ -96,11 +96,11 @@ class Stitcher:
         return self._settle(self._delivered[self._at : self._at + self._length])
 
     def dump(self) -> list[int]:
-        """Everything `load` needs beside *delivered*, while it is not settled."""
+        """Return the state that `load` needs beside *delivered*, while not settled."""
         return [self._at, self._length, self._begun]
 
     def load(self, state: Any) -> None:  # decoded JSON
-        """Take up where the stitcher that made *state* was."""
+        """Continue from a *state* that `dump` returned."""
         self._at, self._length, self._begun = state
 
     def _hold(self, at: int, length: int) -> None:
@@ -108,7 +108,7 @@ class Stitcher:
         self.settled = at + length == len(self._delivered) and not self._ended
 
     def _look_further(self, held: str) -> Delta:
-        """*held* does not stand where it seemed to: find the next place, or decide."""
+        """Find the next occurrence of *held* in the delivered text, or decide."""
         at = -1 if self._ended else self._delivered.find(held, self._at + 1)
         if at < 0 or len(self._delivered) - at < self._least:
             return self._settle(held)
@@ -122,13 +122,13 @@ class Stitcher:
 
     @property
     def _least(self) -> int:
-        """The shortest overlap that counts. A call that began as the first one did was made anew."""
+        """The shortest overlap that counts: longer than the common start of both texts."""
         return max(MIN_OVERLAP, self._begun + 1)
 
     def _overlap(self, held: str) -> int:
         delivered = self._delivered
         held = held[: len(delivered)]
-        # Mostly there is none, which a search for its first characters shows much faster.
+        # Usually there is no overlap; a search for its first characters finds that out much faster.
         if delivered.find(held[: self._least], len(delivered) - len(held)) < 0:
             return 0
         overlap = overlap_length(delivered, held)
@@ -136,6 +136,6 @@ class Stitcher:
 
 
 def _common_length(one: str, other: str) -> int:
-    """Count the characters with which both begin."""
+    """Count the characters that both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

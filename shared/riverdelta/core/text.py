@@ -1,11 +1,11 @@
-"""Small things about text."""
+"""Text helpers."""
 
 from __future__ import annotations
 
 
 def truncate_message(text: str, n: int) -> str:
     """
-    Cut *text* to its first *n* code points, and "..." if there were more.
+    Cut *text* to its first *n* code points, followed by "..." if it was longer.
 
     Raises:
         ValueError: *n* is negative; a caller bug.

@@ -1,4 +1,4 @@
-"""Tracks what is new in a stream of text: increments pass through, cumulative text is cut to its news."""
+"""Track a text that arrives in pieces, and return the new part of each increment or snapshot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISMATCH_RULES: tuple[OnMismatch, ...] = ("emit", "hold", "stitch", "reset")
 
 
 class Delta(NamedTuple):
-    """What one chunk added; *reset* says that all earlier text of the chunk id is void."""
+    """The new text of one chunk. *reset*: all earlier text of the chunk id is void."""
 
     text: str
     reset: bool = False
@@ -24,11 +24,11 @@ _NOTHING = Delta("")
 
 class TextTrack:
     """
-    The text of one chunk id so far, and what the next chunk adds to it. Not thread-safe.
+    The text of one chunk id so far. Not thread-safe.
 
-    In snapshot mode *last* is the last chunk that gave something new. It is a suffix of the complete
-    text, and so only a length here, except after a chunk that repeated *last* behind new leading
-    text; then it is kept in full (`_odd_last`).
+    In snapshot mode *last* is the last chunk that gave a delta. It is a suffix of the complete text, and
+    so only its length is stored, except after a chunk that repeated *last* behind new leading text; then it
+    is stored in full (`_odd_last`).
     """
 
     __slots__ = ("_complete", "_last_length", "_odd_last", "mode", "on_mismatch")
@@ -47,7 +47,7 @@ class TextTrack:
 
     @property
     def last(self) -> str:
-        """The last chunk that gave something new ("" before the first)."""
+        """The last chunk that gave a delta ("" before the first)."""
         if self._odd_last is not None:
             return self._odd_last
         if self._last_length == len(self._complete):
@@ -55,17 +55,17 @@ class TextTrack:
         return self._complete[len(self._complete) - self._last_length :]
 
     def remembered(self) -> tuple[int, str | None]:
-        """What `restore` needs beside the text: length of *last*, or *last* where it is no suffix."""
+        """State that `restore` needs beside the text: length of *last*, or *last* if it is not a suffix."""
         return self._last_length, self._odd_last
 
     def restore(self, complete: str, last_length: int, odd_last: str | None) -> None:
-        """Take up a track whose text is *complete*; see `remembered`."""
+        """Continue a text that is *complete* so far; see `remembered`."""
         self._complete = complete
         self._last_length = last_length
         self._odd_last = odd_last
 
     def add(self, chunk: str) -> Delta:
-        """Take a chunk and return what it added; the state changes only where that is not empty."""
+        """Add a chunk and return its delta; the state changes only where the delta is not empty."""
         if self.mode == "append":
             if chunk:
                 self._extend(chunk)
@@ -84,7 +84,7 @@ class TextTrack:
         return Delta(rest)
 
     def _grow(self, chunk: str, known: int) -> Delta:
-        """*chunk* is *last* and more: the news are what follows its first *known* characters."""
+        """Add a *chunk* that contains *last*: the delta is what follows its first *known* characters."""
         rest = chunk[known:]
         if not rest:
             return _NOTHING
@@ -93,7 +93,7 @@ class TextTrack:
             self._odd_last = chunk
             return Delta(rest)
         if known == len(self._complete):
-            self._complete = chunk  # all of the text is *last*: take the caller's string, no copy
+            self._complete = chunk  # *last* is the whole text: take the caller's string, no copy
         else:
             self._extend(rest)
         self._last_length = len(chunk)
@@ -114,8 +114,8 @@ class TextTrack:
         return Delta(rest)
 
     def _extend(self, text: str) -> None:
-        # CPython grows a string in place only while one local name holds it; through the attribute
-        # every append would copy all of the text.
+        # CPython appends in place only while a single local name refers to the string; through the
+        # attribute every append would copy the whole text.
         complete = self._complete
         self._complete = ""
         complete += text
@@ -124,7 +124,7 @@ class TextTrack:
 
 def overlap_length(text: str, chunk: str) -> int:
     """
-    Length of the longest suffix of *text* that *chunk* starts with; linear in *chunk*.
+    Return the length of the longest suffix of *text* that *chunk* starts with; linear in *chunk*.
 
     Knuth, Morris and Pratt: run the tail of *text* through the prefix automaton of *chunk*.
     """
@@ -150,14 +150,14 @@ def overlap_length(text: str, chunk: str) -> int:
 
 class ChunkTracker:
     """
-    Gives the new text of each chunk, for many chunk ids at once. Safe from several threads.
+    Returns the new text of each chunk, for many chunk ids at once. Safe from several threads.
 
     Args:
         mode: ``"append"``: a chunk is an increment. ``"snapshot"``: a chunk is all text so far. It
             cannot be guessed: increments read as snapshots lose text ("ha", "ha" gives "ha", "").
-        on_mismatch: What a snapshot that does not contain the one before means. ``"emit"``: it is
-            the delta. ``"hold"``: no delta, state unchanged. ``"stitch"``: it continues the text
-            behind their longest overlap. ``"reset"``: the text starts over with it.
+        on_mismatch: Rule for a snapshot that does not contain the one before. ``"emit"``: the whole
+            snapshot is the delta. ``"hold"``: no delta, state unchanged. ``"stitch"``: it continues
+            the text behind their longest overlap. ``"reset"``: the text starts over with it.
 
     Raises:
         ValueError: An unknown *mode* or *on_mismatch*; a caller bug.
@@ -178,11 +178,11 @@ class ChunkTracker:
         self._lock = threading.Lock()
 
     def add_chunk(self, chunk_id: str, chunk: str) -> str:
-        """Take *chunk* for *chunk_id* and return its new text ("" where it brought none)."""
+        """Add *chunk* to *chunk_id* and return its new text ("" where there is none)."""
         return self.add(chunk_id, chunk).text
 
     def add(self, chunk_id: str, chunk: str) -> Delta:
-        """As `add_chunk`, and says whether the text started over (rule ``"reset"``)."""
+        """Like `add_chunk`, but also returns whether the text started over (rule ``"reset"``)."""
         with self._lock:
             track = self._tracks.get(chunk_id)
             if track is None:
@@ -190,12 +190,12 @@ class ChunkTracker:
             return track.add(chunk)
 
     def get_complete_text(self, chunk_id: str) -> str | None:
-        """All text of *chunk_id* so far; None if it was never seen, "" after an empty first chunk."""
+        """Return all text of *chunk_id*: None if it was never seen, "" after an empty first chunk."""
         with self._lock:
             track = self._tracks.get(chunk_id)
             return None if track is None else track.complete
 
     def clear_chunk(self, chunk_id: str) -> None:
-        """Forget *chunk_id*; unknown ids are fine."""
+        """Forget *chunk_id*; an unknown id is no error."""
         with self._lock:
             self._tracks.pop(chunk_id, None)

@@ -1,4 +1,4 @@
-"""Usage as events carry it: of one step, and summed over the steps of a message."""
+"""Usage (token counts) as events carry it: of one step, and summed over the steps of a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from riverdelta.core.events import UsageData
 
 
 def usage_data(usage: Usage) -> UsageData:
-    """Spell a step's usage as events carry it."""
+    """Encode a step's usage as events carry it."""
     return UsageData(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -18,7 +18,7 @@ def usage_data(usage: Usage) -> UsageData:
 
 
 def add_usage(total: UsageData | None, step: UsageData | None) -> UsageData | None:
-    """Sum over steps; the sum has no *raw*, because no provider said it."""
+    """Sum usage over steps. The sum has no *raw*, because no provider reported it."""
     if step is None:
         return total
     before = total or UsageData(

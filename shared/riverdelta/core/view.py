@@ -1,4 +1,4 @@
-"""A chat as a reader sees it: the reduction of its events. A snapshot is the same thing, stored."""
+"""A chat as a reader sees it: the reduction of its events. A snapshot is the same, stored."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ChatView:
     """
     Reduces a chat's events to its messages, in the shape of a snapshot.
 
-    For any contiguous run of events after a snapshot (or from seq 1), `messages` equals what a
-    snapshot at the last event's ``seq`` would carry. Unknown event types are passed over.
+    For any contiguous run of events after a snapshot (or from seq 1), `messages` equals the snapshot
+    at the last event's ``seq``. Unknown event types are skipped.
     """
 
     def __init__(self) -> None:
@@ -35,20 +35,20 @@ class ChatView:
 
     def message(self, message_id: str) -> SnapshotMessage:
         """
-        One message.
+        Return one message.
 
         Raises:
-            KeyError: No event spoke of it yet.
+            KeyError: No event mentioned it yet.
         """
         return self._messages[message_id]
 
     def text(self, message_id: str, kind: str = "text") -> str:
-        """All text of *kind* in a message, its chunks joined in order."""
+        """Return the text of all chunks of *kind* in a message, joined in order."""
         chunks = self._messages[message_id]["chunks"]
         return "".join(chunk["text"] for chunk in chunks if chunk["kind"] == kind)
 
     def apply(self, event: Event) -> None:
-        """Take the next event."""
+        """Apply the next event."""
         if event.type == "snapshot":
             self._restart(event.data["messages"])
         elif event.chunk is not None:
@@ -57,7 +57,7 @@ class ChatView:
             self._apply_to_message(event.message, event.type, event.data)
 
     def _restart(self, messages: list[SnapshotMessage]) -> None:
-        messages = copy.deepcopy(messages)  # the event stays as it was; the view goes on
+        messages = copy.deepcopy(messages)  # do not change the event: the view changes its copy
         self._messages = {message["message"]: message for message in messages}
         self._chunks = {
             chunk["chunk"]: chunk for message in messages for chunk in message["chunks"]

@@ -1,4 +1,4 @@
-"""Reads the wake payload: entries that travel to the owner in the wake itself."""
+"""Parse the wake payload, which may carry entries to the owner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from riverdelta.core.state import Entry
 
 def parse_wake(payload: bytes) -> list[Entry]:
     r"""
-    Read what ``push.lua`` published: ``<number>\n`` and ``<message> <type> <at> <size>\n<data>`` each.
+    Parse what ``push.lua`` published: ``<number>\n`` and ``<message> <type> <at> <size>\n<data>`` each.
 
     An empty payload (nothing inline: read the stream) gives an empty list.
     """
@@ -21,7 +21,7 @@ def parse_wake(payload: bytes) -> list[Entry]:
         message, kind, at_ms, size = payload[at:end].split(b" ")
         at = end + 1 + int(size)
         if not end < at <= len(payload):
-            raise ValueError("an entry of a wake is longer or shorter than it says")
+            raise ValueError("a wake entry is longer or shorter than its size field says")
         data = payload[end + 1 : at]
         entries.append(Entry(number, message.decode(), kind.decode(), int(at_ms), data))
         number += 1

@@ -93,20 +93,20 @@ class _SlowFold(ChatFold):
         filter_results: Mapping[int, FilterResult] | None = None,
     ) -> Changes:
         assert filter_results is None
-        self._draft.begin(now_ms)
+        self._batch.begin(now_ms)
         for entry in entries:
-            self._take(entry)
+            self._advance(entry)
             message = self.state.messages.get(entry.message)
             if entry.type != "chunk" or message is None:
                 self._control(message, entry)
                 continue
-            self._draft.changes.messages[message.id] = message
+            self._batch.changes.messages[message.id] = message
             message.raw_chunks += 1
             message.raw_bytes += len(entry.data)
             message.last_at_ms = entry.at_ms
             for piece in message.codec.decode(entry.data):
                 self._piece(message, piece, entry)
-        return self._draft.end()
+        return self._batch.end()
 
 
 def check(messages: list[Steps], chance: random.Random, pipeline: Pipeline | None = None) -> None:

@@ -33,8 +33,8 @@ from riverdelta.core.state import (
     FinishedCard,
     LogWindow,
     MessageState,
-    Retake,
-    Retry,
+    RetriedCall,
+    RetriedChunk,
     ToolCall,
 )
 from riverdelta.core.stitch import Stitcher
@@ -143,7 +143,7 @@ async def _load_chunks(
     retry = orjson.loads(fields.get("retry", b"null"))
     if retry is not None:
         left = [(key, await chunk_at(index)) for key, index in retry["left"]]
-        message.retry = Retry(retry["rule"], retry["begun"], left)
+        message.retried_call = RetriedCall(retry["rule"], retry["begun"], left)
 
 
 def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
@@ -167,12 +167,16 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
         retake = orjson.loads(retried_call)
         stitcher = Stitcher(text, ended=chunk.status != "open")
         stitcher.load(retake["stitcher"])
-        chunk.retake = Retake(stitcher, retake["tool_call_id"])
+        chunk.retried = RetriedChunk(stitcher, retake["tool_call_id"])
 
 
 async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState) -> None:
     """Take up the cards of calls whose result may still come."""
-    left = [] if message.retry is None else [chunk for _, chunk in message.retry.left]
+    left = (
+        []
+        if message.retried_call is None
+        else [chunk for _, chunk in message.retried_call.unmatched]
+    )
     chunks = [*message.open_chunks.values(), *left]
     still_open = {chunk.index for chunk in chunks if chunk.status == "open"}
     for call_id, call in message.tool_calls.items():

@@ -25,8 +25,8 @@ from riverdelta.core.state import (
     ChatState,
     ChunkState,
     MessageState,
-    Retake,
-    Retry,
+    RetriedCall,
+    RetriedChunk,
 )
 
 SEGMENT_LENGTH: Final = 1024
@@ -218,7 +218,7 @@ def _changing_fields(message: MessageState) -> Fields:
         "chunks": message.chunk_count,
         "open_chunks": orjson.dumps(open_chunks),
         "closed": orjson.dumps([(key, chunk.index) for key, chunk in message.closed]),
-        "retry": orjson.dumps(_retry(message.retry)),
+        "retry": orjson.dumps(_retried_call(message.retried_call)),
         "call_aliases": orjson.dumps(message.call_aliases),
         "tool_calls": orjson.dumps({key: [*call] for key, call in message.tool_calls.items()}),
         "codec": orjson.dumps(message.codec.dump()),
@@ -236,10 +236,10 @@ def _changing_fields(message: MessageState) -> Fields:
     }
 
 
-def _retry(retry: Retry | None) -> dict[str, Any] | None:
+def _retried_call(retry: RetriedCall | None) -> dict[str, Any] | None:
     if retry is None:
         return None
-    left = [[key, chunk.index] for key, chunk in retry.left]
+    left = [[key, chunk.index] for key, chunk in retry.unmatched]
     return {"rule": retry.rule, "begun": retry.begun, "left": left}
 
 
@@ -276,7 +276,7 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
 
 def _memory_fields(chunk: ChunkState) -> Fields:
     """What the next text is compared with, and what is held back of it: never shown to readers."""
-    open_ = chunk.status == "open" or chunk.retake is not None
+    open_ = chunk.status == "open" or chunk.retried is not None
     fields: Fields = {}
     if chunk.track.mode == "snapshot":
         last_length, odd_last = chunk.track.remembered()
@@ -287,12 +287,12 @@ def _memory_fields(chunk: ChunkState) -> Fields:
         state = chunk.filter.dump() if open_ and chunk.filter is not None else {}
         fields["held_back"] = orjson.dumps(state)
         fields["retried_call"] = (
-            b"" if chunk.retake is None else orjson.dumps(_retake(chunk.retake))
+            b"" if chunk.retried is None else orjson.dumps(_retried_chunk(chunk.retried))
         )
     return fields
 
 
-def _retake(retake: Retake) -> dict[str, Any]:
+def _retried_chunk(retake: RetriedChunk) -> dict[str, Any]:
     return {"stitcher": retake.stitcher.dump(), "tool_call_id": retake.tool_call_id}
 
 

@@ -1,7 +1,7 @@
 """
 Incremental JSON: text in, patches and a growing value out. Every character is read once.
 
-`stream` reads, `tokens` knows what numbers, literals and escapes look like, `patches` is all that a
+`stream` is the parser, `tokens` the tables for numbers, literals and escapes, and `patches` all that a
 reader needs.
 """
 

@@ -1,4 +1,4 @@
-"""Patches: what changes of a JSON value, and how a reader applies it."""
+"""Patches: changes of a JSON value, and how a reader applies them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Op: TypeAlias = Literal["append", "set"]
 
 class Patch(NamedTuple):
     """
-    One change of a value. `apply_patches` says what each means.
+    One change of a value; see `apply_patches`.
 
     Attributes:
         path: Keys and indexes from the root; () is the root itself.
-        op: ``"set"``: what is at *path* is now *value*. ``"append"``: the string there grows by *value*.
+        op: ``"set"``: the value at *path* is now *value*. ``"append"``: the string there grows by *value*.
         value: A scalar, a string (all of it that was known then, perhaps ""), ``{}`` or ``[]``.
     """
 
@@ -28,14 +28,14 @@ def apply_patches(document: Any, patches: Iterable[Sequence[Any]]) -> Any:
     """
     Apply *patches* to *document* and return it; start with None. The reference for all readers.
 
-    Containers of *document* are changed in place; what *patches* hold is not.
+    Containers of *document* are changed in place; *patches* are not changed.
 
     Args:
-        document: A value made by patches alone, without gaps.
+        document: A value made only by applying all patches before these.
         patches: `Patch`, or the ``[path, op, value]`` of an event.
 
     Raises:
-        LookupError, TypeError: The patches do not belong to *document*: some are missing. Your bug;
+        LookupError, TypeError: The patches do not belong to *document*: some are missing. A caller bug;
             start again from a snapshot's text.
     """
     root = [document]
@@ -46,7 +46,7 @@ def apply_patches(document: Any, patches: Iterable[Sequence[Any]]) -> Any:
             container, slot = container[slot], step
         if op == "append":
             text = container[slot]
-            container[slot] = None  # alone, the text can grow in place
+            container[slot] = None  # with one reference, CPython appends in place
             text += value
             container[slot] = text
             continue

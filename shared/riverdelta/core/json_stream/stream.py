@@ -1,16 +1,15 @@
 """
-Reads JSON that arrives in pieces, cut anywhere. Every character is read once.
+Incremental JSON parser: text in pieces, cut anywhere. Every character is read once.
 
-After each piece it is known all that is certain: containers and strings from where they open, a number
-once something ends it, a literal at its last letter. Strict (RFC 8259): a document is refused at the
-first character after which no continuation is valid.
+After each piece, everything that is certain is known: containers and strings from where they open, a
+number once something ends it, a literal at its last letter. Strict (RFC 8259): a document is refused at
+the first character after which no continuation is valid.
 
-What may follow what is in tables: within tokens in `tokens.TOKENS`, between them in `_ACTIONS` at the
-end of this module. The code only walks them, with a stack of its own, so that depth costs no recursion.
+The grammar is in tables: within tokens in `tokens.TOKENS`, between them in `_ACTIONS` at the end of this
+module. The code walks them with a stack of its own, so that depth costs no recursion.
 
-A long string grows in place, while the live value shows it. CPython extends a string without copying
-it only if nobody else refers to it; so the string is taken out of its container for the moment in which
-it grows.
+A long string grows in place while the live value shows it. CPython extends a string without a copy only
+if there is one reference to it; so the string is taken out of its container while it grows.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from riverdelta.core.json_stream.tokens import (
 Container: TypeAlias = list[Any] | dict[str, Any]
 
 MAX_DEPTH: Final = 128
-"""Open containers at once: far above any tool call, far below what recursive readers can take."""
+"""Open containers at once: far above any tool call, far below the limit of recursive parsers."""
 
 
 class JsonStreamError(RiverdeltaError, ValueError):
     """
-    The text is no JSON: the producer's bug, do not retry. The stream it ends touches nothing else.
+    The text is not valid JSON: a bug of the producer, do not retry. Only this stream is affected.
 
     Attributes:
         reason: What was expected. Never quotes the text, which may be a secret.
         offset: Of the first character after which no continuation is valid, in code points from the
             start of the stream; the length of the text where `JsonStream.close` found it incomplete.
-        patches: What the same `JsonStream.feed` had made certain before: apply them. Empty where a
-            stream that failed before is fed again, so that nothing is applied twice.
+        patches: Patches of the failed `JsonStream.feed`, up to the error: apply them. Empty where a
+            failed stream is fed again, so that nothing is applied twice.
     """
 
     def __init__(self, reason: str, offset: int, patches: Sequence[Patch] = ()) -> None:
@@ -62,20 +61,20 @@ class JsonStreamError(RiverdeltaError, ValueError):
 
 class JsonStream:
     """
-    Reads one JSON document in pieces. Pure, not thread-safe; never recurses.
+    Parses one JSON document in pieces. Pure, not thread-safe; never recurses.
 
-    After every `feed`, all patches so far, applied in order, give `value`; once `complete`, that is
-    what ``json.loads`` gives (see `wire_number`), for any split of the text. A string's first patch
-    sets it to what that feed knew of it, later ones append: at most one patch per string and feed. A
-    key is known, and its member with it, only when key and colon are complete and the value begins.
-    A repeated key sets its member anew, whatever it was; the last one wins. Without repeated keys a
-    value only ever grows: arrays and objects at their end, strings by appending, the rest is final.
+    After every `feed`, all patches so far, applied in order, give `value`; once `complete`, that equals
+    the result of ``json.loads`` (see `wire_number`), for any split of the text. The first patch of a
+    string sets it to the text known after that feed, later ones append: at most one patch per string and
+    feed. A member of an object appears only when its key and colon are complete and its value begins. A
+    repeated key sets its member again; the last one wins. Without repeated keys a value only grows:
+    arrays and objects at their end, strings by appending; everything else is final.
 
-    Nothing of the text is kept beside the value and an unfinished token: a new owner feeds the stored
+    Nothing of the text is kept except the value and an unfinished token: a new owner feeds the stored
     text once.
 
     Args:
-        max_depth: Containers that may be open at once; the one that opens beyond it is an error.
+        max_depth: Containers that may be open at once; one more is an error.
 
     Raises:
         ValueError: *max_depth* is negative; a caller bug.
@@ -97,10 +96,10 @@ class JsonStream:
         "_path",
         "_root",
         "_slot",
-        "_spelling",
         "_stack",
         "_state",
         "_token",
+        "_token_text",
     )
 
     def __init__(self, max_depth: int = MAX_DEPTH) -> None:
@@ -111,36 +110,37 @@ class JsonStream:
         """Code points read before the current feed."""
         self._failure: tuple[str, int] | None = None
         self._patches: list[Patch] = []
-        # Where we are: what may follow, and what follows the value that is being read.
+        # What may come next, and what may come after the value that is being read.
         self._state = _VALUE
         self._after = _END
-        # The innermost open container with its path, and those around it. The root is a list of its
-        # own, outside of all paths, so that every value has a container and a slot in it.
+        # The innermost open container with its path, and those around it. The root is held by a list
+        # that no path mentions, so that every value has a container and a slot in it.
         self._root: list[Any] = []
         self._container: Container = self._root
         self._base: Path | None = None
         self._stack: list[tuple[Container, Path | None, int]] = []
         self._key = ""
-        # The string being read: what is new of it in this feed (of a key: all), and its place.
+        # The string being read: its new parts in this feed (all parts of a key), and its place.
         self._parts: list[str] = []
         self._in_value = False
-        """Between the quotes of a string that is no key."""
+        """Inside the quotes of a string that is not a key."""
         self._fresh = False
         self._slot: Any = 0
         self._path: Path = ()
         self._grows = False
-        """Between feeds: inside a string value that has a patch, and not inside an escape."""
+        """Between feeds: inside a string value that has a patch, and outside an escape."""
         # The number, literal or escape being read.
         self._token = ""
-        self._spelling: list[str] = []
+        self._token_text: list[str] = []
 
     @property
     def value(self) -> Any:
         """
-        What is certain so far; None before anything is (as the document ``null``: see `complete`).
+        The value so far; None before anything is certain (also for the document ``null``: see `complete`).
 
-        The live object, which the next feed changes: read it, do not change it. Keep containers of it
-        if you like, but not the string that is growing: a second reference makes the next feed copy it.
+        The live object, which the next feed changes: read it, do not change it. You may keep references to
+        its containers, but not to the string that is growing: a second reference makes the next feed copy
+        it.
         """
         return self._root[0] if self._root else None
 
@@ -151,14 +151,14 @@ class JsonStream:
 
     def feed(self, text: str) -> list[Patch]:
         """
-        Read the next piece of text and return what became certain by it.
+        Read the next piece of text and return the patches that became certain.
 
         Raises:
-            JsonStreamError: No continuation of the text is valid. What was certain before stays in
-                `value`, its patches are in the error. Every later call raises it again, with none.
+            JsonStreamError: No continuation of the text is valid. `value` keeps what was certain before;
+                its patches are in the error. Every later call raises again, without patches.
         """
-        # Most pieces are a few characters inside a long string: let them pass at once. Printable
-        # characters are neither control characters nor surrogates.
+        # Fast path: most pieces are a few characters inside a long string. Printable characters
+        # are neither control characters nor surrogates.
         if self._grows and text.isprintable() and '"' not in text and "\\" not in text:
             if not text:
                 return []
@@ -173,7 +173,7 @@ class JsonStream:
 
     def close(self) -> list[Patch]:
         """
-        Say that the text has ended, which ends a number at the root; return its patch.
+        End the text, which completes a number at the root; return its patch.
 
         Raises:
             JsonStreamError: The document is incomplete, or was invalid before.
@@ -218,14 +218,14 @@ class JsonStream:
             raise JsonStreamError(*self._failure)
 
     def _refuse(self, reason: str, at: int) -> None:
-        """Give up at *at* of the current feed, and hand over what is certain."""
+        """Fail at *at* of the current feed, with the patches so far."""
         patches = self._take_patches()
         self._grows = False
         self._failure = reason, self._offset + at
         raise JsonStreamError(*self._failure, patches)
 
     def _string(self, text: str, at: int) -> int:
-        """Read on inside a string or key, up to its end, an unusual escape or the end of *text*."""
+        """Read a string or key, up to its end, an escape of the slow path, or the end of *text*."""
         parts = self._parts
         while True:
             end = _skip_plain(text, at).end()  # type: ignore[union-attr]  # matches ""
@@ -256,7 +256,7 @@ class JsonStream:
             self._state = _COLON
 
     def _flush(self) -> None:
-        """Write what this feed brought of the open string into the value, and its patch."""
+        """Append this feed's parts to the open string in the value, and make its patch."""
         parts = self._parts
         text = parts[0] if len(parts) == 1 else "".join(parts)
         parts.clear()
@@ -275,11 +275,11 @@ class JsonStream:
     def _begin_token(self, text: str, at: int) -> int:
         self._token = FIRST[text[at]]
         self._state = _TOKEN
-        self._spelling.append(text[at])
+        self._token_text.append(text[at])
         return self._walk(text, at + 1)
 
     def _walk(self, text: str, at: int) -> int:
-        """Read on inside a number, literal or escape."""
+        """Continue reading a number, literal or escape."""
         token, begin, length = self._token, at, len(text)
         while at < length:
             following = TOKENS[token].get(text[at])
@@ -287,7 +287,7 @@ class JsonStream:
                 self._token = token
                 if token not in NUMBER_ENDS:
                     self._refuse(_EXPECTED_IN_TOKEN[token in ESCAPE_STATES], at)
-                self._spelling.append(text[begin:at])
+                self._token_text.append(text[begin:at])
                 self._end_number()
                 return at
             token = following
@@ -295,33 +295,33 @@ class JsonStream:
             if token in DIGIT_RUNS:
                 at = _skip_digits(text, at).end()  # type: ignore[union-attr]  # matches ""
             elif token in TOKEN_ENDS:
-                self._spelling.append(text[begin:at])
+                self._token_text.append(text[begin:at])
                 self._end_token(token)
                 return at
         self._token = token
-        self._spelling.append(text[begin:])
+        self._token_text.append(text[begin:])
         return at
 
-    def _take_spelling(self) -> str:
-        spelling = "".join(self._spelling)
-        self._spelling.clear()
-        return spelling
+    def _take_token_text(self) -> str:
+        token_text = "".join(self._token_text)
+        self._token_text.clear()
+        return token_text
 
     def _end_number(self) -> None:
-        self._scalar(wire_number(self._take_spelling()))
+        self._scalar(wire_number(self._take_token_text()))
 
     def _end_token(self, token: str) -> None:
-        spelling = self._take_spelling()
+        token_text = self._take_token_text()
         if token == LITERAL_END:
-            self._scalar(LITERALS[spelling])
+            self._scalar(LITERALS[token_text])
         else:
-            self._parts.append(unescape(spelling))
+            self._parts.append(unescape(token_text))
             self._state = _STRING
 
     # -- values and their places -----------------------------------------------------------------
 
     def _place(self, value: Any) -> tuple[Any, Path]:
-        """Put *value* where the next one belongs; its slot and path."""
+        """Store *value* at the next position; return its slot and path."""
         container = self._container
         slot: str | int
         if type(container) is dict:
@@ -347,7 +347,7 @@ class JsonStream:
         self._state = first
         return at + 1
 
-    # -- actions: what a character between tokens does; each returns where to read on -------------
+    # -- actions: effect of a character between tokens; each returns where to continue -----------
 
     def _open_object(self, _text: str, at: int) -> int:
         return self._open({}, at, _FIRST_KEY, _AFTER_MEMBER)

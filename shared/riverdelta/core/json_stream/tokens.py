@@ -1,8 +1,8 @@
 """
-Inside JSON's tokens: which character may follow which in a number, a literal or an escape.
+Tables of JSON tokens: which character may follow which in a number, a literal or an escape.
 
-A token may be cut anywhere, so it is read by a table (`TOKENS`: state, character, next state) that
-needs no look ahead and no look back; what the finished token means is at the end of this module.
+A token may be cut anywhere, so it is read by a table (`TOKENS`: state, character, next state) without
+look-ahead; the functions at the end of this module decode finished tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LITERAL_END: Final = "literal"
 ESCAPE_END: Final = "escape"
 TOKEN_ENDS: Final = frozenset({LITERAL_END, ESCAPE_END})
 NUMBER_ENDS: Final = frozenset({"0", "1", ".1", "e1"})
-"""States in which a number may end: what follows it says whether it did."""
+"""States in which a number may end; the next character decides."""
 DIGIT_RUNS: Final = frozenset({"1", ".1", "e1"})
 LITERALS: Final = {"true": True, "false": False, "null": None}
 SHORT_ESCAPES: Final = dict(zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True))
@@ -27,7 +27,7 @@ def _on(*rules: tuple[str, str]) -> dict[str, str]:
 
 _DIGIT: Final = "0123456789"
 TOKENS: Final[dict[str, dict[str, str]]] = {
-    # Numbers. A state is named for what was read last: 0 is a leading zero, 1 any other digit.
+    # Numbers. A state is named for the last character read: 0 is a leading zero, 1 any other digit.
     "-": _on(("0", "0"), ("123456789", "1")),
     "0": _on((".", "."), ("eE", "e")),
     "1": _on((_DIGIT, "1"), (".", "."), ("eE", "e")),
@@ -61,13 +61,13 @@ FIRST: Final = _on(("123456789", "1")) | {char: char for char in "-0tfn\\"}
 """The state behind a token's first character."""
 
 
-def unescape(spelling: str) -> str:
-    """Give the character that an escape spells."""
-    if spelling[1] != "u":
-        return SHORT_ESCAPES[spelling[1]]
-    code = int(spelling[2:6], 16)
-    if len(spelling) > 6:
-        code = 0x10000 + ((code & 0x3FF) << 10 | int(spelling[8:], 16) & 0x3FF)
+def unescape(escape: str) -> str:
+    """Decode an escape."""
+    if escape[1] != "u":
+        return SHORT_ESCAPES[escape[1]]
+    code = int(escape[2:6], 16)
+    if len(escape) > 6:
+        code = 0x10000 + ((code & 0x3FF) << 10 | int(escape[8:], 16) & 0x3FF)
     return chr(code)
 
 
@@ -75,22 +75,22 @@ _FRACTION_OR_EXPONENT: Final = re.compile("[.eE]").search
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
 _MAX_INT_LENGTH: Final = 20
-"""Of both bounds, sign included."""
+"""Length of the longer bound, sign included."""
 _INFINITIES: Final = (float("inf"), float("-inf"))
 
 
-def wire_number(spelling: str) -> int | float | str:
+def wire_number(literal: str) -> int | float | str:
     """
-    Give a JSON number as events carry it: its value, or its spelling where that would not survive.
+    Convert a JSON number to the form that events carry: its value, or its text where that is inexact.
 
-    Integers from -2**63 to 2**64-1 are int, numbers with a fraction or an exponent float. An integer
-    beyond that, and a number beyond double range (``1e400``), is *spelling* itself, a string. Use it
-    as ``parse_int`` and ``parse_float`` of ``json.loads`` to get what `JsonStream` gives.
+    Integers from -2**63 to 2**64-1 become int, numbers with a fraction or an exponent float. An integer
+    beyond that, and a number beyond double range (``1e400``), stays the string *literal*. Use it as
+    ``parse_int`` and ``parse_float`` of ``json.loads`` to get what `JsonStream` gives.
     """
-    if not _FRACTION_OR_EXPONENT(spelling):
-        if len(spelling) > _MAX_INT_LENGTH:  # also: int() refuses 4,300 digits
-            return spelling
-        integer = int(spelling)
-        return integer if _MIN_INT <= integer <= _MAX_INT else spelling
-    number = float(spelling)
-    return spelling if number in _INFINITIES else number
+    if not _FRACTION_OR_EXPONENT(literal):
+        if len(literal) > _MAX_INT_LENGTH:  # also: int() refuses 4,300 digits
+            return literal
+        integer = int(literal)
+        return integer if _MIN_INT <= integer <= _MAX_INT else literal
+    number = float(literal)
+    return literal if number in _INFINITIES else number

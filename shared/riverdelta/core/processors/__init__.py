@@ -1,8 +1,8 @@
 """
-Processors: cards made of chunks while they arrive.
+Processors: make cards of chunks while the chunks arrive.
 
-`base` says what one is; each other module has a generic one, which knows JSON, YAML or fields but no
-product. Cards of a product are in `riverdelta.cards`.
+`base` defines the interface; every other module is a generic processor for JSON, YAML or fields, without
+knowledge of a product. The cards of a product are in `riverdelta.cards`.
 """
 
 from riverdelta.core.processors.base import (
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def generic_processors() -> ProcessorRegistry:
-    """Return a new registry of the generic processors; ``json`` and ``yml`` only run when asked for."""
+    """Return a new registry of the generic processors. ``json`` and ``yml`` run only on request."""
     registry = ProcessorRegistry()
     registry.register("field_text", FieldTextProcessor, FIELDS)
     registry.register("json", JsonProcessor)

@@ -1,14 +1,14 @@
 """
-What a processor is, what it sees, and the registry that makes one for each chunk.
+The interface of processors, their input, and the registry that makes one for each chunk.
 
-A processor turns a chunk, most often the arguments of a tool call, into a card (`outputs`) while the
-chunk is still arriving. Rules for one that survives the death of its worker:
+A processor turns a chunk, usually the arguments of a tool call, into a card (`outputs`) while the
+chunk is still arriving. Rules, so that a card survives the death of its worker:
 
-- Its state is a function of what it has seen of the chunk, however that was cut: after a crash a fresh
-  one is fed the whole text once, its output is thrown away, and it goes on from there.
-- It reads what is new (`ChunkText.delta`, `ChunkText.patches`), never all of the text or value again,
-  except once, at the end.
-- A shape that it does not know gives None.
+- The state depends only on the text of the chunk, not on how it was split: after a crash a new
+  processor is fed the whole text once, its output is discarded, and it continues from there.
+- It reads only what is new (`ChunkText.delta`, `ChunkText.patches`), and all of the text or value once,
+  at the end.
+- For a shape that it does not know, it returns None.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from riverdelta.core.json_stream import Patch
 from riverdelta.core.outputs import Output
 
 Card: TypeAlias = Output | dict[str, Any]
-"""What a processor returns: a model, or plain JSON that follows the rules of `outputs`."""
+"""A model, or plain JSON that follows the rules of `outputs`."""
 
 
 @dataclass(slots=True)
 class ChunkText:
     """
-    A chunk as a processor sees it, each time that something is new. Valid during the call only.
+    A chunk as its processor sees it on each update. Valid during the call only.
 
     Attributes:
         chunk_id, tool_name, tool_call_id: As in the event chunk.started.
         delta: The new text; may be empty when *done*.
-        value: What is certain of the JSON value that the text spells, alive: keep no reference to a
-            string in it, the next piece would have to copy it. None: nothing yet, or no JSON.
-        patches: What is new of *value*, in order.
+        value: The JSON value of the text so far, a live object: keep no reference to a string in it, or
+            the next update must copy it. None: nothing yet, or not JSON.
+        patches: New changes of *value*, in order.
         complete: *value* is whole: its last patch is in *patches* now, or was before.
-        done: Nothing more comes. Without *complete*, a JSON text was cut off, or is none.
-        read_text: Reads all text so far; a long text is not free, most processors never ask.
+        done: The text has ended. If *complete* is false, a JSON text was cut off or is not JSON.
+        read_text: Returns all text so far. Expensive for a long text; most processors never need it.
     """
 
     chunk_id: str
@@ -57,19 +57,19 @@ class ChunkText:
 
     @property
     def card_id(self) -> str:
-        """The id of the card that is made of this chunk."""
+        """Id of the card that is made of this chunk."""
         return self.tool_call_id or self.chunk_id
 
 
 @dataclass(slots=True)
 class ToolResult:
     """
-    What a tool answered.
+    The result of a tool.
 
     Attributes:
         tool_name, tool_call_id: Of the call.
         content: A string, or any JSON value.
-        card: The reduced outputs of the call's chunk, if it has any.
+        card: The reduced outputs of the call's chunk, if there are any.
     """
 
     tool_name: str | None
@@ -79,33 +79,32 @@ class ToolResult:
 
 
 class Processor(Protocol):
-    """Makes the card of one chunk; a new one is made for each."""
+    """Makes the card of one chunk; a new processor is made for each chunk."""
 
     def can_process(self, tool_name: str | None, value: Any) -> bool:
         """
-        Say whether this is a chunk for this processor; asked once, before the first `process`.
+        Return whether to process this chunk; called once, before the first `process`.
 
         Args:
-            tool_name: The tool that is called; None where the processor was asked for by type, not
-                found by tool.
-            value: The chunk's JSON value as far as it is certain; None: null, or the text is no JSON.
+            tool_name: The called tool; None where the processor was requested by type.
+            value: The chunk's JSON value so far; None: null, or the text is not JSON.
         """
         ...
 
     def process(self, chunk: ChunkText) -> Card | None:
-        """Take what is new, and return what readers should get of it, if anything."""
+        """Process an update, and return the new part of the card, if any."""
         ...
 
 
 @runtime_checkable
 class Completes(Protocol):
-    """A processor that also says how a tool's result ends the card."""
+    """A processor that also finishes the card with the tool's result."""
 
     def complete(self, result: ToolResult) -> Card | None:
         """
         Return the finished card; None: the result changes nothing.
 
-        Called on a processor that has seen nothing: the answer depends on *result* alone.
+        Called on a new processor: the answer must depend on *result* alone.
         """
         ...
 
@@ -114,7 +113,7 @@ Factory: TypeAlias = Callable[[], Processor]
 
 
 class ProcessorRegistry:
-    """Knows the processors by type, and which tools' arguments each one gets."""
+    """Maps processor types to factories, and tools to processor types."""
 
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
@@ -122,18 +121,18 @@ class ProcessorRegistry:
 
     def register(self, processor_type: str, factory: Factory, tools: Iterable[str] = ()) -> None:
         """
-        Add a processor; one that is already there under *processor_type* or a tool gives way.
+        Add a processor. It replaces an earlier one of the same type, and takes over the given tools.
 
         Args:
-            processor_type: Its name in events, and in raw chunks that ask for it.
-            factory: Makes a fresh one, for one chunk.
-            tools: Names of tools whose arguments it gets unasked.
+            processor_type: Its name in events, and in raw chunks that request it.
+            factory: Makes a new processor for one chunk.
+            tools: Tools whose arguments it gets without a request.
         """
         self._factories[processor_type] = factory
         self._types |= dict.fromkeys(tools, processor_type)
 
     def type_for(self, processor_type: str | None, tool_name: str | None) -> str | None:
-        """Name the processor of a chunk: the one asked for, else the tool's; None: there is none."""
+        """Return the type for a chunk: the requested one, else that of the tool; None: there is none."""
         if processor_type is not None:
             return processor_type if processor_type in self._factories else None
         return None if tool_name is None else self._types.get(tool_name)
@@ -146,22 +145,22 @@ class ProcessorRegistry:
 
 class ObjectProcessor:
     """
-    Base of processors that read the arguments of tools: a JSON object.
+    Base of processors for tool arguments that are a JSON object.
 
     Args:
-        tools: Names of those tools.
+        tools: Names of the tools.
     """
 
     def __init__(self, tools: Iterable[str] = ()) -> None:
         self.tools = frozenset(tools)
 
     def can_process(self, tool_name: str | None, value: Any) -> bool:
-        """Take objects, of the known tools where one is named."""
+        """Accept objects; where a tool is named, only of the known tools."""
         return isinstance(value, dict) and (tool_name is None or tool_name in self.tools)
 
 
 def string_at(value: Any, path: Iterable[str | int]) -> str:
-    """Look up the string at *path* in *value*; "" where there is none. Never raises."""
+    """Return the string at *path* in *value*; "" where there is none. Never raises."""
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
             value = value.get(step)

@@ -1,4 +1,4 @@
-"""`field_text`: one string field of a tool call, streamed as the reply itself."""
+"""`field_text`: stream one string field of a tool call as text of the reply itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FIELDS: Final[Mapping[str, str]] = {
 
 class FieldTextProcessor:
     """
-    Streams the field that belongs to the tool; where the tool is not known, the first one that comes.
+    Streams the field that belongs to the tool; for an unknown tool, the first known field with text.
 
     Args:
-        fields: Tool name → field, for tools of one's own.
+        fields: Tool name → field, for your own tools.
     """
 
     def __init__(self, fields: Mapping[str, str] = FIELDS) -> None:
@@ -29,11 +29,11 @@ class FieldTextProcessor:
         self._finished = False
 
     def can_process(self, tool_name: str | None, value: Any) -> bool:
-        """Take objects, of the known tools where one is named."""
+        """Accept objects; where a tool is named, only of the known tools."""
         return isinstance(value, dict) and (tool_name is None or tool_name in self._fields)
 
     def process(self, chunk: ChunkText) -> ResponseText | None:
-        """Return the field's new text; all of it at the end."""
+        """Return the new text of the field; all of it at the end."""
         if self._finished:
             return None
         field = self._field

@@ -1,4 +1,4 @@
-"""`json`: the JSON value of any chunk as a card, patch by patch."""
+"""`json`: a card with the JSON value of any chunk, sent as patches."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from riverdelta.core.processors.base import ChunkText
 
 
 class JsonProcessor:
-    """Passes the patches on; the finished card has the whole value, or what was certain of it."""
+    """Forwards the patches; the finished card has the value, or the part of it that arrived."""
 
     def __init__(self) -> None:
         self._began = False
         self._finished = False
 
     def can_process(self, tool_name: str | None, value: Any) -> bool:  # noqa: ARG002  # the protocol's
-        """Take any value of any tool."""
+        """Accept any value of any tool."""
         return True
 
     def process(self, chunk: ChunkText) -> JsonOutput | None:

@@ -1,4 +1,4 @@
-"""Follows one string field at the top of a JSON object as it grows."""
+"""Read one string field at the top of a JSON object as it grows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from riverdelta.core.json_stream import Patch
 from riverdelta.core.processors.base import string_at
 
 
-class News(NamedTuple):
-    """New text of a field; *replaces*: the key came again, and what was sent before is void."""
+class NewText(NamedTuple):
+    """New text of a field. *replaces*: the key was repeated, and the earlier text is void."""
 
     text: str
     replaces: bool = False
@@ -28,7 +28,7 @@ class News(NamedTuple):
 
 class StringField:
     """
-    The first of some fields that brings text.
+    Reads the first of several fields that has text.
 
     Args:
         names: Keys of the object; any order.
@@ -40,11 +40,11 @@ class StringField:
 
     @property
     def found(self) -> bool:
-        """Whether one of the fields has brought text."""
+        """Whether one of the fields had text."""
         return self._path is not None
 
-    def read(self, patches: Iterable[Patch]) -> News | None:
-        """Take the new patches and return what they brought of the field; None: nothing."""
+    def read(self, patches: Iterable[Patch]) -> NewText | None:
+        """Read new patches and return the new text of the field; None: nothing new."""
         parts: list[str] = []
         replaces = False
         for path, op, value in patches:
@@ -56,7 +56,7 @@ class StringField:
             else:
                 replaces = True
                 parts = [value] if isinstance(value, str) else []
-        return News("".join(parts), replaces) if parts or replaces else None
+        return NewText("".join(parts), replaces) if parts or replaces else None
 
     def _take(self, path: tuple[str | int, ...], value: Any, parts: list[str]) -> None:
         if isinstance(value, str):
@@ -64,5 +64,5 @@ class StringField:
             parts.append(value)
 
     def text(self, value: Any) -> str:
-        """Read all of the field in *value*, the object; once, at the end."""
+        """Return the whole field of the object *value*; call it once, at the end."""
         return string_at(value, self._path or ())

@@ -1,4 +1,4 @@
-"""`yml`: every string under a key ``yml_content``, anywhere in a JSON value, as it grows."""
+"""`yml`: stream every string under a key ``yml_content``, anywhere in a JSON value."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ KEY: Final = "yml_content"
 
 
 class YmlProcessor:
-    """Keeps one growing text per place, named by its JSON pointer (RFC 6901)."""
+    """Keeps one growing text per place in the value, named by its JSON pointer (RFC 6901)."""
 
     def __init__(self) -> None:
         self._pointers: dict[Path, str] = {}
         self._finished = False
 
     def can_process(self, tool_name: str | None, value: Any) -> bool:  # noqa: ARG002  # the protocol's
-        """Take objects and arrays of any tool."""
+        """Accept objects and arrays of any tool."""
         return isinstance(value, dict | list)
 
     def process(self, chunk: ChunkText) -> YmlOutput | None:
-        """Return what is new of each string; all of each at the end."""
+        """Return the new text of each string; all of each at the end."""
         if self._finished:
             return None
         texts: dict[str, YmlText] = {}
@@ -49,7 +49,7 @@ class YmlProcessor:
         new = value if isinstance(value, str) else ""
         if pointer is None:
             self._pointers[path] = pointer = _pointer(path)
-        elif op == "set":  # the key came again: what was sent is void
+        elif op == "set":  # the key was repeated: the earlier text is void
             texts[pointer] = YmlText(text=new)
             return
         entry = texts.setdefault(pointer, YmlText(text_chunk=""))
