@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import cost, drain, filters, gateway, json_stream, latency, live, parser, push
+from bench import cost, drain, filters, gateway, json_stream, latency, live, parser, push, view
 from bench.result import Row, table
 from bench.server import BenchServer
 from riverdelta_cli.processes.garbage import collect_less
@@ -31,6 +31,7 @@ MEASURES: dict[str, Measure] = {
     "gateway": gateway.measure,
     "json": json_stream.measure,
     "parser": parser.measure,
+    "view": view.measure,
     "filters": filters.measure,
 }
 

@@ -63,6 +63,6 @@ class Changes:
     messages: dict[str, MessageState] = field(default_factory=dict)
     chunks: dict[str, ChunkChange] = field(default_factory=dict)
     card_ends: list[CardEnd] = field(default_factory=list)
-    dead: list[RejectedEntry] = field(default_factory=list)
+    rejected: list[RejectedEntry] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
     owed: list[OwedCall] = field(default_factory=list)

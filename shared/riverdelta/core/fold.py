@@ -462,7 +462,7 @@ class ChatFold:
         if message is not None:
             message.rejected += 1
             self._batch.changes.messages[message.id] = message
-        self._batch.changes.dead.append(RejectedEntry(entry, code, detail))
+        self._batch.changes.rejected.append(RejectedEntry(entry, code, detail))
         self._batch.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
 

@@ -17,10 +17,13 @@ what came before gives the finished output itself.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from riverdelta.core.json_stream.patches import apply_patches
 
 Status = Literal["loading", "completed", "failed"]
 
@@ -169,6 +172,25 @@ def reduce_output(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -
     return _reduce(before, output)
 
 
+def grow_output(card: dict[str, Any] | None, output: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Put *output* onto a card of the caller's own, in place: costs what is new, however long the card.
+
+    Gives what `reduce_output` gives. *output* is not changed, and later calls change nothing of it.
+
+    Args:
+        card: What this function returned before; None before the first. Nobody else may hold its
+            texts, or the first growth of each copies it.
+        output: The next one, plain JSON.
+
+    Raises:
+        LookupError, TypeError: As for `reduce_output`; then *card* is void.
+    """
+    if output.get("type") == "json":
+        return _grow_json({} if card is None else card, output)
+    return _grow({} if card is None else card, output)
+
+
 def merge_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """
     Join two consecutive outputs into one with the same effect. Associative.
@@ -214,6 +236,45 @@ def _reduce(before: Mapping[str, Any] | None, output: Mapping[str, Any]) -> dict
             text = after.get(name)
             after[name] = text + chunk if isinstance(text, str) else chunk
     return after
+
+
+def _grow(card: dict[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+    """As `_reduce`, in place."""
+    for name, value in output.items():
+        if _is_chunk(name, value):
+            continue
+        if isinstance(value, dict):
+            inner = card.get(name)
+            card[name] = _grow(inner if isinstance(inner, dict) else {}, value)
+        elif value is None and _has_chunk(output, name):
+            card.setdefault(name, None)
+        else:
+            card[name] = value
+    for chunk_name, chunk in output.items():
+        if not _is_chunk(chunk_name, chunk):
+            continue
+        card[chunk_name] = None
+        if chunk is not None:
+            name = chunk_name.removesuffix(_SUFFIX)
+            text = card.get(name)
+            card[name] = None  # alone, the text can grow in place
+            if isinstance(text, str):
+                text += chunk
+            else:
+                text = chunk
+            card[name] = text
+    return card
+
+
+def _grow_json(card: dict[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+    """As `_reduce_json`, in place."""
+    patches = output.get("patches")
+    value = apply_patches(card.get("value"), patches) if patches else output.get("value")
+    card.update(output)
+    # Later patches change the value in place: it must not be the output's own.
+    card["value"] = value if patches else copy.deepcopy(value)
+    card["patches"] = None
+    return card
 
 
 def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

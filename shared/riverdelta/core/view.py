@@ -13,7 +13,7 @@ from riverdelta.core.events import (
     SnapshotChunk,
     SnapshotMessage,
 )
-from riverdelta.core.outputs import reduce_output
+from riverdelta.core.outputs import grow_output
 
 
 class ChatView:
@@ -115,10 +115,14 @@ class ChatView:
             )
             self._messages[message_id]["chunks"].append(chunk)
         elif type_ == "chunk.delta":
-            self._chunks[chunk_id]["text"] += data["text"]
+            chunk = self._chunks[chunk_id]
+            text = chunk["text"]
+            chunk["text"] = ""  # alone, the text can grow in place: a delta costs what is new
+            text += data["text"]
+            chunk["text"] = text
         elif type_ == "chunk.output":
             outputs, processor = self._chunks[chunk_id]["outputs"], data["processor"]
-            outputs[processor] = reduce_output(outputs.get(processor), data["output"])
+            outputs[processor] = grow_output(outputs.get(processor), data["output"])
         elif type_ == "chunk.reset":
             self._chunks[chunk_id]["text"] = ""
             self._chunks[chunk_id]["outputs"].clear()

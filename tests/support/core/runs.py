@@ -76,7 +76,7 @@ def _asked(folder: ChatFold, changes: Changes) -> list[Any]:
     ]
     state = folder.state
     return [
-        (changes.first_seq, changes.events, chunks, changes.dead, changes.dropped),
+        (changes.first_seq, changes.events, chunks, changes.rejected, changes.dropped),
         [_message_facts(message) for message in changes.messages.values()],
         [_message_facts(message) for message in state.messages.values()],
         (state.seq, state.processed, state.processed_bytes, state.recent, asdict(state.log)),

@@ -186,7 +186,7 @@ def test_bad_chunks_are_dead_letters_and_the_stream_goes_on() -> None:
     ]
     folder = ChatFold(new_state(), Pipeline())
     changes = folder.apply(entries(steps), NOW_MS)
-    assert [(letter.code, letter.entry.data) for letter in changes.dead] == [
+    assert [(letter.code, letter.entry.data) for letter in changes.rejected] == [
         ("invalid_json", b"not json")
     ]
     events = [Event(raw) for raw in changes.events]
@@ -197,10 +197,10 @@ def test_bad_chunks_are_dead_letters_and_the_stream_goes_on() -> None:
 def test_entries_for_nobody_and_of_unknown_type_are_dead_letters() -> None:
     stray = Entry(1, "nobody", "chunk", 0, b"x")
     folder = ChatFold(new_state(), Pipeline())
-    assert [letter.code for letter in folder.apply([stray], NOW_MS).dead] == ["unknown_message"]
+    assert [letter.code for letter in folder.apply([stray], NOW_MS).rejected] == ["unknown_message"]
     odd = [start("text"), ("telepathy", b"{}")]
     changes = folder.apply(entries(odd, first=2), NOW_MS)
-    assert [letter.code for letter in changes.dead] == ["unknown_entry"]
+    assert [letter.code for letter in changes.rejected] == ["unknown_entry"]
 
 
 def test_a_rejected_entry_moves_the_cursor_and_leaves_the_rest_alone() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riverdelta.core.outputs import merge_outputs, reduce_output
+from riverdelta.core.outputs import grow_output, merge_outputs, reduce_output
 from riverdelta.core.tracker import Mode
 from riverdelta.streaming_parser import StreamingParser
 from tests.support.core.feeding import chunk_parser, outputs_of, reduced, wire
@@ -261,6 +261,35 @@ def test_merging_does_what_both_did_and_is_associative(
     assert reduce_output(start, merge_outputs(a, b)) == one_by_one
     assert merge_outputs(merge_outputs(a, b), c) == merge_outputs(a, merge_outputs(b, c))
     assert json.dumps([start, a, b, c]) == kept
+
+
+def grown(outputs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Grow a card in place; no output may change, then or later."""
+    kept = json.dumps(outputs)
+    card: dict[str, Any] | None = None
+    for count, output in enumerate(outputs, start=1):
+        card = grow_output(card, output)
+        assert card == reduced(outputs[:count])
+    assert json.dumps(outputs) == kept
+    return card
+
+
+@settings(max_examples=200)
+@given(case=cases())
+def test_a_card_grown_in_place_is_the_reduced_card(case: Case) -> None:
+    pieces, tool = case
+    outputs = outputs_of(tool[0], pieces, tool[1])
+    assert grown(outputs) == (reduced(outputs) if outputs else None)
+
+
+def test_patches_after_a_whole_value_change_nothing_of_its_output() -> None:
+    whole = {"type": "json", "value": {"a": ["x"]}, "patches": None}
+    patch = {"type": "json", "value": None, "patches": [[["a", 0], "append", "y"]]}
+    assert grown([whole, patch, patch]) == {
+        "type": "json",
+        "value": {"a": ["xyy"]},
+        "patches": None,
+    }
 
 
 @settings(max_examples=200)

@@ -90,9 +90,9 @@ class HotChat:
             *head,
             len(changes.events),
             *changes.events,
-            len(changes.dead),
+            len(changes.rejected),
         ]
-        for entry, code, detail in changes.dead:
+        for entry, code, detail in changes.rejected:
             args += (code, detail, entry.message, entry.type, entry.data)
         fields = [
             f"{producer}:{message_id}"
