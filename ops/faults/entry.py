@@ -16,56 +16,12 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-ORDER_BYTES: Final = 64 * 1024
-
-
-class Clock:
-    """
-    The wall clock of this process, with an offset that can be changed. `time.monotonic` stays.
-
-    Attributes:
-        offset_s: Added to what the machine says.
-    """
-
-    def __init__(self) -> None:
-        self.offset_s = 0.0
-        self._time, self._time_ns = time.time, time.time_ns
-
-    def install(self) -> None:
-        """Take the place of `time.time` and `time.time_ns`, for all who import them from now on."""
-        time.time = lambda: self._time() + self.offset_s
-        time.time_ns = lambda: self._time_ns() + int(self.offset_s * 1e9)
-
-
-def report(**fields: Any) -> None:
-    """Tell the harness; what was reported is told even if we are killed at the next instruction."""
-    fields["t"] = time.monotonic()
-    line = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-    while line:
-        line = line[os.write(1, line) :]
-
-
-def listen(clock: Clock, on_order: Callable[[dict[str, Any] | None], None]) -> None:
-    """Hand orders to *on_order*, in a thread; those for the clock are obeyed here. None: the end."""
-
-    def read() -> None:
-        with open(0, encoding="utf-8", closefd=False) as orders:  # a descriptor
-            for line in orders:
-                order = json.loads(line)
-                if order["do"] == "clock":
-                    clock.offset_s = order["offset_s"]
-                else:
-                    on_order(order)
-        on_order(None)
-
-    threading.Thread(target=read, name="orders", daemon=True).start()
+from faults.child import ORDER_BYTES, Clock
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Final
 
 from faults.cast import Cast
 from faults.measures import Struck
@@ -53,7 +53,7 @@ class Injector:
         """Carry *fault* out; returns when it is over, and what it took down is up again."""
         self.active += 1
         try:
-            if await _STRIKES[fault.kind](self, fault):
+            if await self._STRIKES[fault.kind](self, fault):
                 self.counts[fault.kind] += 1
         finally:
             self.active -= 1
@@ -244,6 +244,30 @@ class Injector:
             if victim.role == "producer":
                 self.away.append((victim.slot, began, time.monotonic()))
 
+    _STRIKES: ClassVar[Mapping[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
+        "worker.kill": _kill_worker,
+        "worker.freeze": _freeze_worker,
+        "worker.roll": _roll_workers,
+        "worker.cut": _cut,
+        "worker.partition": _freeze,
+        "worker.delay": _delay,
+        "worker.clock": _jump_clock,
+        "producer.kill": _kill_producer,
+        "producer.cut": _cut,
+        "producer.freeze": _freeze,
+        "producer.delay": _delay,
+        "producer.clock": _jump_clock,
+        "reader.cut": _cut,
+        "reader.freeze": _freeze,
+        "reader.delay": _delay,
+        "reader.clock": _jump_clock,
+        "reader.reconnect": _reconnect_reader,
+        "server.kill.always": _kill_server,
+        "server.kill.everysec": _kill_server,
+        "server.lose": _kill_server,
+    }
+    """Kind of a fault -> what carries it out."""
+
 
 def stored_numbers(flat: Sequence[bytes]) -> dict[str, int]:
     """Read a chat's ``producers`` hash: message id → number of its producer's last stored entry."""
@@ -253,27 +277,3 @@ def stored_numbers(flat: Sequence[bytes]) -> dict[str, int]:
         if pusher != _REAPER:  # it numbers what it pushes for the dead by itself
             stored[message] = int(number)
     return stored
-
-
-_STRIKES: Final[dict[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
-    "worker.kill": Injector._kill_worker,  # noqa: SLF001  # the table belongs to the class
-    "worker.freeze": Injector._freeze_worker,  # noqa: SLF001
-    "worker.roll": Injector._roll_workers,  # noqa: SLF001
-    "worker.cut": Injector._cut,  # noqa: SLF001
-    "worker.partition": Injector._freeze,  # noqa: SLF001
-    "worker.delay": Injector._delay,  # noqa: SLF001
-    "worker.clock": Injector._jump_clock,  # noqa: SLF001
-    "producer.kill": Injector._kill_producer,  # noqa: SLF001
-    "producer.cut": Injector._cut,  # noqa: SLF001
-    "producer.freeze": Injector._freeze,  # noqa: SLF001
-    "producer.delay": Injector._delay,  # noqa: SLF001
-    "producer.clock": Injector._jump_clock,  # noqa: SLF001
-    "reader.cut": Injector._cut,  # noqa: SLF001
-    "reader.freeze": Injector._freeze,  # noqa: SLF001
-    "reader.delay": Injector._delay,  # noqa: SLF001
-    "reader.clock": Injector._jump_clock,  # noqa: SLF001
-    "reader.reconnect": Injector._reconnect_reader,  # noqa: SLF001
-    "server.kill.always": Injector._kill_server,  # noqa: SLF001
-    "server.kill.everysec": Injector._kill_server,  # noqa: SLF001
-    "server.lose": Injector._kill_server,  # noqa: SLF001
-}

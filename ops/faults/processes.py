@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from faults.entry import ORDER_BYTES
+from faults.child import ORDER_BYTES
 from riverdelta_cli.processes.children import bind_to
 
 _LINE_BYTES: Final = 16 * 1024 * 1024

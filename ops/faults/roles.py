@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bench.loop import run
 from faults import sabotage
-from faults.entry import Clock, listen, report
+from faults.child import Clock, listen, report
 from faults.load import Item, Plan
 from riverdelta import (
     Message,

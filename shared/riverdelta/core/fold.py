@@ -12,7 +12,7 @@ After an exception the state is incomplete: discard it and load it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -202,7 +202,7 @@ class ChatFold:
             if entry.message not in self.state.recent:
                 self._reject(None, entry, "unknown_message", "no open message has this id")
             return
-        handler = _CONTROLS.get(entry.type)
+        handler = self._CONTROLS.get(entry.type)
         if handler is None:
             self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
             return
@@ -465,6 +465,16 @@ class ChatFold:
         self._batch.changes.rejected.append(RejectedEntry(entry, code, detail))
         self._batch.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
+    _CONTROLS: ClassVar[Mapping[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
+        "tool_result": _tool_result,
+        "annotate": _annotate,
+        "restart": _restart,
+        "end": _complete,
+        "fail": _fail,
+        "stop": _stop,
+    }
+    """Entry type -> what it does to its message."""
+
 
 def _read(text: str) -> Any:
     """Decode a value that a filter may have changed; return it as text where it is no longer JSON."""
@@ -488,13 +498,3 @@ def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         group, joins = [entry], entry.message if is_chunk else None
     if group:
         yield group
-
-
-_CONTROLS: Final[dict[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
-    "tool_result": ChatFold._tool_result,  # noqa: SLF001  # the table belongs to the class
-    "annotate": ChatFold._annotate,  # noqa: SLF001
-    "restart": ChatFold._restart,  # noqa: SLF001
-    "end": ChatFold._complete,  # noqa: SLF001
-    "fail": ChatFold._fail,  # noqa: SLF001
-    "stop": ChatFold._stop,  # noqa: SLF001
-}
