@@ -20,9 +20,13 @@ class Source(StrEnum):
     OPENAI_CHAT = "openai-chat"
     OPENAI_RESPONSES = "openai-responses"
     ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+    BEDROCK_CONVERSE = "bedrock-converse"
     OPENAI_CHAT_SSE = "openai-chat+sse"
     OPENAI_RESPONSES_SSE = "openai-responses+sse"
     ANTHROPIC_SSE = "anthropic+sse"
+    GEMINI_SSE = "gemini+sse"
+    BEDROCK_CONVERSE_SSE = "bedrock-converse+sse"
 
 
 class ModeName(StrEnum):

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from riverdelta import Event, Producer, Settings, Subscriber, apply_patches
+from tests.support.core.assembled import Assembled, differences
 from tests.support.core.codec_tools import lines_of, recordings
-from tests.support.core.sdk_oracle import SOURCES, Assembled, assemble, differences
+from tests.support.core.sdk_oracle import SOURCES, assemble
 from tests.support.reading import BEGINNING, read_until_ends, view_of
 from tests.support.servers import worker_processes
 

@@ -18,7 +18,7 @@ from riverdelta.core.codecs.pieces import (
     StepStart,
     Text,
 )
-from tests.support.core.sdk_oracle import Assembled
+from tests.support.core.assembled import Assembled
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 

@@ -19,14 +19,13 @@ What the SDKs cannot do, and what is taken instead:
   for tool input that is not JSON: then the pieces of `partial_json` in a row are the arguments.
   Its `Stream` drops pings and unknown events and raises for `error`; so they are left out here, and
   an error ends the response and is noted. Its union of deltas has no unknown ones: left out too.
+- gemini, bedrock-converse: see `genai_oracle` and `converse_oracle`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from anthropic.lib.streaming._messages import accumulate_event
@@ -37,28 +36,11 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
-SOURCES = ("openai-chat", "openai-responses", "anthropic")
+from tests.support.core.assembled import Assembled, joined
+from tests.support.core.converse_oracle import assemble_converse
+from tests.support.core.genai_oracle import assemble_gemini
 
-Call = tuple[str | None, str | None, str]
-"""A tool call's id, name and arguments."""
-
-
-@dataclass
-class Assembled:
-    """One response: what a reader must have seen of it when it is over."""
-
-    text: str = ""
-    """All text in order; where there are several blocks, one after the other."""
-    reasoning: str = ""
-    """All reasoning; the parts of one Responses item are joined by a blank line."""
-    refusal: str = ""
-    tool_calls: list[Call] = field(default_factory=list)
-    usage: dict[str, Any] | None = None
-    """The provider's own object."""
-    finish: str | None = None
-    """The provider's own word."""
-    error: str | None = None
-    """The code of the error that ended it; with one, *usage* and *finish* mean nothing."""
+SOURCES = ("openai-chat", "openai-responses", "anthropic", "gemini", "bedrock-converse")
 
 
 def assemble(source: str, lines: Iterable[bytes]) -> list[Assembled]:
@@ -66,7 +48,7 @@ def assemble(source: str, lines: Iterable[bytes]) -> list[Assembled]:
     Assemble a recording with the SDK of its provider, one result per response.
 
     Args:
-        source: `openai-chat`, `openai-responses` or `anthropic`.
+        source: One of `SOURCES`.
         lines: The raw chunks, one JSON object each; blank ones are passed over.
 
     Raises:
@@ -79,47 +61,11 @@ def assemble(source: str, lines: Iterable[bytes]) -> list[Assembled]:
         return [_responses(response) for response in _split(documents, "response.created")]
     if source == "anthropic":
         return [_anthropic(response) for response in _split(documents, "message_start")]
+    if source == "gemini":
+        return assemble_gemini(documents)
+    if source == "bedrock-converse":
+        return assemble_converse(documents)
     raise ValueError(f"no SDK assembles {source!r}")
-
-
-def differences(ours: Assembled, theirs: Assembled) -> list[str]:
-    """
-    Name the fields in which two responses differ; empty: they are the same.
-
-    Arguments that both are JSON are compared as values, since some are spelled by us; empty ones
-    mean `{}`. After an error, usage and the finish reason do not count.
-    """
-    names = ["text", "reasoning", "refusal", "error"]
-    if theirs.error is None:
-        names += ["usage", "finish"]
-    found = [
-        f"{name}: ours {getattr(ours, name)!r}, theirs {getattr(theirs, name)!r}"
-        for name in names
-        if getattr(ours, name) != getattr(theirs, name)
-    ]
-    mine, its = [[_comparable(call) for call in side.tool_calls] for side in (ours, theirs)]
-    if mine != its:
-        found.append(f"tool_calls: ours {mine!r}, theirs {its!r}")
-    return found
-
-
-def joined(text: str) -> str:
-    """Join surrogate pairs; a lone half becomes U+FFFD. Slow and plain on purpose."""
-    units = re.findall("[\ud800-\udbff][\udc00-\udfff]|.", text, re.DOTALL)
-    return "".join(
-        unit.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-        if len(unit) == 2
-        else ("\ufffd" if "\ud800" <= unit <= "\udfff" else unit)
-        for unit in units
-    )
-
-
-def _comparable(call: Call) -> tuple[str | None, str | None, Any]:
-    call_id, name, arguments = call
-    try:
-        return call_id, name, json.loads(arguments or "{}")
-    except ValueError:
-        return call_id, name, arguments
 
 
 def _split(documents: list[dict[str, Any]], first: str) -> list[list[dict[str, Any]]]:

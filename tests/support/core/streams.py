@@ -28,7 +28,14 @@ VALUES = st.recursive(
 )
 DOCUMENTS = {
     source: [json.loads(line) for path in recordings(source) for line in lines_of(path)]
-    for source in ("openai-chat", "openai-responses", "anthropic", "chunks")
+    for source in (
+        "openai-chat",
+        "openai-responses",
+        "anthropic",
+        "gemini",
+        "bedrock-converse",
+        "chunks",
+    )
 }
 
 

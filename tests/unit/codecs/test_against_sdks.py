@@ -7,8 +7,9 @@ import pytest
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import Rejected
+from tests.support.core.assembled import differences
 from tests.support.core.codec_tools import check_order, fold, lines_of, merged, recordings, run
-from tests.support.core.sdk_oracle import SOURCES, assemble, differences
+from tests.support.core.sdk_oracle import SOURCES, assemble
 
 
 def _name(path: Path) -> str:

@@ -5,7 +5,7 @@ import pytest
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.json_text import clean, spell
 from riverdelta.core.codecs.pieces import Rejected
-from tests.support.core.sdk_oracle import joined
+from tests.support.core.assembled import joined
 
 DEEP = 100_000
 
@@ -30,7 +30,10 @@ DEEP = 100_000
         (b"null", "not_an_object"),
     ],
 )
-@pytest.mark.parametrize("source", ["openai-chat", "openai-responses", "anthropic", "chunks"])
+@pytest.mark.parametrize(
+    "source",
+    ["openai-chat", "openai-responses", "anthropic", "gemini", "bedrock-converse", "chunks"],
+)
 def test_what_is_no_object_is_rejected(source: str, raw: bytes, code: str) -> None:
     (piece,) = make_codec(source).decode(raw)
     assert isinstance(piece, Rejected)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from riverdelta.core.codecs import SOURCES, default_mode, make_codec
 from riverdelta.core.codecs.pieces import ChunkEnd, ChunkStart, Rejected, StepEnd, StepStart, Text
+from tests.support.core.assembled import joined
 from tests.support.core.codec_tools import fold, run
-from tests.support.core.sdk_oracle import joined
 
 SAMPLE = "aé日🌊👩‍👩‍👧 z"
 

@@ -15,7 +15,14 @@ from tests.support.core.fold_tools import chunk, control, entries, fold, start, 
 
 VIEW = Path(riverdelta_gateway.__file__).with_name("static") / "view.js"
 IN_NODE = Path(__file__).parents[2] / "support" / "gateway" / "fold_in_node.mjs"
-SOURCES = ("openai-chat", "openai-responses", "anthropic", "chunks")
+SOURCES = (
+    "openai-chat",
+    "openai-responses",
+    "anthropic",
+    "gemini",
+    "bedrock-converse",
+    "chunks",
+)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None, reason="needs Node, which runs the page's own code"

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from riverdelta.core.codecs.anthropic import AnthropicCodec
+from riverdelta.core.codecs.bedrock_converse import BedrockConverseCodec
 from riverdelta.core.codecs.direct import ChunksCodec
+from riverdelta.core.codecs.gemini import GeminiCodec
 from riverdelta.core.codecs.openai_chat import OpenAIChatCodec
 from riverdelta.core.codecs.openai_responses import OpenAIResponsesCodec
 from riverdelta.core.codecs.pieces import Codec, Mode
@@ -23,9 +25,13 @@ _MAKERS: Mapping[str, Callable[[], Codec]] = {
     "openai-chat": OpenAIChatCodec,
     "openai-responses": OpenAIResponsesCodec,
     "anthropic": AnthropicCodec,
+    "gemini": GeminiCodec,
+    "bedrock-converse": BedrockConverseCodec,
     "openai-chat+sse": lambda: SseCodec(OpenAIChatCodec()),
     "openai-responses+sse": lambda: SseCodec(OpenAIResponsesCodec()),
     "anthropic+sse": lambda: SseCodec(AnthropicCodec()),
+    "gemini+sse": lambda: SseCodec(GeminiCodec()),
+    "bedrock-converse+sse": lambda: SseCodec(BedrockConverseCodec()),
 }
 
 SOURCES = tuple(_MAKERS)

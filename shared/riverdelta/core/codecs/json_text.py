@@ -35,6 +35,8 @@ _TEXT_FIELDS = frozenset(
         "reasoning",
         "reasoning_content",
         "refusal",
+        "stringValue",
+        "string_value",
         "text",
         "thinking",
     }

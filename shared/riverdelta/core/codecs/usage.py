@@ -2,12 +2,12 @@
 Tokens and ends of a step, from each provider's words to the ones they share.
 
 `Usage.input_tokens` is all input, with what came from a cache; `cached_tokens` is how much of it
-did. OpenAI counts that way. Anthropic's `input_tokens` leaves out what was written to and read
-from its cache, so both are added here. `Usage.raw` is always the provider's own object. Numbers
-that are missing, negative or no numbers count as 0.
+did. OpenAI and Gemini count that way. `input_tokens` of Anthropic and Bedrock leaves out what was
+written to and read from the cache, so both are added here. `Usage.raw` is always the provider's
+own object. Numbers that are missing, negative or no numbers count as 0.
 
-`output_tokens` is the provider's number. xAI leaves reasoning out of it (others do not); that is
-not repaired, since nothing in the object says so.
+`output_tokens` is all output, with reasoning: Gemini counts its thoughts apart, so they are added.
+xAI leaves reasoning out, too; that is not repaired, since nothing in the object says so.
 """
 
 from __future__ import annotations
@@ -57,6 +57,43 @@ def finish_reason(word: str | None) -> FinishReason | None:
     return ENDS.get(plain, "other")
 
 
+GEMINI_ENDS: Mapping[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "ESCALATION": "other",
+    "CONTINUATION": "pause",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "MALFORMED_RESPONSE": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+}
+"""`finishReason` of a candidate; an `error` is one: there is no reply to go on with."""
+
+BEDROCK_ENDS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+    "malformed_model_output": "error",
+    "malformed_tool_use": "error",
+    "refusal": "refusal",
+    "pause_turn": "pause",
+}
+"""`stopReason` of a ConverseStream; the last two are Anthropic's own."""
+
 ANTHROPIC_MERGED = (
     "output_tokens",
     "input_tokens",
@@ -104,6 +141,41 @@ def anthropic_usage(raw: dict[str, Any]) -> Usage:
         input_tokens=_count(raw.get("input_tokens")) + written + cached,
         output_tokens=_count(raw.get("output_tokens")),
         reasoning_tokens=_count(_inside(raw, "output_tokens_details", "thinking_tokens")),
+        cached_tokens=cached,
+        raw=raw,
+    )
+
+
+def gemini_usage(raw: dict[str, Any]) -> Usage:
+    """
+    Normalise a `usageMetadata`, with the field names of the REST API or of Python's SDK.
+
+    `candidatesTokenCount` leaves out thoughts, `promptTokenCount` what tools gave back; both are
+    added, as in `totalTokenCount`.
+    """
+
+    def count(camel: str, snake: str) -> int:
+        return _count(raw.get(camel)) or _count(raw.get(snake))
+
+    thoughts = count("thoughtsTokenCount", "thoughts_token_count")
+    tools = count("toolUsePromptTokenCount", "tool_use_prompt_token_count")
+    return Usage(
+        input_tokens=count("promptTokenCount", "prompt_token_count") + tools,
+        output_tokens=count("candidatesTokenCount", "candidates_token_count") + thoughts,
+        reasoning_tokens=thoughts,
+        cached_tokens=count("cachedContentTokenCount", "cached_content_token_count"),
+        raw=raw,
+    )
+
+
+def bedrock_usage(raw: dict[str, Any]) -> Usage:
+    """Normalise the `usage` of a ConverseStream; its `inputTokens` leave out what a cache holds."""
+    cached = _count(raw.get("cacheReadInputTokens"))
+    written = _count(raw.get("cacheWriteInputTokens"))
+    return Usage(
+        input_tokens=_count(raw.get("inputTokens")) + written + cached,
+        output_tokens=_count(raw.get("outputTokens")),
+        reasoning_tokens=0,
         cached_tokens=cached,
         raw=raw,
     )

@@ -1,0 +1,493 @@
+"""Source `gemini`: GenerateContentResponse objects of Google's Gemini API and of Vertex AI."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from riverdelta.core.codecs.json_text import object_or_empty, spell
+from riverdelta.core.codecs.path_writer import PathWriter, parse_path
+from riverdelta.core.codecs.pieces import (
+    ChunkEnd,
+    ChunkStart,
+    CodecState,
+    Format,
+    Kind,
+    Piece,
+    Rejected,
+    StepEnd,
+    StepFail,
+    Text,
+)
+from riverdelta.core.codecs.provider import ProviderCodec, text_or_empty, text_or_none
+from riverdelta.core.codecs.usage import GEMINI_ENDS, gemini_usage
+
+CODE_EXECUTION = "code_execution"
+"""Name of the tool that runs the model's code on Google's side."""
+
+_UNSAID = frozenset({"FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
+_NUMBERED = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+"""Finish reasons that protobuf's own JSON gives as numbers; the later ones differ between APIs."""
+
+_NOT_TAKEN = ("inlineData", "fileData")
+"""Payloads of a part that no chunk can hold: they are counted."""
+
+_BESIDE = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
+"""Payloads of a candidate that no chunk can hold: they are counted."""
+
+_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
+
+
+class _Call:
+    """A function call whose arguments come in parts."""
+
+    __slots__ = ("broken", "call_id", "key", "name", "writer")
+
+    def __init__(self, key: str, name: str, call_id: str | None) -> None:
+        self.key = key
+        self.name = name
+        self.call_id = call_id
+        self.writer = PathWriter()
+        self.broken = False
+        """A part of its arguments is lost: it must not look complete."""
+
+    def dump(self) -> list[Any]:
+        """Encode it as JSON values, in the order `load` takes them."""
+        return [self.key, self.name, self.call_id, self.broken, self.writer.dump()]
+
+    @classmethod
+    def load(cls, state: list[Any]) -> _Call:
+        """Undo `dump`."""
+        call = cls(state[0], state[1], state[2])
+        call.broken, call.writer = state[3], PathWriter.load(state[4])
+        return call
+
+
+class GeminiCodec(ProviderCodec):
+    """
+    A step per response; neighbouring texts of one kind are one chunk, a call is one of its own.
+
+    The response has no end event, and some models give a finish reason in every chunk. So a step
+    goes on until another response begins, a `[DONE]` or the producer's end comes. The last finish
+    reason and the last usage count.
+
+    A call that comes whole is whole. One that comes in parts ends with its last part; if that does
+    not come, or a part cannot be used, its JSON stays open. Field names may be those of the
+    REST API (`finishReason`) or those of Python's SDK (`finish_reason`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._id: str | None = None
+        self._settled = False
+        """Two chunks in a row had the same id: another id is another response."""
+        self._candidate: int | None = None
+        """Index of the candidate that is read: the first that came."""
+        self._blocks = 0
+        self._text: tuple[str, Kind] | None = None
+        """Key and kind of the text that is being written."""
+        self._call: _Call | None = None
+        self._called = False
+        self._finish: str | None = None
+        self._finish_message = ""
+        self._blocked = False
+        self._usage: dict[str, Any] = {}
+
+    def _pieces_of(self, document: Any) -> list[Piece]:
+        if type(document) is not list:
+            return super()._pieces_of(document)
+        return [piece for item in document for piece in super(GeminiCodec, self)._pieces_of(item)]
+
+    def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
+        wrapped = document.get("response")
+        if type(wrapped) is dict and "candidates" not in document:
+            document = wrapped  # as Google's Code Assist sends it
+        candidate = self._read_candidate(document.get("candidates"))
+        parts = self._read_parts(candidate)
+        finish = _reason(_field(candidate, "finishReason"))
+        feedback = _object(_field(document, "promptFeedback"))
+        block = _reason(_field(feedback, "blockReason"))
+        says = bool(parts or finish or block)
+        taken = False
+        if (candidate or block) and self._enter_step(document, out, says=says):
+            taken = says
+            for part in parts:
+                self._part(part, out)
+            self._note_finish(candidate, finish)
+            if block:
+                self._block(block, feedback)
+        taken |= self._note_usage(_field(document, "usageMetadata"))
+        beside = [name for name in _BESIDE if _field(candidate, name)]
+        self.skipped += len(beside)
+        error = document.get("error")
+        if error:
+            self._fail_step(_error(error), out)
+        elif not taken and not beside:
+            self.skipped += 1
+
+    def _read_candidate(self, candidates: Any) -> dict[str, Any]:
+        """Pick the candidate that is read; the others are counted. Empty: there is none."""
+        chosen: dict[str, Any] = {}
+        for candidate in candidates if type(candidates) is list else ():
+            index = candidate.get("index") if type(candidate) is dict else None
+            index = index if type(index) is int else 0
+            if type(candidate) is dict and candidate and not chosen:
+                if self._candidate is None or not self._in_step:
+                    self._candidate = index
+                if index == self._candidate:
+                    chosen = candidate
+                    continue
+            self.skipped += bool(candidate)
+        return chosen
+
+    def _read_parts(self, candidate: dict[str, Any]) -> list[dict[str, Any]]:
+        """List the parts of a candidate that hold anything; what has a wrong shape is counted."""
+        content = candidate.get("content")
+        parts = content.get("parts") if type(content) is dict else content
+        found = []
+        for part in parts if type(parts) is list else [parts]:
+            if type(part) is str:
+                found.append({"text": part})
+            elif type(part) is dict:
+                found.append(part)
+            else:
+                self.skipped += part is not None
+        return [part for part in found if _holds_anything(part)]
+
+    def _enter_step(self, document: dict[str, Any], out: list[Piece], *, says: bool) -> bool:
+        """Decide which response a chunk belongs to, and begin its step. False: to one that ended."""
+        new_id = text_or_none(_field(document, "responseId"))
+        other = new_id is not None and self._id is not None and new_id != self._id
+        if self._in_step and says and other and (self._settled or self._finish is not None):
+            self._finish_step(out)
+        if not self._in_step:
+            if not says and new_id == self._id and self._id is not None:
+                return False
+            self._settled = False
+            self._begin_step(_field(document, "modelVersion"), out)
+        elif new_id is not None:
+            self._settled |= new_id == self._id
+        self._id = new_id or self._id
+        return True
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _part(self, part: dict[str, Any], out: list[Piece]) -> None:
+        taken = self._text_part(part, out)
+        call = _field(part, "functionCall")
+        if type(call) is dict:
+            self._function_call(call, out)
+            taken = True
+        for name, take in (
+            ("executableCode", self._code),
+            ("codeExecutionResult", self._code_result),
+            ("toolCall", self._tool_call),
+            ("toolResponse", self._tool_response),
+            ("functionResponse", self._tool_response),
+        ):
+            value = _field(part, name)
+            if type(value) is dict:
+                take(value, out)
+                taken = True
+        not_taken = sum(bool(_field(part, name)) for name in _NOT_TAKEN)
+        self.skipped += not_taken or not taken
+
+    def _text_part(self, part: dict[str, Any], out: list[Piece]) -> bool:
+        text = text_or_empty(part.get("text"))
+        if not text:  # the words of an audio part
+            text = text_or_empty(_object(_field(part, "audioTranscription")).get("text"))
+        if not text:
+            return False
+        kind: Kind = "reasoning" if part.get("thought") is True else "text"
+        if self._text is None or self._text[1] != kind:
+            self._end_text(out)
+            self._text = (self._new_key(), kind)
+        self._say(*self._text, text, out)
+        return True
+
+    def _end_text(self, out: list[Piece]) -> None:
+        if self._text is not None:
+            self._close(self._text[0], out)
+            self._text = None
+
+    def _whole(
+        self,
+        kind: Kind,
+        text: str,
+        out: list[Piece],
+        *,
+        form: Format = "json",
+        name: str | None = None,
+        call_id: str | None = None,
+    ) -> None:
+        """Add a chunk that comes at once."""
+        self._end_text(out)
+        key = self._new_key()
+        out.append(ChunkStart(key, kind, form, name, call_id))
+        if text:
+            out.append(Text(key, text))
+        out.append(ChunkEnd(key))
+
+    def _code(self, code: dict[str, Any], out: list[Piece]) -> None:
+        text = spell({key: code[key] for key in ("language", "code") if key in code})
+        call_id = text_or_none(code.get("id"))
+        self._whole("tool_call", text, out, name=CODE_EXECUTION, call_id=call_id)
+
+    def _code_result(self, result: dict[str, Any], out: list[Piece]) -> None:
+        text = spell({key: result[key] for key in ("outcome", "output") if key in result})
+        call_id = text_or_none(result.get("id"))
+        self._whole("tool_result", text, out, name=CODE_EXECUTION, call_id=call_id)
+
+    def _tool_call(self, call: dict[str, Any], out: list[Piece]) -> None:
+        """Take a call of a tool that Google runs."""
+        name, call_id = text_or_none(_field(call, "toolType")), text_or_none(call.get("id"))
+        self._whole("tool_call", spell(call.get("args") or {}), out, name=name, call_id=call_id)
+
+    def _tool_response(self, response: dict[str, Any], out: list[Piece]) -> None:
+        name = text_or_none(_field(response, "toolType")) or text_or_none(response.get("name"))
+        text, call_id = spell(response.get("response")), text_or_none(response.get("id"))
+        self._whole("tool_result", text, out, name=name, call_id=call_id)
+
+    # -- function calls --------------------------------------------------------------------------
+
+    def _function_call(self, said: dict[str, Any], out: list[Piece]) -> None:
+        name, call_id = text_or_none(said.get("name")), text_or_none(said.get("id"))
+        arguments = said.get("args")
+        partial = _field(said, "partialArgs")
+        goes_on = _field(said, "willContinue") is True
+        if not self._continues(name, call_id, has_parts=bool(partial)):
+            self._end_call(out, cut=True)
+            if name is None:
+                self.skipped += 1
+                if arguments or partial:
+                    out.append(Rejected("call_without_name", "a function call without a name"))
+                return
+            self._called = True
+            self._end_text(out)
+            if not goes_on and not partial and type(arguments) in (dict, str, type(None)):
+                text = arguments if type(arguments) is str else spell(arguments or {})
+                self._whole("tool_call", text or "{}", out, name=name, call_id=call_id)
+                return
+            self._call = call = _Call(self._new_key(), name, call_id)
+            self._open[call.key] = ""
+            out.append(ChunkStart(call.key, "tool_call", "json", name, call_id))
+        self._add_arguments(arguments, partial, out)
+        if not goes_on:
+            self._end_call(out, cut=False)
+
+    def _continues(self, name: str | None, call_id: str | None, *, has_parts: bool) -> bool:
+        """Whether this is more of the open call."""
+        call = self._call
+        if call is None:
+            return False
+        if call_id is not None and call.call_id is not None:
+            return call_id == call.call_id
+        return name is None or (name == call.name and has_parts)
+
+    def _add_arguments(self, arguments: Any, partial: Any, out: list[Piece]) -> None:
+        call = self._call
+        if call is None:
+            return
+        if type(arguments) is dict:
+            for name, value in arguments.items():
+                self._write(call, (name,), value, out)
+        elif arguments is not None:
+            self._lose(call, "the arguments of a function call are no object", out)
+        for part in partial if type(partial) is list else ([] if partial is None else [partial]):
+            path = parse_path(_field(_object(part), "jsonPath"))
+            named = [name for name in _VALUES if type(part) is dict and _has(part, name)]
+            if path is not None and named:
+                value = None if named[0] == "nullValue" else _field(part, named[0])
+                self._write(call, path, value, out)
+            elif path is None or (path != call.writer.path and not _field(part, "willContinue")):
+                self._lose(call, "a partial argument has no path or no value", out)
+
+    def _write(
+        self, call: _Call, path: tuple[str | int, ...], value: Any, out: list[Piece]
+    ) -> None:
+        if call.broken:
+            self.skipped += 1
+            return
+        text = call.writer.write(path, value)
+        if text is None:
+            self._lose(call, "a partial argument goes back behind what was written", out)
+        else:
+            self._add(call.key, text, out)
+
+    def _lose(self, call: _Call, why: str, out: list[Piece]) -> None:
+        """Give up the rest of a call's arguments: it ends as one that was cut."""
+        self.skipped += 1
+        if not call.broken:
+            call.broken = True
+            out.append(Rejected("unusable_arguments", why))
+
+    def _end_call(self, out: list[Piece], *, cut: bool) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        cut = cut or call.broken
+        if not cut:
+            self._add(call.key, call.writer.close(), out)
+        self._close(call.key, out, cut=cut)
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _note_finish(self, candidate: dict[str, Any], finish: str | None) -> None:
+        if finish is not None:
+            self._finish = finish
+            self._finish_message = text_or_empty(_field(candidate, "finishMessage"))
+
+    def _note_usage(self, usage: Any) -> bool:
+        usage = object_or_empty(usage)
+        if not usage or not self._in_step:
+            return False
+        if not self._usage or any(_field(usage, name) for name in _COUNTS):
+            self._usage = usage  # the first ones of a stream may hold no counts
+        return True
+
+    def _block(self, reason: str, feedback: dict[str, Any]) -> None:
+        """The prompt was blocked: there is no reply."""
+        self._blocked = True
+        self._finish = reason
+        self._finish_message = text_or_empty(_field(feedback, "blockReasonMessage"))
+
+    def _done_marker(self, out: list[Piece]) -> None:
+        if self._in_step:
+            self._finish_step(out)
+        else:
+            self.skipped += 1
+
+    def _finish_step(self, out: list[Piece]) -> None:
+        self._end_call(out, cut=True)
+        self._end_text(out)
+        word = self._finish
+        reason = GEMINI_ENDS.get(word.upper(), "other") if word else None
+        if reason == "stop" and self._called:
+            reason = "tool_calls"
+        if self._blocked:
+            reason = "content_filter"
+        end: StepEnd | StepFail
+        if word is not None and reason == "error":
+            end = StepFail(word, self._finish_message)
+        else:
+            if reason == "content_filter" and self._finish_message:
+                self._whole("refusal", self._finish_message, out, form="text")
+            usage = gemini_usage(self._usage) if self._usage else None
+            end = StepEnd(reason, word, usage)
+        self._end_step(end, out)
+
+    def _new_key(self) -> str:
+        self._blocks += 1
+        return str(self._blocks - 1)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def _forget_step(self) -> None:
+        self._candidate = None
+        self._blocks = 0
+        self._text = None
+        self._call = None
+        self._called = False
+        self._finish = None
+        self._finish_message = ""
+        self._blocked = False
+        self._usage = {}
+
+    def _dump_step(self) -> CodecState:
+        return {
+            "id": self._id,
+            "settled": self._settled,
+            "candidate": self._candidate,
+            "blocks": self._blocks,
+            "text": self._text,
+            "call": self._call and self._call.dump(),
+            "called": self._called,
+            "finish": self._finish,
+            "finish_message": self._finish_message,
+            "blocked": self._blocked,
+            "usage": self._usage,
+        }
+
+    def _load_step(self, state: CodecState) -> None:
+        self._id = state["id"]
+        self._settled = state["settled"]
+        self._candidate = state["candidate"]
+        self._blocks = state["blocks"]
+        self._text = None if state["text"] is None else (state["text"][0], state["text"][1])
+        self._call = None if state["call"] is None else _Call.load(state["call"])
+        self._called = state["called"]
+        self._finish = state["finish"]
+        self._finish_message = state["finish_message"]
+        self._blocked = state["blocked"]
+        self._usage = state["usage"]
+
+
+_COUNTS = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+
+
+_SPELLINGS = {
+    name: _snake(name)
+    for name in (
+        *_NOT_TAKEN,
+        *_BESIDE,
+        *_VALUES,
+        *_COUNTS,
+        "audioTranscription",
+        "blockReason",
+        "blockReasonMessage",
+        "codeExecutionResult",
+        "executableCode",
+        "finishMessage",
+        "finishReason",
+        "functionCall",
+        "functionResponse",
+        "jsonPath",
+        "modelVersion",
+        "partialArgs",
+        "promptFeedback",
+        "responseId",
+        "toolCall",
+        "toolResponse",
+        "toolType",
+        "usageMetadata",
+        "willContinue",
+    )
+}
+"""Names of the REST API → those of Python's SDK."""
+
+
+def _field(value: dict[str, Any], name: str) -> Any:
+    """Read a field under either of its names."""
+    found = value.get(name)
+    return value.get(_SPELLINGS[name]) if found is None else found
+
+
+def _has(value: dict[str, Any], name: str) -> bool:
+    """Tell whether a value is there; a null is one for `nullValue` only."""
+    if name == "nullValue":
+        return name in value or _field(value, name) is not None
+    return _field(value, name) is not None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if type(value) is dict else {}
+
+
+def _holds_anything(part: dict[str, Any]) -> bool:
+    return any(part[name] is not None and part[name] != "" for name in part if name != "thought")
+
+
+def _reason(value: Any) -> str | None:
+    """Pass a finish or block reason that says something."""
+    word = _NUMBERED.get(value) if type(value) is int else text_or_none(value)
+    return None if word in _UNSAID else word
+
+
+def _error(error: Any) -> Any:
+    """Name Google's error by its status (`RESOURCE_EXHAUSTED`): its code is that of HTTP."""
+    status = text_or_none(_object(error).get("status"))
+    return error if status is None else {**error, "code": status}
