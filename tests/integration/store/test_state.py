@@ -27,6 +27,7 @@ from tests.support.core.restart_tools import (
     restart,
     texts,
 )
+from tests.support.core.sdk_oracle import SOURCES as PROVIDERS
 from tests.support.owner import NOW_MS, Owner, message_of, taken_over_at_every_entry
 
 
@@ -46,7 +47,7 @@ SNAPSHOTS = ["Hel", "Hello", "xxHello you", "xxHello you!", "Bye", "Bye bye", "Ã
             pytest.param(
                 message_of(path.parent.name, lines_of(path)), id=f"{path.parent.name}-{path.stem}"
             )
-            for path in recordings("openai-chat", "openai-responses", "anthropic", "chunks")
+            for path in recordings(*PROVIDERS, "chunks")
             if path.stat().st_size < 4_000
         ),
         *(

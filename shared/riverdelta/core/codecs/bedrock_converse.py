@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.pieces import (
     ChunkStart,
@@ -12,20 +13,20 @@ from riverdelta.core.codecs.pieces import (
     FinishReason,
     Kind,
     Piece,
-    Rejected,
-    StepEnd,
     StepFail,
 )
-from riverdelta.core.codecs.provider import (
-    EMPTY_JSON,
-    ProviderCodec,
-    text_or_empty,
-    text_or_none,
-)
-from riverdelta.core.codecs.usage import BEDROCK_ENDS, bedrock_usage
+from riverdelta.core.codecs.provider import WHOLE_ENDS, OpenChunk, ProviderCodec
+from riverdelta.core.codecs.texts import object_of, objects_of, text_of, text_or_none
+from riverdelta.core.codecs.usage import bedrock_usage, finish_reason, finish_word
 
 Slot = tuple[str, Kind]
 """An index, as text, and what is written there: a block never changes its kind."""
+
+
+_EXCEPTION = "Exception"
+
+_QUIET = frozenset({"signature", "redactedContent", "citation"})
+"""Members of deltas that are known to carry nothing for a reader."""
 
 
 class _Block(NamedTuple):
@@ -33,10 +34,6 @@ class _Block(NamedTuple):
 
     key: str
     start: tuple[str | None, str | None] | None = None
-
-
-_CUT = frozenset({"length", "content_filter", "refusal", "error"})
-"""An end that may have cut the last call before its input began."""
 
 
 class BedrockConverseCodec(ProviderCodec):
@@ -61,169 +58,176 @@ class BedrockConverseCodec(ProviderCodec):
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
 
+    def _knows(self, event: str) -> bool:
+        return event in _HANDLERS or event.endswith(_EXCEPTION)
+
     def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
-        taken = False
-        for name, body in _events(document):
-            taken |= _HANDLERS[name](self, body, out)
-        failure = _exception(document)
+        events = _events(document, self._event)
+        for name, body in events:
+            _HANDLERS[name](self, body, out)
+        failure = _exception(document, self._event) or find_failure(document)
         if failure is not None:
-            self._fail_step(failure, out)
-            taken = True
+            self._fail(failure, out)
         elif self._stop is not None and self._usage:
             self._finish_step(out)
-        self.skipped += not taken
+        elif not events:
+            self._skip(next(iter(document), ""))
 
     # -- events ----------------------------------------------------------------------------------
 
-    def _message_start(self, event: dict[str, Any], out: list[Piece]) -> bool:
+    def _message_start(self, event: dict[str, Any], out: list[Piece]) -> None:
+        if self._in_step and not self._blocks and self._stop is None:
+            self._skip("messageStart", lost=False)  # said twice
+            return
         if self._in_step:
-            if not self._blocks and self._stop is None:
-                return False  # said twice
             self._finish_step(out)
         self._begin_step(event.get("model"), out)
-        return True
 
-    def _block_start(self, event: dict[str, Any], out: list[Piece]) -> bool:
-        start = _object(event.get("start"))
-        index = _index(event)
+    def _block_start(self, event: dict[str, Any], out: list[Piece]) -> None:
+        index, start = _index(event), object_of(event.get("start"))
         call, result = start.get("toolUse"), start.get("toolResult")
-        self._need_step(out)
-        if type(call) is dict:
-            self._begin_call(index, call, out)
+        if not self._need_step(out):
+            self._skip("contentBlockStart")
+        elif type(call) is dict:
+            self._call_start((index, "tool_call"), call, out)
         elif type(result) is dict:
             self._end_stopped(out)
             self._end_slot((index, "tool_result"), out)
             key = self._new_slot((index, "tool_result"))
-            self._open[key] = ""
+            self._open[key] = OpenChunk("tool_result")
+            self._shown = True
             call_id = text_or_none(result.get("toolUseId"))
             out.append(ChunkStart(key, "tool_result", "text", None, call_id))
-        else:
-            return not start  # of text; an image is not taken
-        return True
+        elif start:
+            self._skip(next(iter(start)))
 
-    def _begin_call(self, index: str, call: dict[str, Any], out: list[Piece]) -> None:
-        slot: Slot = (index, "tool_call")
+    def _call_start(self, slot: Slot, call: dict[str, Any], out: list[Piece]) -> None:
         name, call_id = text_or_none(call.get("name")), text_or_none(call.get("toolUseId"))
-        open_block = self._slots.get(slot)
-        if open_block and open_block.start == (name, call_id) and slot not in self._stopped:
+        block = self._slots.get(slot)
+        if block and block.start == (name, call_id) and slot not in self._stopped:
             return  # the same start again
         self._end_stopped(out)
         self._end_slot(slot, out)
-        key = self._new_slot(slot, (name, call_id))
         value = call.get("input")
-        self._open[key] = (value if type(value) is str else spell(value)) if value else EMPTY_JSON
-        out.append(ChunkStart(key, "tool_call", "json", name, call_id))
+        unsaid = value if type(value) is str else spell(value) if value else ""
+        key = self._new_slot(slot, (name, call_id))
+        self._begin_call(key, name, call_id, out, unsaid=unsaid)
 
-    def _block_delta(self, event: dict[str, Any], out: list[Piece]) -> bool:
-        index, delta = _index(event), _object(event.get("delta"))
-        taken = self._text(index, "text", delta.get("text"), out)
-        reasoning = delta.get("reasoningContent")
-        if type(reasoning) is dict:
-            reasoning = reasoning.get("text")  # else a signature, or what is encrypted
-        taken |= self._text(index, "reasoning", reasoning, out)
+    def _block_delta(self, event: dict[str, Any], out: list[Piece]) -> None:
+        index, delta = _index(event), object_of(event.get("delta"))
         call = delta.get("toolUse")
-        if type(call) is dict:
-            taken |= self._input(index, call.get("input"), out)
-        results = delta.get("toolResult")
-        for result in results if type(results) is list else ([] if results is None else [results]):
-            taken |= self._result(index, result, out)
-        return taken
+        reasoning = delta.get("reasoningContent")
+        text = text_of(delta.get("text"))
+        thought = text_of(reasoning)
+        results = objects_of(delta.get("toolResult"))
+        if not (text or thought or call or results):
+            held = object_of(reasoning) or delta
+            if not any(held.values()):
+                return  # an empty delta says nothing
+            name = next(iter(held))
+            self._skip(name, lost=name not in _QUIET)
+        elif not self._need_step(out):
+            self._skip("contentBlockDelta")
+        else:
+            self._text((index, "reasoning"), thought, out)
+            self._text((index, "text"), text, out)
+            if call:
+                self._input(index, object_of(call).get("input"), out)
+            for result in results:
+                self._result((index, "tool_result"), object_of(result), out)
 
-    def _text(self, index: str, kind: Kind, text: Any, out: list[Piece]) -> bool:
-        if type(text) is not str:
-            return False
+    def _text(self, slot: Slot, text: str, out: list[Piece]) -> None:
         if text:
-            self._need_step(out)
-            self._end_stopped(out, but=index)
-            self._say(self._key_of((index, kind)), kind, text, out)
-        return True
+            self._end_stopped(out, but=slot[0])
+            self._say(self._key_of(slot), slot[1], text, out)
 
-    def _input(self, index: str, value: Any, out: list[Piece]) -> bool:
-        text = spell(value) if type(value) is dict else value
-        if type(text) is not str:
-            return False
+    def _input(self, index: str, value: Any, out: list[Piece]) -> None:
+        """Add to the input of a call: that of the index, else the only one that is open."""
+        text = value if type(value) is str else spell(value) if value else ""
         slot: Slot = (index, "tool_call")
         if slot not in self._slots:
             calls = [slot for slot in self._slots if slot[1] == "tool_call"]
             if len(calls) != 1:
-                if text:
-                    out.append(Rejected("input_without_call", "tool input that belongs to no call"))
-                return False
+                self._skip("toolUse", lost=bool(text))
+                return
             slot = calls[0]
         self._add(self._slots[slot].key, text, out)
-        return True
 
-    def _result(self, index: str, result: Any, out: list[Piece]) -> bool:
-        result = _object(result)
-        text = result.get("text")
-        if text is None and result.get("json") is not None:
-            text = spell(result["json"])
-        if type(text) is not str:
-            return False
+    def _result(self, slot: Slot, result: dict[str, Any], out: list[Piece]) -> None:
+        value = result.get("json")
+        text = text_of(result.get("text")) or ("" if value is None else spell(value))
         if text:
-            self._need_step(out)
-            self._say(self._key_of((index, "tool_result")), "tool_result", text, out)
-        return True
+            self._say(self._key_of(slot), "tool_result", text, out)
+        else:
+            self._skip("toolResult", lost=bool(result))
 
-    def _block_stop(self, event: dict[str, Any], out: list[Piece]) -> bool:
+    def _block_stop(self, event: dict[str, Any], out: list[Piece]) -> None:
         index = _index(event)
         for slot in [slot for slot in self._slots if slot[0] == index]:
-            if slot[1] != "tool_call":
+            if slot[1] != "tool_call" or self._is_whole(self._slots[slot].key):
                 self._end_slot(slot, out)
             elif slot not in self._stopped:
                 self._stopped.append(slot)
-        return self._in_step
 
-    def _message_stop(self, event: dict[str, Any], out: list[Piece]) -> bool:
+    def _message_stop(self, event: dict[str, Any], out: list[Piece]) -> None:
         if not self._in_step:
+            if self._failed:
+                self._skip("messageStop", lost=False)
+                return
             self._begin_step(None, out)
-        self._stop = text_or_none(event.get("stopReason")) or self._stop or ""
-        self._end_blocks(out)
-        return True
+        self._stop = finish_word(event.get("stopReason")) or self._stop or ""
+        self._close_all(out, cut=self._reason() not in WHOLE_ENDS)
+        self._slots.clear()
+        self._stopped.clear()
 
-    def _metadata(self, event: dict[str, Any], out: list[Piece]) -> bool:
+    def _metadata(self, event: dict[str, Any], out: list[Piece]) -> None:
         del out
-        self.skipped += bool(event.get("trace"))
-        if not self._in_step:
-            return False
-        self._usage = object_or_empty(event.get("usage")) or self._usage
-        return True
+        if event.get("trace"):
+            self._skip("trace", lost=False)  # what a guardrail found: not for readers
+        if self._in_step:
+            self._usage = object_or_empty(event.get("usage")) or self._usage
+        else:
+            self._skip("metadata", lost=False)
 
-    def _whole(self, output: dict[str, Any], out: list[Piece]) -> bool:
+    def _whole(self, output: dict[str, Any], out: list[Piece]) -> None:
         """Take the message of a Converse call that was not streamed."""
-        content = _object(output.get("message")).get("content")
-        self._need_step(out)
-        for index, block in enumerate(content if type(content) is list else ()):
-            if type(block) is not dict or not self._whole_block(index, block, out):
-                self.skipped += 1
-        return True
+        if not self._need_step(out):
+            self._skip("output")
+            return
+        for index, block in enumerate(objects_of(object_of(output.get("message")).get("content"))):
+            if type(block) is dict:
+                self._whole_block(index, block, out)
+            else:
+                self._skip("content")
 
-    def _whole_block(self, index: int, block: dict[str, Any], out: list[Piece]) -> bool:
-        event: dict[str, Any] = {"contentBlockIndex": index}
-        call, result = _object(block.get("toolUse")), _object(block.get("toolResult"))
-        reasoning = _object(_object(block.get("reasoningContent")).get("reasoningText"))
-        cited = _object(block.get("citationsContent")).get("content")
-        texts = [block, *(cited if type(cited) is list else ())]
-        taken = False
-        if call or result:
-            taken = self._block_start({**event, "start": block}, out)
+    def _whole_block(self, index: int, block: dict[str, Any], out: list[Piece]) -> None:
+        """Take a block as the start, the deltas and the stop that would have said the same."""
+        at = {"contentBlockIndex": index}
+        result = object_of(block.get("toolResult"))
+        if result or block.get("toolUse"):
+            self._block_start({**at, "start": block}, out)
             if result:
-                delta = {"toolResult": result.get("content")}
-                self._block_delta({**event, "delta": delta}, out)
-        taken |= self._text(str(index), "reasoning", reasoning.get("text"), out)
-        for text in texts:
-            taken |= self._text(str(index), "text", _object(text).get("text"), out)
-        self._block_stop(event, out)
-        return taken
+                self._block_delta({**at, "delta": {"toolResult": result.get("content")}}, out)
+        else:
+            reasoning = object_of(block.get("reasoningContent")).get("reasoningText")
+            cited = object_of(block.get("citationsContent")).get("content")
+            text = text_of(block.get("text")) or text_of(cited)
+            if reasoning or text:
+                block = {"reasoningContent": reasoning, "text": text}
+            self._block_delta({**at, "delta": block}, out)
+        self._block_stop(at, out)
 
     # -- blocks ----------------------------------------------------------------------------------
 
-    def _need_step(self, out: list[Piece]) -> None:
-        """Begin a step, if content comes outside of one; a start that is missing is none."""
+    def _need_step(self, out: list[Piece]) -> bool:
+        """Begin a step for content that comes outside of one; False: it is old."""
         if self._in_step and self._stop is not None:
             self._finish_step(out)
         if not self._in_step:
+            if self._failed:
+                return False
             self._begin_step(None, out)
+        return True
 
     def _key_of(self, slot: Slot) -> str:
         block = self._slots.get(slot)
@@ -240,29 +244,28 @@ class BedrockConverseCodec(ProviderCodec):
             self._close(block.key, out)
 
     def _end_stopped(self, out: list[Piece], *, but: str | None = None) -> None:
-        """Something follows: the calls whose blocks stopped are whole."""
+        """Something follows: the calls whose blocks stopped without any input have none."""
         for slot in [slot for slot in self._stopped if slot[0] != but]:
-            self._stopped.remove(slot)
-            self._end_slot(slot, out)
+            arguments = self._open[self._slots[slot].key].arguments
+            if arguments is not None and not arguments.begun:
+                self._stopped.remove(slot)
+                self._end_slot(slot, out)
 
     def _reason(self) -> FinishReason | None:
-        return BEDROCK_ENDS.get(self._stop.lower(), "other") if self._stop else None
+        return finish_reason(self._stop or None)
 
-    def _end_blocks(self, out: list[Piece]) -> None:
-        if self._reason() != "error":  # else the calls fail with the step
-            self._close_all(out, cut=self._stop is None or self._reason() in _CUT)
-            self._slots.clear()
-            self._stopped.clear()
+    def _waits(self) -> bool:
+        return self._stop is not None
+
+    def _done_marker(self, out: list[Piece]) -> None:
+        if self._in_step:
+            self._finish_step(out)
+        else:
+            super()._done_marker(out)
 
     def _finish_step(self, out: list[Piece]) -> None:
-        self._end_blocks(out)
-        word, reason = self._stop or None, self._reason()
-        end: StepEnd | StepFail
-        if word is not None and reason == "error":
-            end = StepFail(word, "")
-        else:
-            end = StepEnd(reason, word, bedrock_usage(self._usage) if self._usage else None)
-        self._end_step(end, out)
+        usage = bedrock_usage(self._usage) if self._usage else None
+        self._end_step(self._reason(), self._stop or None, usage, out)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -293,7 +296,7 @@ class BedrockConverseCodec(ProviderCodec):
         self._usage = state["usage"]
 
 
-_Handler = Callable[[BedrockConverseCodec, dict[str, Any], list[Piece]], bool]
+_Handler = Callable[[BedrockConverseCodec, dict[str, Any], list[Piece]], None]
 
 # ruff: noqa: SLF001 - the table belongs to the class; it stands below because it names its methods
 _HANDLERS: Mapping[str, _Handler] = {
@@ -308,14 +311,14 @@ _HANDLERS: Mapping[str, _Handler] = {
 """Member of the event union → what takes it, in the order of a message."""
 
 
-def _events(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _events(document: dict[str, Any], event: str) -> list[tuple[str, dict[str, Any]]]:
     """List the events in a raw chunk with their bodies; one that is bare is known by its fields."""
     named = [(name, document[name]) for name in _HANDLERS if type(document.get(name)) is dict]
     if named and named[0][0] != "output":
         return named
-    kind = document.get("type")
-    if type(kind) is str and kind in _HANDLERS:
-        return [(kind, document)]
+    for kind in (document.get("type"), event):
+        if type(kind) is str and kind in _HANDLERS:
+            return [(kind, document)]
     bare = [name for field, name in _BLOCK_FIELDS if field in document][:1]
     if not bare:
         bare = [name for field, name in _END_FIELDS if field in document]
@@ -334,32 +337,17 @@ _LAST_FIELDS = (
 """Fields that only one event has, and which that is."""
 
 
-def _exception(document: dict[str, Any]) -> dict[str, Any] | None:
-    """Find a failure in a raw chunk: an exception event, the body of an error, a bare message."""
+def _exception(document: dict[str, Any], event: str) -> StepFail | None:
+    """Find an exception event: under its name, or bare in a server-sent event of that name."""
+    if event.endswith(_EXCEPTION):
+        return StepFail(event, step_fail(document).detail)
     for name, value in document.items():
-        if name.endswith("Exception") and type(value) in (dict, str):
-            return {"code": name, "message": _message(value)}
-    error = document.get("error") or document.get("Error")
-    if error:
-        code = _object(error).get("code") or _object(error).get("Code")
-        return {"code": code, "message": _message(error)}
-    if not _events(document) and _message(document):
-        kind = text_or_empty(document.get("__type")).rpartition("#")[2]
-        return {"code": kind, "message": _message(document)}
+        if name.endswith(_EXCEPTION) and type(value) in (dict, str):
+            fallback = object_of(value).get("originalMessage")
+            return StepFail(name, step_fail(value).detail or text_of(fallback))
     return None
-
-
-def _message(failure: Any) -> str:
-    if type(failure) is str:
-        return failure
-    names = ("message", "Message", "originalMessage")
-    return next((text for name in names if (text := text_or_none(_object(failure).get(name)))), "")
 
 
 def _index(event: dict[str, Any]) -> str:
     """Name a block by its index; a missing or odd one is a name, too."""
     return str(event.get("contentBlockIndex"))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if type(value) is dict else {}

@@ -5,27 +5,32 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from riverdelta.core.codecs.failures import find_failure
 from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.path_writer import PathWriter, parse_path
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
     CodecState,
-    Format,
     Kind,
     Piece,
     Rejected,
-    StepEnd,
     StepFail,
     Text,
 )
-from riverdelta.core.codecs.provider import ProviderCodec, text_or_empty, text_or_none
-from riverdelta.core.codecs.usage import GEMINI_ENDS, gemini_usage
+from riverdelta.core.codecs.provider import ProviderCodec
+from riverdelta.core.codecs.texts import (
+    index_or_none,
+    object_of,
+    text_of,
+    text_or_empty,
+    text_or_none,
+)
+from riverdelta.core.codecs.usage import finish_reason, finish_word, gemini_usage
 
 CODE_EXECUTION = "code_execution"
 """Name of the tool that runs the model's code on Google's side."""
 
-_UNSAID = frozenset({"FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 _NUMBERED = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
 """Finish reasons that protobuf's own JSON gives as numbers; the later ones differ between APIs."""
 
@@ -93,11 +98,6 @@ class GeminiCodec(ProviderCodec):
         self._blocked = False
         self._usage: dict[str, Any] = {}
 
-    def _pieces_of(self, document: Any) -> list[Piece]:
-        if type(document) is not list:
-            return super()._pieces_of(document)
-        return [piece for item in document for piece in super(GeminiCodec, self)._pieces_of(item)]
-
     def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
         wrapped = document.get("response")
         if type(wrapped) is dict and "candidates" not in document:
@@ -105,7 +105,7 @@ class GeminiCodec(ProviderCodec):
         candidate = self._read_candidate(document.get("candidates"))
         parts = self._read_parts(candidate)
         finish = _reason(_field(candidate, "finishReason"))
-        feedback = _object(_field(document, "promptFeedback"))
+        feedback = object_of(_field(document, "promptFeedback"))
         block = _reason(_field(feedback, "blockReason"))
         says = bool(parts or finish or block)
         taken = False
@@ -117,27 +117,29 @@ class GeminiCodec(ProviderCodec):
             if block:
                 self._block(block, feedback)
         taken |= self._note_usage(_field(document, "usageMetadata"))
-        beside = [name for name in _BESIDE if _field(candidate, name)]
-        self.skipped += len(beside)
-        error = document.get("error")
-        if error:
-            self._fail_step(_error(error), out)
-        elif not taken and not beside:
-            self.skipped += 1
+        for name in _BESIDE:
+            if _field(candidate, name):
+                self._skip(name)
+                taken = True
+        failure = find_failure(document)
+        if failure is not None:
+            self._fail(_named_by_status(failure, document), out)
+        elif not taken:
+            self._skip("chunk", lost=bool(parts) or not candidate)
 
     def _read_candidate(self, candidates: Any) -> dict[str, Any]:
         """Pick the candidate that is read; the others are counted. Empty: there is none."""
         chosen: dict[str, Any] = {}
         for candidate in candidates if type(candidates) is list else ():
-            index = candidate.get("index") if type(candidate) is dict else None
-            index = index if type(index) is int else 0
             if type(candidate) is dict and candidate and not chosen:
+                index = index_or_none(candidate.get("index")) or 0
                 if self._candidate is None or not self._in_step:
                     self._candidate = index
                 if index == self._candidate:
                     chosen = candidate
                     continue
-            self.skipped += bool(candidate)
+            if candidate:
+                self._skip("candidate")
         return chosen
 
     def _read_parts(self, candidate: dict[str, Any]) -> list[dict[str, Any]]:
@@ -150,8 +152,8 @@ class GeminiCodec(ProviderCodec):
                 found.append({"text": part})
             elif type(part) is dict:
                 found.append(part)
-            else:
-                self.skipped += part is not None
+            elif part is not None:
+                self._skip("part")
         return [part for part in found if _holds_anything(part)]
 
     def _enter_step(self, document: dict[str, Any], out: list[Piece], *, says: bool) -> bool:
@@ -161,7 +163,7 @@ class GeminiCodec(ProviderCodec):
         if self._in_step and says and other and (self._settled or self._finish is not None):
             self._finish_step(out)
         if not self._in_step:
-            if not says and new_id == self._id and self._id is not None:
+            if not other and (self._failed or (not says and self._id is not None)):
                 return False
             self._settled = False
             self._begin_step(_field(document, "modelVersion"), out)
@@ -189,13 +191,17 @@ class GeminiCodec(ProviderCodec):
             if type(value) is dict:
                 take(value, out)
                 taken = True
-        not_taken = sum(bool(_field(part, name)) for name in _NOT_TAKEN)
-        self.skipped += not_taken or not taken
+        for name in _NOT_TAKEN:
+            if _field(part, name):
+                self._skip(name)
+                taken = True
+        if not taken:  # most of all the signature of a thought
+            self._skip("part", lost=not _field(part, "thoughtSignature"))
 
     def _text_part(self, part: dict[str, Any], out: list[Piece]) -> bool:
-        text = text_or_empty(part.get("text"))
+        text = text_of(part.get("text"))
         if not text:  # the words of an audio part
-            text = text_or_empty(_object(_field(part, "audioTranscription")).get("text"))
+            text = text_of(_field(part, "audioTranscription"))
         if not text:
             return False
         kind: Kind = "reasoning" if part.get("thought") is True else "text"
@@ -210,43 +216,41 @@ class GeminiCodec(ProviderCodec):
             self._close(self._text[0], out)
             self._text = None
 
-    def _whole(
-        self,
-        kind: Kind,
-        text: str,
-        out: list[Piece],
-        *,
-        form: Format = "json",
-        name: str | None = None,
-        call_id: str | None = None,
+    def _whole_call(
+        self, name: str | None, call_id: str | None, text: str, out: list[Piece]
     ) -> None:
-        """Add a chunk that comes at once."""
+        """Add a call that comes at once."""
         self._end_text(out)
         key = self._new_key()
-        out.append(ChunkStart(key, kind, form, name, call_id))
-        if text:
-            out.append(Text(key, text))
+        self._begin_call(key, name, call_id, out, unsaid=text)
+        self._close(key, out)
+
+    def _whole_result(
+        self, name: str | None, call_id: str | None, text: str, out: list[Piece]
+    ) -> None:
+        self._end_text(out)
+        self._shown = True
+        key = self._new_key()
+        out += [ChunkStart(key, "tool_result", "json", name, call_id), Text(key, text)]
         out.append(ChunkEnd(key))
 
     def _code(self, code: dict[str, Any], out: list[Piece]) -> None:
         text = spell({key: code[key] for key in ("language", "code") if key in code})
-        call_id = text_or_none(code.get("id"))
-        self._whole("tool_call", text, out, name=CODE_EXECUTION, call_id=call_id)
+        self._whole_call(CODE_EXECUTION, text_or_none(code.get("id")), text, out)
 
     def _code_result(self, result: dict[str, Any], out: list[Piece]) -> None:
         text = spell({key: result[key] for key in ("outcome", "output") if key in result})
-        call_id = text_or_none(result.get("id"))
-        self._whole("tool_result", text, out, name=CODE_EXECUTION, call_id=call_id)
+        self._whole_result(CODE_EXECUTION, text_or_none(result.get("id")), text, out)
 
     def _tool_call(self, call: dict[str, Any], out: list[Piece]) -> None:
         """Take a call of a tool that Google runs."""
-        name, call_id = text_or_none(_field(call, "toolType")), text_or_none(call.get("id"))
-        self._whole("tool_call", spell(call.get("args") or {}), out, name=name, call_id=call_id)
+        name, text = text_or_none(_field(call, "toolType")), spell(call.get("args") or {})
+        self._whole_call(name, text_or_none(call.get("id")), text, out)
 
     def _tool_response(self, response: dict[str, Any], out: list[Piece]) -> None:
         name = text_or_none(_field(response, "toolType")) or text_or_none(response.get("name"))
-        text, call_id = spell(response.get("response")), text_or_none(response.get("id"))
-        self._whole("tool_result", text, out, name=name, call_id=call_id)
+        text = spell(response.get("response"))
+        self._whole_result(name, text_or_none(response.get("id")), text, out)
 
     # -- function calls --------------------------------------------------------------------------
 
@@ -258,19 +262,16 @@ class GeminiCodec(ProviderCodec):
         if not self._continues(name, call_id, has_parts=bool(partial)):
             self._end_call(out, cut=True)
             if name is None:
-                self.skipped += 1
-                if arguments or partial:
-                    out.append(Rejected("call_without_name", "a function call without a name"))
+                self._skip("functionCall", lost=bool(arguments or partial))
                 return
             self._called = True
             self._end_text(out)
             if not goes_on and not partial and type(arguments) in (dict, str, type(None)):
                 text = arguments if type(arguments) is str else spell(arguments or {})
-                self._whole("tool_call", text or "{}", out, name=name, call_id=call_id)
+                self._whole_call(name, call_id, text, out)
                 return
             self._call = call = _Call(self._new_key(), name, call_id)
-            self._open[call.key] = ""
-            out.append(ChunkStart(call.key, "tool_call", "json", name, call_id))
+            self._begin_call(call.key, name, call_id, out)
         self._add_arguments(arguments, partial, out)
         if not goes_on:
             self._end_call(out, cut=False)
@@ -294,7 +295,7 @@ class GeminiCodec(ProviderCodec):
         elif arguments is not None:
             self._lose(call, "the arguments of a function call are no object", out)
         for part in partial if type(partial) is list else ([] if partial is None else [partial]):
-            path = parse_path(_field(_object(part), "jsonPath"))
+            path = parse_path(_field(object_of(part), "jsonPath"))
             named = [name for name in _VALUES if type(part) is dict and _has(part, name)]
             if path is not None and named:
                 value = None if named[0] == "nullValue" else _field(part, named[0])
@@ -306,7 +307,7 @@ class GeminiCodec(ProviderCodec):
         self, call: _Call, path: tuple[str | int, ...], value: Any, out: list[Piece]
     ) -> None:
         if call.broken:
-            self.skipped += 1
+            self._skip("partialArgs")
             return
         text = call.writer.write(path, value)
         if text is None:
@@ -316,7 +317,7 @@ class GeminiCodec(ProviderCodec):
 
     def _lose(self, call: _Call, why: str, out: list[Piece]) -> None:
         """Give up the rest of a call's arguments: it ends as one that was cut."""
-        self.skipped += 1
+        self._skip("partialArgs")
         if not call.broken:
             call.broken = True
             out.append(Rejected("unusable_arguments", why))
@@ -351,30 +352,32 @@ class GeminiCodec(ProviderCodec):
         self._finish = reason
         self._finish_message = text_or_empty(_field(feedback, "blockReasonMessage"))
 
+    def _waits(self) -> bool:
+        return self._finish is not None
+
     def _done_marker(self, out: list[Piece]) -> None:
         if self._in_step:
             self._finish_step(out)
         else:
-            self.skipped += 1
+            super()._done_marker(out)
 
     def _finish_step(self, out: list[Piece]) -> None:
         self._end_call(out, cut=True)
         self._end_text(out)
-        word = self._finish
-        reason = GEMINI_ENDS.get(word.upper(), "other") if word else None
+        word, words = self._finish, self._finish_message
+        reason = finish_reason(word)
         if reason == "stop" and self._called:
             reason = "tool_calls"
         if self._blocked:
             reason = "content_filter"
-        end: StepEnd | StepFail
-        if word is not None and reason == "error":
-            end = StepFail(word, self._finish_message)
-        else:
-            if reason == "content_filter" and self._finish_message:
-                self._whole("refusal", self._finish_message, out, form="text")
-            usage = gemini_usage(self._usage) if self._usage else None
-            end = StepEnd(reason, word, usage)
-        self._end_step(end, out)
+        if word is not None and words and reason == "error":
+            self._fail(StepFail(word, words), out)
+            return
+        if reason == "content_filter":
+            key = self._new_key()
+            self._say(key, "refusal", words, out)
+            self._close(key, out)
+        self._end_step(reason, word, gemini_usage(self._usage) if self._usage else None, out)
 
     def _new_key(self) -> str:
         self._blocks += 1
@@ -473,21 +476,16 @@ def _has(value: dict[str, Any], name: str) -> bool:
     return _field(value, name) is not None
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if type(value) is dict else {}
-
-
 def _holds_anything(part: dict[str, Any]) -> bool:
     return any(part[name] is not None and part[name] != "" for name in part if name != "thought")
 
 
 def _reason(value: Any) -> str | None:
     """Pass a finish or block reason that says something."""
-    word = _NUMBERED.get(value) if type(value) is int else text_or_none(value)
-    return None if word in _UNSAID else word
+    return _NUMBERED.get(value) if type(value) is int else finish_word(value)
 
 
-def _error(error: Any) -> Any:
+def _named_by_status(failure: StepFail, document: dict[str, Any]) -> StepFail:
     """Name Google's error by its status (`RESOURCE_EXHAUSTED`): its code is that of HTTP."""
-    status = text_or_none(_object(error).get("status"))
-    return error if status is None else {**error, "code": status}
+    status = text_or_none(object_of(document.get("error")).get("status"))
+    return failure if status is None else StepFail(status, failure.detail)

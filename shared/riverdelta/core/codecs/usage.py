@@ -24,11 +24,13 @@ _WORDS: Mapping[FinishReason, str] = {
     "model_length token_limit context_length_exceeded model_context_window_exceeded truncated",
     "tool_calls": "tool_calls tool_call tool_use tool tools function_call function_calls",
     "content_filter": "content_filter content_filtered filtered blocked safety image_safety sensitive "
-    "recitation language blocklist prohibited_content spii moderation guardrail guardrail_intervened",
+    "image_prohibited_content image_recitation recitation language blocklist prohibited_content spii "
+    "moderation guardrail guardrail_intervened model_armor jailbreak",
     "refusal": "refusal",
-    "pause": "pause pause_turn steered",
+    "pause": "pause pause_turn steered continuation",
     "error": "error failed failure network_error server_error internal_error malformed_function_call "
-    "insufficient_system_resource",
+    "malformed_response malformed_model_output malformed_tool_use missing_thought_signature "
+    "unexpected_tool_call too_many_tool_calls insufficient_system_resource",
 }
 
 ENDS: Mapping[str, FinishReason] = {
@@ -36,7 +38,17 @@ ENDS: Mapping[str, FinishReason] = {
 }
 """The words of all providers: gateways let those of one API through into another."""
 
-_NO_ENDS = frozenset({"", "null", "none", "undefined", "finish_reason_unspecified", "in_progress"})
+_NO_ENDS = frozenset(
+    {
+        "",
+        "null",
+        "none",
+        "undefined",
+        "in_progress",
+        "finish_reason_unspecified",
+        "blocked_reason_unspecified",
+    }
+)
 _ENUMS = ("finish_reason.", "finishreason.", "stopreason.", "stop_reason.")
 
 
@@ -56,43 +68,6 @@ def finish_reason(word: str | None) -> FinishReason | None:
         plain = plain.removeprefix(prefix)
     return ENDS.get(plain, "other")
 
-
-GEMINI_ENDS: Mapping[str, FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "ESCALATION": "other",
-    "CONTINUATION": "pause",
-    "MALFORMED_FUNCTION_CALL": "error",
-    "MALFORMED_RESPONSE": "error",
-    "MISSING_THOUGHT_SIGNATURE": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
-    "UNEXPECTED_TOOL_CALL": "error",
-}
-"""`finishReason` of a candidate; an `error` is one: there is no reply to go on with."""
-
-BEDROCK_ENDS: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-    "malformed_model_output": "error",
-    "malformed_tool_use": "error",
-    "refusal": "refusal",
-    "pause_turn": "pause",
-}
-"""`stopReason` of a ConverseStream; the last two are Anthropic's own."""
 
 ANTHROPIC_MERGED = (
     "output_tokens",
