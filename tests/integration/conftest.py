@@ -7,6 +7,10 @@ import pytest
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
+from riverdelta.broker.producer.caretaker import Caretaker
+from riverdelta.broker.producer.delivery import Delivery
+from tests.support.local_workers import local_workers
+from tests.support.marks import marked_settings
 from tests.support.servers import Server, binaries
 
 ENGINES = binaries()
@@ -34,8 +38,32 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def settings(server: Server) -> Settings:
-    return Settings(redis_url=server.url, key_prefix=f"t{secrets.token_hex(4)}")
+def forgetful_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of one test that comes back with what it had at its last SAVE, if any."""
+    with Server(str(ENGINES["valkey"]), tmp_path_factory.mktemp("forgetful")) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: Server, request: pytest.FixtureRequest) -> Settings:
+    """A prefix of the test's own; leases and waits as its marker ``settings`` gives them."""
+    return Settings(
+        redis_url=server.url, key_prefix=f"t{secrets.token_hex(4)}", **marked_settings(request)
+    )
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Producers look after their messages twenty times a second, and keep them only briefly."""
+    monkeypatch.setattr(Caretaker, "every_s", 0.05)
+    monkeypatch.setattr(Delivery, "keep_s", 0.1)
+
+
+@pytest.fixture
+async def workers(settings: Settings) -> AsyncIterator[None]:
+    """One worker in the test's own process."""
+    async with local_workers(settings):
+        yield
 
 
 @pytest.fixture

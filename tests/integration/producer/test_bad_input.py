@@ -229,3 +229,22 @@ async def test_a_server_that_is_too_old_is_said_at_the_start() -> None:
         await Producer.from_url(f"redis://127.0.0.1:{port}").__aenter__()
     listener.close()
     await listener.wait_closed()
+
+
+async def test_half_a_surrogate_pair_anywhere_does_not_cost_the_entry(
+    settings: Settings, workers: None, subscriber: Subscriber
+) -> None:
+    """A cut emoji in what is not text of the reply: it becomes U+FFFD, and everything is readable."""
+    cut = "cut \ud83d"
+    async with Producer(settings) as producer:
+        async with producer.message("c", source="text", metadata={cut: cut}) as message:
+            await message.push_tool_result("t1", cut)
+            await message.annotate(cut, {cut: [cut]})
+            await message.fail("tool_error", cut)
+        events = await read_until_ends(subscriber, "c", after=BEGINNING)
+    assert [event.type for event in events if event.type == "input.rejected"] == []
+    (seen,) = view_of(events).messages
+    assert events[0].data["metadata"] == {"cut �": "cut �"}
+    assert seen["chunks"][0]["text"] == "cut �"
+    assert seen["annotations"] == [{"name": "cut �", "data": {"cut �": ["cut �"]}}]
+    assert seen["error"] == {"code": "tool_error", "detail": "cut �"}

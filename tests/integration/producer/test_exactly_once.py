@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from riverdelta import (
     BackpressureError,
@@ -185,3 +186,32 @@ async def test_hundreds_of_messages_of_one_producer_while_connections_are_cut(
         for i in range(0, 300, 20):
             events = await read_until_ends(subscriber, f"c{i}")
             assert view_of(events).text("m") == "0 1 2 3 4 "
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_a_push_that_is_refused_never_lets_its_successor_pass(
+    in_time: bool, settings: Settings, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tasks push at once, and a full server refuses the first of them for a while."""
+    script, sent = scripts.push, []
+
+    async def push(*args: Any, entries: Any, **options: Any) -> Any:
+        sent.append(entries[0].data)
+        if entries[0].data == b"first " and (not in_time or sent.count(b"first ") < 4):
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+        return await script(*args, entries=entries, **options)
+
+    monkeypatch.setattr(scripts, "push", push)
+    brief = settings.model_copy(update={"push_wait_s": 0.3})
+    async with local_workers(settings), Producer(brief) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            first, second = await asyncio.gather(
+                message.push("first "), message.push("second"), return_exceptions=True
+            )
+        text = view_of(await read_until_ends(subscriber, "c")).text("m")
+    assert second is None
+    assert sent.index(b"second") == sent.count(b"first "), "nothing was sent before it was decided"
+    if in_time:
+        assert (first, text) == (None, "first second")
+    else:
+        assert (type(first), text) == (BackpressureError, "second")

@@ -29,6 +29,7 @@ from tests.support.reading import check_contiguous, read_until_ends, view_of
 from tests.support.servers import Server, binaries, until
 
 LEASE_S = 0.5
+"""Of producers and workers: what takes a lease takes a test half a second."""
 
 
 @pytest.fixture(autouse=True)
@@ -518,3 +519,36 @@ async def test_a_chat_whose_server_names_an_owner_of_old_gets_another(
             async with asyncio.timeout(10):
                 events = await read_until_ends(subscriber, "c")
     assert view_of(events).text("m") == "kept lost and more"
+
+
+def outcome(events: list[Event]) -> tuple[str, str | None]:
+    (message,) = view_of(events).messages
+    error = message["error"]
+    return message["status"], None if error is None else error["code"]
+
+
+async def test_a_message_that_cannot_be_sent_again_fails_with_data_lost(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("forgetful")
+    with Server(str(binaries()["valkey"]), folder) as server:
+        settings = Settings(redis_url=server.url, lease_s=LEASE_S, resend_bytes=0)
+        async with (
+            Client(settings) as client,
+            Producer(settings) as producer,
+            Subscriber(settings) as subscriber,
+        ):
+            message = await producer.message("c", source="text", message_id="m").__aenter__()
+            await message.push("kept")
+            await client.chats.execute("SAVE")
+            await message.push("lost")
+            server.kill()
+            server.start()
+            with pytest.raises(MessageLost):
+                await message.push("refused")
+            with pytest.raises(MessageLost):
+                await message.push("refused as well")
+            async with local_workers(settings):
+                events = await read_until_ends(subscriber, "c")
+    assert view_of(events).text("m") == "kept"
+    assert outcome(events) == ("failed", "data_lost")

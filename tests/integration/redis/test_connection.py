@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import Connection
@@ -12,7 +13,7 @@ from redis.exceptions import ResponseError
 from riverdelta import BrokerUnavailable, Settings
 from riverdelta.broker.client import Client
 from riverdelta.broker.redis import wire as wire_module
-from riverdelta.broker.redis.executor import Executor
+from riverdelta.broker.redis.executor import Endpoint, Executor
 from riverdelta.broker.redis.pubsub import ShardedPubSub
 from tests.support.servers import Server, until
 
@@ -276,3 +277,38 @@ async def test_a_subscription_that_the_server_ended_is_made_again(
     await client.chats.execute("SPUBLISH", channel, "here")
     await listener.hears(b"here")
     await listener.pubsub.aclose()
+
+
+async def test_all_who_need_a_connection_share_one_attempt_and_its_failure(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, connect = [], Endpoint.connect
+
+    async def counted(endpoint: Endpoint) -> Any:
+        attempts.append(endpoint)
+        return await connect(endpoint)
+
+    monkeypatch.setattr(Endpoint, "connect", counted)
+    executor = Executor(own_server.url, 0.2)
+    own_server.freeze()
+    results = await asyncio.gather(
+        *(executor.execute("PING") for _ in range(30)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {BrokerUnavailable}
+    assert len(attempts) == 1
+    own_server.thaw()
+    assert await executor.execute("PING") == b"PONG"
+    await executor.aclose()
+
+
+async def test_closing_while_it_connects_leaves_no_connection(own_server: Server) -> None:
+    executor = Executor(own_server.url, 2.0)
+    own_server.freeze()
+    asking = asyncio.create_task(executor.execute("PING"))
+    await asyncio.sleep(0)  # it asks, and the attempt begins
+    assert executor._connecting is not None
+    await executor.aclose()
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await asking
+    own_server.thaw()
+    assert executor.run_id is None

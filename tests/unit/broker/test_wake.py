@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from riverdelta.core.state import Entry
@@ -30,3 +33,19 @@ def test_entries_are_numbered_from_the_first_and_data_may_hold_anything() -> Non
 def test_garbage_is_not_taken_for_entries() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         parse_wake(b"7\nm chunk\n")
+
+
+@pytest.mark.parametrize("junk", [rb"7\nm chunk 0 -14\n", rb"7\nm chunk 0 -1\n"])
+def test_a_wake_with_a_negative_size_does_not_hang_the_worker(junk: bytes) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "from riverdelta.core.wake import parse_wake\n"
+        f"try: parse_wake(b'{junk.decode()}')\n"
+        "except ValueError: pass\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=3, check=False).returncode == 0
+
+
+def test_a_wake_that_is_cut_is_not_an_entry() -> None:
+    with pytest.raises(ValueError, match="entry of a wake"):
+        parse_wake(b"7\nm chunk 0 10\nshort")
