@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from riverdelta.core.state import Entry
@@ -35,17 +32,13 @@ def test_garbage_is_not_taken_for_entries() -> None:
         parse_wake(b"7\nm chunk\n")
 
 
-@pytest.mark.parametrize("junk", [rb"7\nm chunk 0 -14\n", rb"7\nm chunk 0 -1\n"])
-def test_a_wake_with_a_negative_size_does_not_hang_the_worker(junk: bytes) -> None:
-    code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-        "from riverdelta.core.wake import parse_wake\n"
-        f"try: parse_wake(b'{junk.decode()}')\n"
-        "except ValueError: pass\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], timeout=3, check=False).returncode == 0
+@pytest.mark.parametrize("junk", [b"7\nm chunk 0 -14\n", b"7\nm chunk 0 -1\n"])
+@pytest.mark.timeout(20)  # a parser that goes back in the text reads one entry for ever
+def test_a_wake_with_a_negative_size_is_refused(junk: bytes) -> None:
+    with pytest.raises(ValueError, match="a wake entry is longer or shorter"):
+        parse_wake(junk)
 
 
 def test_a_wake_that_is_cut_is_not_an_entry() -> None:
-    with pytest.raises(ValueError, match="entry of a wake"):
+    with pytest.raises(ValueError, match="a wake entry is longer or shorter"):
         parse_wake(b"7\nm chunk 0 10\nshort")
