@@ -16,6 +16,7 @@ from tests.support.local_workers import local_workers
 from tests.support.producers import stand_still
 from tests.support.reading import read_until_ends, view_of
 from tests.support.servers import Server, until
+
 LEASE_S = 0.5
 
 pytestmark = pytest.mark.settings(lease_s=0.5)
