@@ -1,4 +1,4 @@
-"""One chat that this process owns: what it knows of it, and what has come in for it."""
+"""A chat that this process owns: its state in memory, and the entries that arrived for it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from riverdelta.core.state import Entry
 
 _INBOX_ENTRIES: Final = 256
 _INBOX_BYTES: Final = 1024 * 1024
-"""Past either, entries that came in the wake are dropped: the stream has them all."""
+"""Bounds of the inbox. Beyond them, entries of a wake are dropped: the stream has them all."""
 _READ_BYTES: Final = 1024 * 1024
-"""A batch of large entries is kept near this size, so that one reply and one commit stay small."""
+"""Target size of a batch of large entries, so that replies and commits stay small."""
 
 
 @dataclass(slots=True)
 class ObserverCalls:
     """
-    The calls of observers for one chat that this process owns.
+    Calls of observers for one owned chat.
 
     Attributes:
         begun: Open messages whose first text was reported, by this owner or an earlier one.
         silenced: Message id and observer name whose live hooks are off: one raised or was too slow.
         live: Live hooks that are running.
-        owed: By message id and observer name: the task that calls `on_complete` or `on_error`.
+        owed: The task that calls `on_complete` or `on_error`, by message id and observer name.
     """
 
     begun: set[str] = field(default_factory=set)
@@ -37,7 +37,7 @@ class ObserverCalls:
     owed: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
 
     def ended(self, message_id: str) -> None:
-        """Forget a message: it has no more live hooks."""
+        """Forget a message: it gets no more live hooks."""
         self.begun.discard(message_id)
         self.silenced -= {known for known in self.silenced if known[0] == message_id}
 
@@ -45,7 +45,7 @@ class ObserverCalls:
 @dataclass(slots=True)
 class Attachment:
     """
-    A chat's place in its owner's memory.
+    An owned chat in its owner's memory.
 
     Attributes:
         term: Fencing number of this ownership.
@@ -87,20 +87,20 @@ class Attachment:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything may be unread."""
+        """Whether there may be unread entries."""
         return self.must_read or bool(self._inbox)
 
     @property
     def owes(self) -> bool:
-        """Whether calls of observers have to come through before it may be given up."""
+        """Whether calls of observers must finish before the chat may be released."""
         return self.observer_calls is not None and bool(self.observer_calls.owed)
 
     def offer(self, entries: list[Entry]) -> None:
-        """Take entries that came with a wake; none, or not the next ones: the stream must be read."""
+        """Add the entries of a wake. If there are none, or a gap, the stream must be read."""
         first = entries[0].number if entries else 0
         size = sum(len(entry.data) for entry in entries)
         if first and first + len(entries) <= self._next:
-            return  # known already
+            return  # already known
         fits = len(self._inbox) < _INBOX_ENTRIES and self._inbox_bytes + size <= _INBOX_BYTES
         if self.must_read or first != self._next or not fits:
             self.must_read = True
@@ -110,19 +110,19 @@ class Attachment:
         self._next += len(entries)
 
     def take_inbox(self, most: int) -> list[Entry]:
-        """Take up to *most* of the next entries."""
+        """Take up to *most* of the next entries from the inbox."""
         entries = [self._inbox.popleft() for _ in range(min(most, len(self._inbox)))]
         self._inbox_bytes -= sum(len(entry.data) for entry in entries)
         return entries
 
     def expect(self, number: int) -> None:
-        """Say which entry is to come next; whatever the inbox holds is void."""
+        """Set the number of the next entry, and clear the inbox."""
         self._inbox.clear()
         self._inbox_bytes = 0
         self._next = number
 
     def drop(self) -> None:
-        """Forget what memory holds: load and read again."""
+        """Drop the state in memory, so that it is loaded and read again."""
         self.hot = None
         self.must_read = True
         self._inbox.clear()
@@ -131,7 +131,7 @@ class Attachment:
 
 async def next_entries(client: Client, attachment: Attachment, processed: int) -> list[Entry]:
     """
-    Take or read what follows entry number *processed*; may be nothing.
+    Take or read the entries behind number *processed*; may be empty.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -145,7 +145,7 @@ async def next_entries(client: Client, attachment: Attachment, processed: int) -
         "XREAD", "COUNT", count, "STREAMS", attachment.keys.chunks, f"{processed}-0"
     )
     entries = [_entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
-    # A wake that came while we read may have been judged by the number before: read once more.
+    # A wake that arrived during the read was compared with the old number: read once more.
     if len(entries) == count or attachment.has_work:
         attachment.must_read = True
     attachment.expect(processed + len(entries) + 1)
@@ -155,13 +155,13 @@ async def next_entries(client: Client, attachment: Attachment, processed: int) -
 
 
 def _fitting(most: int, entry_bytes: int) -> int:
-    """How many entries to read, judged by the size of the last ones."""
+    """Return how many entries to read, by the average size of the last ones."""
     return max(1, min(most, _READ_BYTES // entry_bytes)) if entry_bytes else most
 
 
 def _entry(entry_id: bytes, fields: list[bytes]) -> Entry:
-    # Field order is fixed by push.lua.
+    # push.lua fixes the order of fields.
     _, message, _, kind, _, at_ms, _, data = fields
-    # Once for every chunk: a named tuple's own constructor would take a third longer.
+    # Runs for every chunk: the named tuple's own constructor takes a third longer.
     values = (int(entry_id[:-2]), message.decode(), kind.decode(), int(at_ms), data)
     return tuple.__new__(Entry, values)

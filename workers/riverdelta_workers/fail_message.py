@@ -1,4 +1,4 @@
-"""Ends messages in their producers' place, where those are dead or silent."""
+"""Fail messages on behalf of producers that are dead or silent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ async def fail_message(
     client: Client, chat_id: str, message_id: str, *, code: str, detail: str
 ) -> None:
     """
-    Fail a message, in stream order: behind all that was pushed, and only if no end came before.
+    Fail a message in stream order: behind everything that was pushed, and only if it has not ended.
 
-    Safe to repeat, and for several workers at once: the entry is stored once.
+    Safe to repeat, also by several workers at once: the entry is stored once.
 
     Raises:
         BrokerUnavailable: Redis did not answer; try again.
@@ -40,10 +40,10 @@ async def fail_message(
 
 async def doubt_producers(client: Client, chat_id: str, messages: Iterable[MessageState]) -> None:
     """
-    List open messages with their producers again, as a new owner finds them.
+    Register the producers of open messages again, when a chat gets a new owner.
 
-    A server that came back with less may have forgotten that they had ended, or been failed, and
-    their producers be gone from all lists since: a reaper finds that those counters stand still.
+    A server that lost data may have forgotten that the messages ended, while their producers are already
+    deregistered. Once registered again, a reaper sees that their counters stand still.
 
     Raises:
         BrokerUnavailable: Redis did not answer; try again.

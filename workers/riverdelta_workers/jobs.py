@@ -1,4 +1,4 @@
-"""arq's side of a worker process: the job that attaches a chat, and the loop that picks such jobs."""
+"""The arq side of a worker process: the job that attaches a chat, and the loop that runs such jobs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from riverdelta_workers.pump import Pump
 
 _JOB_TIMEOUT_S: Final = 60
 _ROOM_WAIT_S: Final = 50.0
-"""How long a full process holds arq's job slots, which keeps arq from picking more; then once more."""
+"""How long a full process keeps arq's job slots occupied, so that arq picks no more jobs; repeated."""
 _MAX_JOBS: Final = 32
 _POLL_S: Final = 0.02
-"""Pickup in 12 ms at the median, for 0.6 % of a core when idle."""
+"""Jobs start after 12 ms (median), at 0.6 % of a core when idle."""
 
 _log = logging.getLogger("riverdelta.worker")
 
 
 async def attach_chat(ctx: dict[str, Any], chat_id: str, term: int) -> None:
     """
-    Attach a chat to the process that picks this job; milliseconds.
+    Attach a chat to the process that runs this job; takes milliseconds.
 
-    While the process is full the job stays in its slot, so that arq picks no more here; another
-    process gets the chat from a reaper, which sees it wait.
+    While the process is full the job keeps its slot, so that arq picks no more jobs here; a reaper sees the
+    chat wait, and another process gets it.
     """
     pump: Pump = ctx["pump"]
     pump.brought_at = time.monotonic()
@@ -84,14 +84,14 @@ def worker_settings(settings: Settings) -> type:
     redis: dict[str, Any] = (
         {"redis_settings": RedisSettings.from_dsn(url)}
         if several(url) is None
-        # Of what a sentinel's URL may say, arq's own settings know half.
+        # arq's settings support only half of what a sentinel URL may contain.
         else {"redis_pool": ArqRedis(queue_pool(settings), **_redis_options(settings))}
     )
     hooks = {
         "on_startup": _on_startup,
         "on_shutdown": _on_shutdown,
         "ctx": {"settings": settings},
-        # arq skips on_shutdown, and with it the hand-over, when it has to cancel a job at its end.
+        # arq skips on_shutdown, and with it the hand-over, if it has to cancel a running job.
         "job_completion_wait": 1,
     }
     return type("WorkerSettings", (), arq_options(settings) | redis | hooks)
@@ -102,7 +102,7 @@ async def run_worker(settings: Settings) -> None:
     Run one worker process until SIGTERM or SIGINT.
 
     Raises:
-        BrokerUnavailable: Redis was not there at the start.
+        BrokerUnavailable: Redis was not reachable at the start.
         ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
     """
     stop = asyncio.Event()
@@ -117,11 +117,11 @@ async def bring_chats(pump: Pump, stop: asyncio.Event) -> None:
     """
     Run arq's loop for *pump* until *stop* is set.
 
-    arq's loop ends whenever its Redis does; it is started again, and the chats stay attached.
+    arq's loop ends when its Redis fails; it is started again, and the chats stay attached.
     """
     settings = pump.client.settings
     while not stop.is_set():
-        # Connections of ours: arq's own stay open when Redis goes away while they are made.
+        # Our own connections: arq's leak if Redis disappears while they are opened.
         async with open_queue_pool(settings) as connections:
             worker = Worker(
                 redis_pool=ArqRedis(connections, **_redis_options(settings)),

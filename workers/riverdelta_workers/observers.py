@@ -1,7 +1,7 @@
 """
-Calls the observers of a pipeline: live while a message streams, and for sure once it has ended.
+Call the observers of a pipeline: live while a message streams, and at least once after it has ended.
 
-Live hooks run between two rounds of their chat, after the commit, so that they hear what readers have.
+Live hooks run between two rounds of their chat, after the commit: they only get what readers have.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from riverdelta_workers.attachment import Attachment, ObserverCalls
 from riverdelta_workers.outbox import Outbox, failure_text
 
 _GRACE_S: Final = 0.25
-"""What hooks of an ended message get to come through when their chat is given up: a hand-over has 1 s."""
+"""Time for running end hooks when their chat is handed over; a whole hand-over has 1 s."""
 
 _log = logging.getLogger("riverdelta.worker")
 
 
-class Observing:
+class ObserverCaller:
     """
-    The observers of one worker process.
+    Calls the observers of one worker process.
 
     Args:
-        client: Where the chats are.
+        client: The connections to Redis.
         observers: Of the pipeline.
 
     Attributes:
-        live_failures: Live hooks that raised or were too slow, ever.
-        outbox: Makes the calls that ends of messages ask for.
+        live_failures: Live hooks that raised or were too slow, since the start.
+        outbox: Makes the calls that are due when messages end.
     """
 
     def __init__(self, client: Client, observers: Sequence[Observer]) -> None:
@@ -43,8 +43,8 @@ class Observing:
         self._live = [observer for observer in observers if _is_live(observer)]
         self._timeout_s = client.settings.observer_timeout_s
 
-    def took_up(self, attachment: Attachment) -> None:
-        """Go on with a chat that was just loaded: what its last owner owed is ours to call."""
+    def chat_loaded(self, attachment: Attachment) -> None:
+        """Take over the calls that the last owner of a loaded chat still owed."""
         hot = attachment.hot
         if hot is None:
             return
@@ -55,31 +55,31 @@ class Observing:
             self.outbox.take_over(attachment, _calls_of(attachment), hot.owed)
 
     async def committed(self, attachment: Attachment, changes: Changes) -> None:
-        """Tell what a commit brought; the chat waits here, ``observer_timeout_s`` at most. Never raises."""
+        """Call live hooks for a commit; the chat waits up to ``observer_timeout_s``. Never raises."""
         if self._live:
-            await self._tell(attachment, _calls_of(attachment), changes)
+            await self._call_live(attachment, _calls_of(attachment), changes)
         if changes.owed:
             self.outbox.begin(attachment, _calls_of(attachment), changes.owed)
 
     def abandon(self, attachment: Attachment) -> None:
-        """Cut the live hooks of a chat short: it is being handed over."""
+        """Cancel the live hooks of a chat, because it is handed over."""
         for task in attachment.observer_calls.live if attachment.observer_calls else ():
             task.cancel()
 
-    async def let_go(self, attachment: Attachment) -> None:
-        """Give the hooks of a chat that is handed over a moment; the next owner calls those again."""
+    async def hand_over(self, attachment: Attachment) -> None:
+        """Give end hooks of a chat a moment to finish; the next owner repeats unfinished ones."""
         if attachment.observer_calls and attachment.observer_calls.owed:
             await asyncio.wait(attachment.observer_calls.owed.values(), timeout=_GRACE_S)
         self.stop(attachment)
 
     def stop(self, attachment: Attachment) -> None:
-        """Call nothing more for a chat: it is another's."""
+        """Cancel all calls for a chat, because another worker owns it."""
         for task in (
             list(attachment.observer_calls.owed.values()) if attachment.observer_calls else ()
         ):
             task.cancel()
 
-    async def _tell(
+    async def _call_live(
         self, attachment: Attachment, observer_calls: ObserverCalls, changes: Changes
     ) -> None:
         calls: dict[asyncio.Task[str], tuple[str, str]] = {}
@@ -120,13 +120,13 @@ class Observing:
                 self.live_failures += 1
                 observer_calls.silenced.add(calls[call])
                 _log.warning(
-                    "chat %s: observer %s hears no more of message %s until its end: %s",
+                    "chat %s: observer %s gets no more live events of message %s: %s",
                     *(attachment.chat_id, calls[call][1], calls[call][0], error),
                 )
 
 
 async def _call(observer: Observer, events: list[Event], first: Event | None) -> str:
-    """Call the live hooks of one observer, in order; returns what went wrong, or ""."""
+    """Call the live hooks of one observer, in order; returns the error, or ""."""
     try:
         for event in events:
             if event is first:
@@ -138,7 +138,7 @@ async def _call(observer: Observer, events: list[Event], first: Event | None) ->
 
 
 def _by_message(changes: Changes) -> dict[str, list[Event]]:
-    """Give the events of chunks, as they were committed, by the message they belong to."""
+    """Group the committed events of chunks by message."""
     events: dict[str, list[Event]] = {}
     for raw in changes.events:
         event = Event(raw)
@@ -148,7 +148,7 @@ def _by_message(changes: Changes) -> dict[str, list[Event]]:
 
 
 def _is_live(observer: Observer) -> bool:
-    """Whether it overrides a live hook: the others need not be called, nor waited for."""
+    """Whether the observer overrides a live hook; others need no call."""
     kind = type(observer)
     live = (kind.on_chunk, kind.on_first_bytes)
     return live != (Observer.on_chunk, Observer.on_first_bytes)

@@ -1,12 +1,12 @@
 """
-Makes the calls of observers that the end of a message asks for: at least once, whatever dies.
+Call observers after the end of a message: at least once, even if workers die.
 
-The commit that ends a message writes each call into the chat's outbox. The chat's owner makes it and
-strikes it off; an owner that takes the chat over finds what is left. The chat is not given up as idle
-before its outbox is empty, so a reaper finds it another owner like any other.
+The commit that ends a message writes each owed call into the chat's outbox. The chat's owner makes the call
+and removes it; a new owner finds what is left. A chat is not released before its outbox is empty, so a
+reaper finds it a new owner like any other chat.
 
-Not arq jobs: a process that is full holds arq's job slots, slow hooks would hold them too, and a job
-whose worker was killed is blocked for the longest job timeout. An owner is there within three seconds.
+These are not arq jobs: a full process occupies arq's job slots, slow hooks would occupy them too, and the
+job of a killed worker is blocked for the longest job timeout. A new owner is there within three seconds.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _log = logging.getLogger("riverdelta.worker")
 
 class Outbox:
     """
-    The calls that this process owes, each in a task of its own: none waits for another.
+    The calls that this process owes. Each has its own task: none waits for another.
 
     Attributes:
-        failures: Tries that raised or took too long, ever.
-        given_up: Calls that used up their tries, ever.
+        failures: Calls that raised or took too long, since the start.
+        given_up: Calls that used up their tries, since the start.
     """
 
     def __init__(self, client: Client, observers: Sequence[Observer]) -> None:
@@ -54,14 +54,14 @@ class Outbox:
     def begin(
         self, attachment: Attachment, observer_calls: ObserverCalls, calls: Iterable[OwedCall]
     ) -> None:
-        """Make *calls*, which were just committed: their first try is counted there."""
+        """Make *calls* that were just committed; the commit counted their first try."""
         for call in calls:
             self._start(attachment, observer_calls, call, taken_over=False)
 
     def take_over(
         self, attachment: Attachment, observer_calls: ObserverCalls, calls: Iterable[OwedCall]
     ) -> None:
-        """Make *calls*, which were found; those under way are left alone."""
+        """Make *calls* that were found in Redis, except those in progress."""
         for call in calls:
             if (call.message_id, call.observer) not in observer_calls.owed:
                 self._start(attachment, observer_calls, call, taken_over=True)
@@ -80,15 +80,15 @@ class Outbox:
         task.add_done_callback(lambda _: observer_calls.owed.pop(key))
 
     async def _deliver(self, attachment: Attachment, call: OwedCall, *, taken_over: bool) -> None:
-        """Try until it is done, given up, or another's."""
+        """Repeat the call until it succeeds, runs out of tries, or another worker owns the chat."""
         current: OwedCall | None = call
         if taken_over:
-            # Its last try was begun, and nobody lived to say how it went.
-            current = await self._count(attachment, call, "its worker was gone before it was done")
+            # The last try was begun by a worker that died; its result is unknown.
+            current = await self._count(attachment, call, "its worker died before it finished")
         while current is not None and current.tries <= self._tries:
             error = await self._attempt(attachment, current)
             if not error:
-                await self._strike(attachment, current)
+                await self._remove(attachment, current)
                 return
             self.failures += 1
             _log.warning(
@@ -102,18 +102,20 @@ class Outbox:
         if current is not None:
             self.given_up += 1
             given_up = f"{self._tries} tries, the last one: {current.error}"
-            _log.error("chat %s: %s is given up: %s", attachment.chat_id, _name(current), given_up)
-            await self._strike(attachment, current, given_up)
+            _log.error(
+                "chat %s: %s failed for good: %s", attachment.chat_id, _name(current), given_up
+            )
+            await self._remove(attachment, current, given_up)
 
     async def _attempt(self, attachment: Attachment, call: OwedCall) -> str:
-        """Call the hook; returns what went wrong, or ""."""
+        """Call the hook; returns the error, or ""."""
         observer = self._observers.get(call.observer)
         if observer is None:
             return "the pipeline has no observer of this name"
         chats, keys = self._client.chats, attachment.keys
         message = await _insist(lambda: read_message(chats, keys, call.message_id))
         if message is None:
-            return "Redis has the message no more"
+            return "Redis no longer has the message"
         status = message["status"]
         ended = EndedMessage(
             attachment.chat_id, call.message_id, status, Event(call.end), message, call.tries
@@ -122,20 +124,20 @@ class Outbox:
         try:
             async with asyncio.timeout(self._client.settings.observer_end_timeout_s):
                 await hook(ended)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+        except Exception as error:  # noqa: BLE001  # any error of an observer is retried
             return failure_text(error)
         return ""
 
     async def _count(self, attachment: Attachment, call: OwedCall, error: str) -> OwedCall | None:
-        """Note in Redis that another try begins; None: it is settled, or another's."""
+        """Count the next try in Redis; None: the call is done, or another worker owns the chat."""
         chats, again = self._client.chats, call._replace(tries=call.tries + 1, error=error)
         noted = await _insist(
             lambda: scripts.try_again(chats, attachment.keys, again, term=attachment.term)
         )
         return again if noted else None
 
-    async def _strike(self, attachment: Attachment, call: OwedCall, given_up: str = "") -> None:
-        """Take a call off the outbox. Where the chat is another's by now, that one calls again."""
+    async def _remove(self, attachment: Attachment, call: OwedCall, given_up: str = "") -> None:
+        """Remove a call from the outbox. If another worker owns the chat, that one repeats the call."""
         chats, keys = self._client.chats, attachment.keys
         await _insist(
             lambda: scripts.settle(chats, keys, call, term=attachment.term, given_up=given_up)
@@ -149,12 +151,12 @@ class Outbox:
 
 
 async def _insist(command: Callable[[], Awaitable[T]]) -> T:
-    """Run a command until Redis answers; whoever gives the chat up cancels it."""
+    """Run a command until Redis answers; cancelled when the chat is handed over."""
     while True:
         try:
             return await command()
         except (BrokerUnavailable, RedisError) as error:
-            _log.warning("outbox: trying again: %s", error)
+            _log.warning("outbox: retrying: %s", error)
             await asyncio.sleep(_REDIS_PAUSE_S)
 
 

@@ -1,4 +1,4 @@
-"""Makes the pipeline that settings ask for, by themselves or by a function of the deployment's own."""
+"""Make the pipeline from settings, or by a function of the deployment."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _log = logging.getLogger("riverdelta.worker")
 
 def load_pipeline(settings: Settings) -> Pipeline:
     """
-    Make the pipeline of this deployment: by the function that ``RIVERDELTA_PIPELINE`` names, if it does.
+    Make the pipeline of this deployment, by the function in ``RIVERDELTA_PIPELINE`` if it is set.
 
     Raises:
-        SettingsError: A setting cannot be used; the text says which, and what to do. What that
-            function itself raises, or its module, is not caught.
+        SettingsError: A setting cannot be used; the text says which, and what to do. Exceptions of
+            that function or its module are not caught.
     """
     if settings.pipeline is None:
         return build_pipeline(settings)
     pipeline = load_plugin(_VARIABLE, settings.pipeline)(settings)
     if not isinstance(pipeline, Pipeline):
-        why = f"it returned a {type(pipeline).__name__}; it has to return a riverdelta.Pipeline"
+        why = f"it returned a {type(pipeline).__name__}; it must return a riverdelta.Pipeline"
         raise unusable(_VARIABLE, settings.pipeline, why)
     return pipeline
 
 
 def compare_versions(chat_id: str, state: ChatState, pipeline: Pipeline) -> None:
-    """Say which messages were begun by other processors than those that go on with them."""
+    """Log messages that were begun with another version of the pipeline."""
     for message in state.messages.values():
         if message.pipeline != pipeline.version:
             _log.warning(
-                "chat %s: message %s was begun by pipeline version %r, and goes on with %r",
+                "chat %s: message %s began with pipeline version %r and continues with %r",
                 *(chat_id, message.id, message.pipeline, pipeline.version),
             )
 
 
 def build_pipeline(settings: Settings) -> Pipeline:
     """
-    Make the pipeline that the settings describe: what a pipeline of one's own starts from.
+    Make the pipeline that the settings describe; a custom pipeline usually starts from it.
 
     All rules are compiled here, before any chat needs them.
 
@@ -70,7 +70,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
 
 
 def _patterns(settings: Settings) -> tuple[Pattern, ...]:
-    """What is hidden; nothing by default."""
+    """Return the patterns to redact; none by default."""
     shipped = SHIPPED if settings.redact else ()
     rules = [
         _rule(RedactRule, rule, "RIVERDELTA_REDACT_RULES").pattern()
@@ -82,7 +82,7 @@ def _patterns(settings: Settings) -> tuple[Pattern, ...]:
 
 
 def _section_rules(settings: Settings) -> tuple[SectionRule, ...]:
-    """Parts that are cut out, of all text or of chunks that ask for it."""
+    """Return the rules of sections, for all text or for chunks that ask for it."""
     own = [_rule(SectionRule, rule, "RIVERDELTA_SECTION_RULES") for rule in settings.section_rules]
     rules = (*own, *DEFAULT_SECTIONS)
     try:

@@ -1,4 +1,4 @@
-"""Folds a batch for the pump: an entry that breaks the fold, or its worker, is passed over."""
+"""Fold a batch for the pump, and skip an entry that breaks the fold or kills its worker."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from riverdelta.core.state import Entry
 from riverdelta_workers.attachment import Attachment
 
 CLAIMS_BEFORE_DEAD_LETTER: Final = 3
-"""Claims without a commit after which the next entry counts as the one that kills its workers."""
+"""Claims without a commit after which the next entry is taken for a worker-killing one."""
 
 _MAY_KILL: Final = frozenset({"chunk", "tool_result", "annotate"})
-"""Entries that carry a backend's data; without the others, a message could never begin or end."""
+"""Entry types that may be skipped; without the others, a message could never begin or end."""
 
 _log = logging.getLogger("riverdelta.worker")
 
 
 class Folded(NamedTuple):
-    """What a batch came to, and the commit that writes it: see ``commit.lua``."""
+    """The changes of a batch, and the commit that writes them: see ``commit.lua``."""
 
     changes: Changes
     keys: list[str]
@@ -44,12 +44,12 @@ def fold_batch(
     Fold a batch; None: an entry broke the fold, start over to find it.
 
     Args:
-        attachment: The chat; remembers which entry is to be passed over, and why.
-        hot: The chat's state, which moves on. After None it is void.
-        entries: What follows.
-        filter_results: What filter agents said of them.
-        log: How much log the chat keeps.
-        trim: Whether entries that were processed may go.
+        attachment: The chat; remembers which entry to skip, and why.
+        hot: The chat's state, which is advanced. After None it is void.
+        entries: The next entries.
+        filter_results: Results of filter agents for them.
+        log: Bounds of the chat's log.
+        trim: Whether processed entries may be trimmed.
     """
     now_ms = time.time_ns() // 1_000_000
     poison = attachment.poison

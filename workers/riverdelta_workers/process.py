@@ -1,4 +1,4 @@
-"""One worker process: its pump, its heartbeat and its reaper; arq's loop (`jobs`) brings it chats."""
+"""One worker process: its pump and its loops. The loop of arq (`jobs`) brings it chats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from riverdelta_workers.filters.agents import FilterChain
 from riverdelta_workers.filters.http import http_agent
 from riverdelta_workers.loops.heartbeat import Heartbeat
 from riverdelta_workers.loops.janitor import Janitor
-from riverdelta_workers.loops.producer_timeout import Silence
+from riverdelta_workers.loops.producer_timeout import ProducerTimeout
 from riverdelta_workers.loops.reaper import Reaper
 from riverdelta_workers.pipeline import load_pipeline
 from riverdelta_workers.pump import Pump
@@ -24,9 +24,9 @@ _log = logging.getLogger("riverdelta.worker")
 
 class WorkerProcess:
     """
-    What runs beside arq's loop in every worker process. An async context manager.
+    Everything in a worker process except the loop of arq. An async context manager.
 
-    Leaving it hands every chat over (within a second), so that other workers go on at once.
+    Leaving it hands every chat over (within a second), so that other workers continue at once.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,14 +45,14 @@ class WorkerProcess:
         self._reaper = Reaper(self.pump)
         self._janitor = Janitor(self.pump)
         timeout_s = settings.producer_timeout_s
-        self._silence = Silence(self.pump, timeout_s) if timeout_s else None
+        self._silence = ProducerTimeout(self.pump, timeout_s) if timeout_s else None
 
     async def __aenter__(self) -> Self:
         """
-        Connect and begin.
+        Connect and start.
 
         Raises:
-            BrokerUnavailable: No server there.
+            BrokerUnavailable: Redis is not reachable.
             ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
         """
         await self.client.__aenter__()
@@ -65,7 +65,7 @@ class WorkerProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Hand over and close."""
+        """Hand over all chats and close."""
         if self._silence is not None:
             await self._silence.shutdown()
         await self._janitor.shutdown()
@@ -74,7 +74,7 @@ class WorkerProcess:
             await self.pump.close()
             await self._heartbeat.shutdown()
         except (RiverdeltaError, RedisError) as error:
-            _log.warning("worker %s could not sign off: %s", self.pump.worker_id, error)
+            _log.warning("worker %s could not deregister: %s", self.pump.worker_id, error)
         finally:
             await self._filters.aclose()
             await self.client.aclose()

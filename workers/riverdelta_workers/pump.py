@@ -1,9 +1,9 @@
 """
-The pump: owns chats, and moves each from its raw stream to its log.
+The pump: owns chats, and processes each from its raw stream to its log.
 
-Per chat and round: read a batch, fold it, commit it in one script. A chat has a task only while it
-has something to do; all chats share one pipelined connection, so the reads and commits of all due
-chats go out together.
+One round of a chat: read a batch, fold it, commit it in one script. A chat has a task only while it has
+unread entries; all chats share one pipelined connection, so the reads and commits of all due chats go out
+together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from riverdelta.pipeline import Pipeline
 from riverdelta_workers.attachment import Attachment, next_entries
 from riverdelta_workers.fail_message import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
-from riverdelta_workers.observers import Observing
+from riverdelta_workers.observers import ObserverCaller
 from riverdelta_workers.pipeline import compare_versions
 from riverdelta_workers.poison import Folded, fold_batch
 
@@ -46,9 +46,9 @@ class Pump:
     The chats of one worker process.
 
     Attributes:
-        worker_id: Random; a new one whenever this process was declared dead.
-        attached: Claims this process made, ever.
-        refused_commits: Commits this process had refused, ever.
+        worker_id: Random; replaced whenever this process was declared dead.
+        attached: Claims of this process, since the start.
+        refused_commits: Refused commits of this process, since the start.
         brought_at: When arq last brought a job, on the monotonic clock.
     """
 
@@ -68,7 +68,7 @@ class Pump:
         self._log_limits = LogLimits(settings.log_max_events, settings.log_max_bytes)
         self._trim = not settings.retain_raw
         self._pipeline = pipeline or Pipeline()
-        self.observing = Observing(client, self._pipeline.observers)
+        self.observers = ObserverCaller(client, self._pipeline.observers)
         self._chats: dict[str, Attachment] = {}
         self._attaching: set[str] = set()
         self._orphans: dict[str, int] = {}
@@ -80,21 +80,21 @@ class Pump:
 
     async def start(self) -> None:
         """
-        Begin to listen for wakes.
+        Start to listen for wakes.
 
         Raises:
-            BrokerUnavailable: No server there.
+            BrokerUnavailable: Redis is not reachable.
         """
         await self._pubsub.start()
 
     @property
     def chats(self) -> list[str]:
-        """Chats that this process owns, or is about to."""
+        """Chats that this process owns or is claiming."""
         return [*self._chats, *self._attaching]
 
     @property
     def attachments(self) -> list[Attachment]:
-        """What this process knows of each chat that it owns."""
+        """The owned chats."""
         return list(self._chats.values())
 
     @property
@@ -109,14 +109,14 @@ class Pump:
                 await self._room.wait()
         return self._room.is_set()
 
-    # -- attaching and letting go ----------------------------------------------------------------
+    # -- claim, release, hand over ---------------------------------------------------------------
 
     async def attach(self, chat_id: str, term_seen: int) -> bool:
         """
         Claim a chat that was last owned at *term_seen*, and pump it until it is idle.
 
         Returns:
-            False: somebody else was faster, the chat is gone, or this process has it.
+            False: another worker was faster, the chat is gone, or this process owns it already.
 
         Raises:
             BrokerUnavailable: Redis did not answer; the chat stays on the waiting list.
@@ -126,7 +126,7 @@ class Pump:
             known.must_read = True
             self._schedule(known)
             return False
-        # Else somebody saw our own term without an owner: a release whose reply was lost.
+        # Same term: a reader of the head saw no owner, because the reply to our release was lost.
         if chat_id in self._attaching or self._closing:
             return False
         self._attaching.add(chat_id)
@@ -148,7 +148,7 @@ class Pump:
         await scripts.enlist(self.client.queue, mine, chat_id)
         claimed = None
         try:
-            # Subscribed before the claim: every push after it wakes us, every one before it is read.
+            # Subscribe before the claim: later pushes wake us, earlier ones are read.
             await self._pubsub.subscribe(keys.wake)
             claimed = await scripts.claim(
                 self.client.chats,
@@ -165,7 +165,7 @@ class Pump:
             await self.client.queue.execute("SREM", mine, chat_id)
             return None
         if worker_id != self.worker_id:
-            # Declared dead meanwhile: this claim is in a name that nobody listens to any more.
+            # Declared dead meanwhile: this claim belongs to an id that no longer exists.
             self._orphans[chat_id] = claimed.term
             await self._pubsub.unsubscribe(keys.wake)
             return None
@@ -183,7 +183,7 @@ class Pump:
         return attachment
 
     async def release_idle(self) -> None:
-        """Give up the chats that had nothing open for ``idle_release_s``."""
+        """Release the chats without open messages for ``idle_release_s``."""
         limit = asyncio.get_running_loop().time() - self.client.settings.idle_release_s
         idle = [
             attachment
@@ -199,10 +199,10 @@ class Pump:
         )
         for error in results:
             if isinstance(error, BaseException):
-                _log.warning("an idle chat was not released, trying again: %s", error)
+                _log.warning("an idle chat was not released, will retry: %s", error)
 
     async def _release(self, attachment: Attachment) -> bool:
-        """Give an idle chat up; False: it turned out to be busy."""
+        """Release an idle chat; False: it is busy after all."""
         hot = attachment.hot
         if hot is None or hot.state.messages or attachment.task is not None:
             return False
@@ -222,9 +222,9 @@ class Pump:
         return True
 
     async def _forget(self, attachment: Attachment) -> None:
-        """Strike a chat off that is not ours any more."""
+        """Remove a chat that this process no longer owns."""
         attachment.closing = True
-        self.observing.stop(attachment)
+        self.observers.stop(attachment)
         if self._chats.get(attachment.chat_id) is not attachment:
             return
         del self._chats[attachment.chat_id]
@@ -234,7 +234,7 @@ class Pump:
         await self.client.queue.execute("SREM", mine, attachment.chat_id)
 
     async def close(self) -> None:
-        """Hand every chat over, so that others go on at once; then stop listening."""
+        """Hand over every chat, so that other workers continue at once; then stop listening."""
         self._closing = True
         results = await asyncio.gather(
             *(self._hand_over(attachment) for attachment in list(self._chats.values())),
@@ -244,7 +244,7 @@ class Pump:
             if isinstance(error, BaseException):
                 _log.warning("a chat was not handed over, its lease will run out: %s", error)
         for attachment in self._chats.values():
-            self.observing.stop(attachment)
+            self.observers.stop(attachment)
         for chore in self._chores:
             chore.cancel()
         await self._pubsub.aclose()
@@ -253,41 +253,41 @@ class Pump:
         attachment.closing = True
         if self._filters:
             self._filters.abandon(attachment.chat_id)
-        self.observing.abandon(attachment)
+        self.observers.abandon(attachment)
         if attachment.task is not None:
             await attachment.task
-        await self.observing.let_go(attachment)
+        await self.observers.hand_over(attachment)
         if attachment.hot is not None and not attachment.has_work:
             attachment.closing = False
             if await self._release(attachment):
                 return
             attachment.closing = True
-        await self._give_away(attachment)
+        await self._hand_over_busy(attachment)
         await request_owner(self.client, attachment.chat_id, term=attachment.term)
 
-    async def _give_away(self, attachment: Attachment) -> None:
-        """Leave a chat that has more to do to others; a reaper asks for one after a lease."""
+    async def _hand_over_busy(self, attachment: Attachment) -> None:
+        """Leave a chat with more to do to other workers; a reaper asks for an owner after a lease."""
         waiting = self.client.keys.waiting
         await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
         await scripts.hand_over(self.client.chats, attachment.keys, term=attachment.term)
         await self._forget(attachment)
 
-    async def start_anew(self) -> None:
-        """Drop everything and take a new id: others declared this process dead."""
-        _log.warning("worker %s was declared dead; starting anew", self.worker_id)
+    async def restart_with_new_id(self) -> None:
+        """Drop all chats and take a new id, because others declared this process dead."""
+        _log.warning("worker %s was declared dead; continuing under a new id", self.worker_id)
         old, self._chats = self._chats, {}
         self.worker_id = _new_worker_id()
         for attachment in old.values():
             attachment.closing = True
             self._orphans[attachment.chat_id] = attachment.term
-            self.observing.stop(attachment)
+            self.observers.stop(attachment)
             if attachment.task is not None:
                 attachment.task.cancel()
             await self._pubsub.unsubscribe(attachment.keys.wake)
         self._update_room()
 
     async def find_owners(self) -> None:
-        """Ask for an owner of each chat that this process had under an id it has no more."""
+        """Ask for an owner of each chat that this process owned under its earlier id."""
         for chat_id, term in list(self._orphans.items()):
             await request_owner(self.client, chat_id, term=term)
             self._orphans.pop(chat_id, None)
@@ -304,12 +304,12 @@ class Pump:
         attachment = self._chats.get(self.client.keys.chat_id_of_wake(channel))
         if attachment is None:
             return
-        # What came over a connection to another server than the one commits go to may not be in it.
+        # A wake from another server than the one for commits may name entries that the latter lacks.
         same_server = self._pubsub.run_id_for(channel) == self._server_of(attachment)
         try:
             entries = parse_wake(payload) if same_server else []
         except ValueError:
-            entries = []  # spelled by nobody we know, a newer producer perhaps: read the stream
+            entries = []  # unknown form, perhaps of a newer producer: read the stream
         attachment.offer(entries)
         self._schedule(attachment)
 
@@ -317,7 +317,7 @@ class Pump:
         return self.client.chats.run_id_for(attachment.keys.head)
 
     def _doubt(self, channels: Collection[str]) -> None:
-        """Wakes may have been lost: have these chats read their streams."""
+        """Make chats read their streams, because wakes may have been lost."""
         for channel in channels:
             attachment = self._chats.get(self.client.keys.chat_id_of_wake(channel))
             if attachment is not None:
@@ -331,7 +331,7 @@ class Pump:
     # -- draining --------------------------------------------------------------------------------
 
     async def _drain(self, attachment: Attachment) -> None:
-        """Round after round, until nothing is left to read."""
+        """Run rounds until there is nothing left to read."""
         failures = 0
         try:
             while attachment.has_work and not attachment.closing:
@@ -340,22 +340,22 @@ class Pump:
                     failures = 0
                 except (BrokerUnavailable, RedisError) as error:
                     attachment.drop()
-                    _log.warning("chat %s: trying again: %s", attachment.chat_id, error)
+                    _log.warning("chat %s: retrying: %s", attachment.chat_id, error)
                     await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                     failures += 1
                 except FormatTooNew as error:
                     _log.error("chat %s is left to a newer worker: %s", attachment.chat_id, error)
                     attachment.closing = True
-                    self._chore(self._give_away_for_good(attachment))
+                    self._chore(self._hand_over_until_done(attachment))
         finally:
             attachment.task = None
             attachment.idle_since = asyncio.get_running_loop().time()
 
     async def _round(self, attachment: Attachment) -> None:
         if attachment.run_id != self._server_of(attachment):
-            attachment.drop()  # another server, perhaps one with less: see what it has
+            attachment.drop()  # another server, which may have lost data: load again
         if attachment.hot is None and not await self._load(attachment):
-            # Others have it, or a server that came back with less names an owner of old.
+            # Another worker owns it, or a server that lost data names an earlier owner.
             waiting = self.client.keys.waiting
             await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
             await self._forget(attachment)
@@ -376,13 +376,13 @@ class Pump:
         if folded is None or not await self._commit(attachment, hot, folded):
             return
         if self._pipeline.observers:
-            await self.observing.committed(attachment, folded.changes)
+            await self.observers.committed(attachment, folded.changes)
         if self.client.settings.rollup_ms and folded.changes.chunks:
-            # What comes meanwhile is folded at once. The text that begins a message was not held up.
+            # Entries that arrive meanwhile are folded together. The first text was not delayed.
             await asyncio.sleep(self.client.settings.rollup_ms / 1000)
 
     async def _commit(self, attachment: Attachment, hot: HotChat, folded: Folded) -> bool:
-        """Write a batch; False: another owns the chat, or wrote before us."""
+        """Write a batch; False: another worker owns the chat, or has written before us."""
         answer = await scripts.commit(self.client.chats, folded.keys, folded.args)
         if isinstance(answer, scripts.Refused):
             self.refused_commits += 1
@@ -401,7 +401,7 @@ class Pump:
         return True
 
     async def _load(self, attachment: Attachment) -> bool:
-        """Load the chat as Redis has it; False: it is not ours, or is gone."""
+        """Load the chat from Redis; False: another worker owns it, or it is gone."""
         loaded = await load(
             self.client.chats,
             attachment.keys,
@@ -414,8 +414,8 @@ class Pump:
         head, hot = loaded
         if head.term != attachment.term or head.owner != self.worker_id:
             return False
-        # Another server, or one that has less than we had committed. It may lack events that readers
-        # have seen, the last one even where the version fits (its commit's reply was lost).
+        # Another server, or one that lost commits. It may lack events that readers have seen; the
+        # last one even if the version matches (the reply to its commit was lost).
         elsewhere = attachment.run_id != self._server_of(attachment)
         less = head.version < attachment.version
         if (elsewhere or less) and not await self._new_epoch(attachment, head, hot):
@@ -434,11 +434,11 @@ class Pump:
         attachment.must_read = True
         if attachment.claims > 1:
             attachment.single_until = hot.state.processed + self.client.settings.batch_chunks
-        self.observing.took_up(attachment)
+        self.observers.chat_loaded(attachment)
         return True
 
     async def _new_epoch(self, attachment: Attachment, head: Head, hot: HotChat) -> bool:
-        """Start a new log: readers must not take another server's for the one they know."""
+        """Start a new log, so that readers do not take it for the log of the other server."""
         epoch = _new_epoch()
         claimed = await scripts.claim(
             self.client.chats,
@@ -462,7 +462,7 @@ class Pump:
     async def _filter(
         self, attachment: Attachment, hot: HotChat, entries: list[Entry]
     ) -> dict[int, FilterResult] | None:
-        """Ask the filter agents; None: the chat is being handed over, its next owner asks."""
+        """Call the filter agents; None: the chat is being handed over, the next owner calls them."""
         if not self._filters:
             return {}
         if attachment.closing:
@@ -472,12 +472,12 @@ class Pump:
 
     # -- chores ----------------------------------------------------------------------------------
 
-    async def _give_away_for_good(self, attachment: Attachment) -> None:
+    async def _hand_over_until_done(self, attachment: Attachment) -> None:
         while True:
             try:
-                await self._give_away(attachment)
+                await self._hand_over_busy(attachment)
             except (RiverdeltaError, RedisError) as error:
-                _log.warning("chat %s is not given away yet: %s", attachment.chat_id, error)
+                _log.warning("chat %s could not be handed over yet: %s", attachment.chat_id, error)
                 await asyncio.sleep(_RETRY_S[-1])
             else:
                 return

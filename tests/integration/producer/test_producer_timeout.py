@@ -14,7 +14,7 @@ from riverdelta import (
 )
 from riverdelta.broker.client import Client
 from riverdelta_workers.attachment import Attachment
-from riverdelta_workers.loops.producer_timeout import Silence
+from riverdelta_workers.loops.producer_timeout import ProducerTimeout
 from riverdelta_workers.pump import Pump
 from tests.support.chats import outcome
 from tests.support.local_workers import local_workers
@@ -64,9 +64,9 @@ async def test_a_producer_that_waits_for_room_is_not_silent(
         update={"producer_timeout_s": 0.4, "max_backlog_chunks": 2, "push_wait_s": 10.0}
     )
     filtered, looks = Pump._filter, 0
-    last_numbers = Silence._last_numbers
+    last_numbers = ProducerTimeout._last_numbers
 
-    async def looked(silence: Silence, attachment: Attachment) -> dict[str, int]:
+    async def looked(silence: ProducerTimeout, attachment: Attachment) -> dict[str, int]:
         nonlocal looks
         looks += 1
         return await last_numbers(silence, attachment)
@@ -79,7 +79,7 @@ async def test_a_producer_that_waits_for_room_is_not_silent(
     async def more_than_twice() -> bool:
         return looks > 16  # eighths of the time-out
 
-    monkeypatch.setattr(Silence, "_last_numbers", looked)
+    monkeypatch.setattr(ProducerTimeout, "_last_numbers", looked)
     monkeypatch.setattr(Pump, "_filter", slow)
     async with local_workers(brief), Producer(brief) as producer:
         async with producer.message("c", source="text", message_id="m") as message:

@@ -68,7 +68,9 @@ async def test_a_claim_of_a_worker_that_is_declared_dead_meanwhile_is_made_up_fo
         counter = int(await client.queue.execute("HGET", client.keys.workers, worker_id))
         await scripts.bury(client.queue, client.keys, worker_id=worker_id, counter=counter)
         claimed = await script(*args, worker_id=worker_id, **options)
-        await pump.start_anew()  # as its heartbeat does, before the claim's reply is looked at
+        await (
+            pump.restart_with_new_id()
+        )  # as its heartbeat does, before the claim's reply is looked at
         return claimed
 
     monkeypatch.setattr(scripts, "claim", claim)
@@ -133,7 +135,7 @@ async def test_an_orphaned_claim_leaves_no_subscription(
         counter = int(await client.queue.execute("HGET", client.keys.workers, worker_id))
         await scripts.bury(client.queue, client.keys, worker_id=worker_id, counter=counter)
         claimed = await script(*args, worker_id=worker_id, **options)
-        await pump.start_anew()
+        await pump.restart_with_new_id()
         return claimed
 
     monkeypatch.setattr(scripts, "claim", claim)

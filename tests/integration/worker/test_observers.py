@@ -241,7 +241,7 @@ async def test_an_observer_that_hangs_or_raises_slows_no_other_chat_and_its_own_
             assert view_of(events).text("m") == "".join(texts)
             await emptied(client, chat)
         took_s = time.monotonic() - started
-        assert pump.observing.live_failures == 3, "silenced for the message after the first"
+        assert pump.observers.live_failures == 3, "silenced for the message after the first"
     chunks = [what for hook, _, what in HEARD[settings.key_prefix] if hook == "chunk"]
     assert {event.chat for event in chunks if isinstance(event, Event)} >= {"hangs", "raises"}
     assert len(ends_of(settings.key_prefix)) == 5
@@ -282,7 +282,7 @@ async def test_a_hook_that_fails_is_called_again_and_no_other_hook_is(
     async with flaky_worker(settings) as pump:
         await say(producer, "fails-3", "x")
         await released(client, "fails-3")
-        assert (pump.observing.outbox.failures, pump.observing.outbox.given_up) == (3, 0)
+        assert (pump.observers.outbox.failures, pump.observers.outbox.given_up) == (3, 0)
     assert FLAKY[settings.key_prefix].attempts["fails-3"] == [1, 2, 3, 4]
     assert ends_of(settings.key_prefix) == [("complete", "m")]
     assert await client.chats.execute("HKEYS", client.keys.chat("fails-3").outbox) == []
@@ -295,13 +295,13 @@ async def test_a_hook_that_always_fails_is_given_up_and_says_so(
     async with flaky_worker(settings) as pump:
         await say(producer, chat, "x")
         await released(client, chat)
-        assert pump.observing.outbox.given_up == 1
+        assert pump.observers.outbox.given_up == 1
     assert FLAKY[settings.key_prefix].attempts[chat] == [1, 2, 3, 4]
     told = await client.chats.execute("HGET", client.keys.chat(chat).message("m"), "gave_up.Flaky")
     said = "4 tries, the last one: ConnectionError: the archive is away"
     assert told.decode() == said
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert errors == [f"chat {chat}: end of message m for observer Flaky is given up: {said}"]
+    assert errors == [f"chat {chat}: end of message m for observer Flaky failed for good: {said}"]
 
 
 async def released(client: Client, chat_id: str) -> None:

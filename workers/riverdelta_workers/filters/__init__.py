@@ -1,4 +1,4 @@
-"""Filters over the text of one chunk: `Redact` hides secrets, `Sections` cuts named parts out."""
+"""Filters for the text of one chunk: `Redact` hides secrets, `Sections` cuts named parts out."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
 """
 Filter agents: an ordered chain that sees each raw chunk as pushed, before the codec.
 
-Runs in the pump, between reading a batch and folding it. The chain decides nothing about the chat:
-for each chunk it returns the new data (`FilterResult.data`) and each call (`FilterResult.calls`).
+Runs in the pump, between reading a batch and folding it. The chain only returns, for each chunk, the new
+data (`FilterResult.data`) and each call (`FilterResult.calls`); the fold decides what that means.
 
-- **Asked again** is a chunk whose batch was not committed: after a refused commit, a Redis error, a
-  fold exception, a hand-over. Once its filtered form is committed, never. An agent can tell a repeat
+- **Repeats**: a chunk is sent again if its batch was not committed: after a refused commit, a Redis error,
+  a fold exception, a hand-over. It is never sent again after the commit. An agent recognises a repeat
   by chat and entry number.
-- **Order**: each agent is given what the one before answered. The calls of one batch overlap, so an
-  agent may see a later chunk first (*calls_per_chat* = 1: it never does); what they said is applied
-  in stream order.
-- **A hung agent costs its own chat its timeout.** Nobody waits for a permit: every chat may always
-  have one call under way, and takes up to ``calls_per_chat - 1`` spare ones for a batch if there are
-  any. So hung calls can take the spare ones, which makes large batches of others slower, but never
-  keep another chat's next chunk waiting. An agent that several chunks of a batch waited for in vain
-  is not asked again in that batch: 64 chunks cost one timeout, not 64 (two, one call at a time).
+- **Order**: each agent gets the answer of the one before. The calls of one batch overlap, so an agent may
+  see a later chunk first (never with *calls_per_chat* = 1); the results are applied in stream order.
+- **A hung agent costs only its own chat a timeout.** Every chat may always have one call in progress,
+  and uses up to ``calls_per_chat - 1`` spare calls for a batch if some are free. So hung calls can use
+  up the spare ones, which makes large batches of other chats slower, but never delay the next chunk of
+  another chat. An agent that timed out for several chunks of a batch is skipped for the rest of the
+  batch: 64 chunks cost one timeout, not 64 (two, with one call at a time).
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ from riverdelta.core.filter_results import Call, FilterResult, Outcome
 from riverdelta.core.state import Entry
 
 OnFailure = Literal["pass", "block"]
-"""``pass``: what the agent was given goes on without it. ``block``: the chunk goes no further."""
+"""``pass``: the chunk goes on as the agent got it. ``block``: the chunk is dropped."""
 
 _HUNG_AFTER: Final = 2
-"""Chunks that waited in vain: one may be bad luck, and asking on costs a timeout for every chunk."""
+"""Timeouts in one batch after which the agent is skipped. One may be bad luck."""
 
 _log = logging.getLogger("riverdelta.worker")
 
 
 class RawChunk(NamedTuple):
     """
-    What an agent is asked about. Its ids are safe in headers, its data is any bytes at all.
+    A chunk for an agent. Its ids are safe in headers, its data can be any bytes.
 
     Attributes:
-        number: The entry's place in the chat; with *chat* it names the chunk for ever.
+        number: Number of the entry in the chat; unique together with *chat*.
         data: As pushed, or as the agent before answered.
     """
 
@@ -58,11 +57,11 @@ class RawChunk(NamedTuple):
 
 class AgentError(RiverdeltaError):
     """
-    An agent did not do its work; its policy decides what happens to the chunk.
+    An agent failed; its policy decides what happens to the chunk.
 
     Args:
-        code: A word for programs: ``timeout``, ``unreachable``, ``status``, ….
-        detail: What it did, for the event that readers see: no address, no part of the chunk.
+        code: For programs: ``timeout``, ``unreachable``, ``status``, ….
+        detail: For the event that readers see: without addresses or parts of the chunk.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -78,11 +77,11 @@ class Agent:
 
     Attributes:
         name: For events and logs.
-        ask: Answers with what is to go on; ``b""`` drops the chunk. Any exception is a failure.
-        timeout_s: The longest one answer may take, connecting included.
-        on_failure: What happens to a chunk that it failed at.
-        sources: It sees messages of these sources only. None: of all.
-        close: Lets go of what it holds.
+        ask: Returns the new data; ``b""`` drops the chunk. Any exception is a failure.
+        timeout_s: Limit for one answer, connecting included.
+        on_failure: What happens to a chunk when the agent failed.
+        sources: Only messages of these sources are sent to it. None: all.
+        close: Releases its resources.
     """
 
     name: str
@@ -94,14 +93,14 @@ class Agent:
 
 
 @dataclass(slots=True)
-class _Silence:
+class _AgentHealth:
     """
-    What one batch knows of one agent: whether asking it is a waste of time.
+    How one agent behaved in one batch, to decide whether to skip it.
 
     Attributes:
         answers: Answers and failures so far: signs of life.
-        waiting: Calls under way, one that is just giving up included.
-        in_vain: Chunks that waited a timeout long without a sign of life.
+        waiting: Calls in progress, including one that is timing out.
+        in_vain: Chunks that waited for a whole timeout without a sign of life.
     """
 
     answers: int = 0
@@ -117,17 +116,17 @@ class _Silence:
         self.in_vain = 0
 
     def timed_out(self, answers_before: int) -> None:
-        # The others that are waiting heard as little as the one that just gave up, if it heard none.
+        # Without any answer so far, the other waiting calls have no sign of life either.
         self.in_vain += self.waiting if self.answers == answers_before else 1
 
 
 @dataclass(slots=True)
 class _Batch:
-    """One batch of one chat under way; its workers share the iterator."""
+    """One batch of one chat in progress; its workers share the iterator."""
 
     chunks: Iterator[RawChunk]
     filter_results: dict[int, FilterResult]
-    silences: list[_Silence]
+    silences: list[_AgentHealth]
     """By agent."""
 
 
@@ -136,9 +135,9 @@ class FilterChain:
     The agents of one worker process.
 
     Args:
-        agents: In the order they are asked.
+        agents: In the order of the calls.
         max_chunk_bytes: A longer answer is a failure.
-        calls_per_chat: Chunks of one batch that may be under way together.
+        calls_per_chat: Chunks of one batch that may be in progress at the same time.
         spare_calls: Calls of the whole process beyond one for each chat.
     """
 
@@ -157,30 +156,30 @@ class FilterChain:
         self._under_way: dict[str, asyncio.Timeout] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is anything to ask."""
+        """Whether there are any agents."""
         return bool(self._agents)
 
     async def filter_entries(
         self, chat_id: str, entries: Sequence[Entry], sources: Mapping[str, str]
     ) -> dict[int, FilterResult] | None:
         """
-        Ask the agents about the raw chunks among *entries*.
+        Send the raw chunks among *entries* to the agents.
 
         Args:
-            chat_id: Whose batch it is; one batch of a chat at a time.
-            entries: A batch in stream order; they stay as they are.
+            chat_id: The chat; one batch of a chat at a time.
+            entries: A batch in stream order; not changed.
             sources: Source by message id, of the messages open before the batch.
 
         Returns:
-            Filter results by entry number, in stream order, for the chunks that any agent was asked
-            about; all other entries go on as they are. None: `abandon` was called, fold nothing.
+            Filter results by entry number, in stream order, for the chunks that any agent was sent; all
+            other entries go on unchanged. None: `abandon` was called, fold nothing.
         """
         chunks = [
             chunk for chunk in _raw_chunks(chat_id, entries, sources) if self._concerns(chunk)
         ]
         if not chunks:
             return {}
-        batch = _Batch(iter(chunks), {}, [_Silence() for _ in self._agents])
+        batch = _Batch(iter(chunks), {}, [_AgentHealth() for _ in self._agents])
         scope = self._under_way[chat_id] = asyncio.timeout(None)
         try:
             async with scope:
@@ -195,13 +194,13 @@ class FilterChain:
         return filter_results
 
     def abandon(self, chat_id: str) -> None:
-        """Wait no longer for the chat's calls (it is handed over); the next owner asks again."""
+        """Cancel the chat's calls because it is handed over; the next owner sends the chunks again."""
         scope = self._under_way.get(chat_id)
         if scope is not None and not scope.expired():
             scope.reschedule(asyncio.get_running_loop().time())
 
     async def aclose(self) -> None:
-        """Let go of what the agents hold; there must be no call under way."""
+        """Close the agents; there must be no call in progress."""
         for agent in self._agents:
             if agent.close is not None:
                 await agent.close()
@@ -255,7 +254,7 @@ class FilterChain:
     async def _ask(self, batch: _Batch, index: int, chunk: RawChunk) -> bytes:
         agent, silence = self._agents[index], batch.silences[index]
         if silence.hung:
-            raise AgentError("hung", "was not asked: it did not answer about the chunks before")
+            raise AgentError("hung", "was skipped: it did not answer for earlier chunks")
         before = silence.answers
         silence.waiting += 1
         try:
@@ -269,7 +268,7 @@ class FilterChain:
             raise
         except Exception as error:
             silence.answered()
-            _log.exception("filter agent %s broke", agent.name)
+            _log.exception("filter agent %s raised an exception", agent.name)
             raise AgentError("error", type(error).__name__) from error
         finally:
             silence.waiting -= 1
@@ -283,7 +282,7 @@ class FilterChain:
 
 
 def oversized(limit: int) -> AgentError:
-    """Make the failure of an agent that answers more than a chunk may hold."""
+    """Make the failure for an answer that exceeds the limit of a chunk."""
     return AgentError("oversized", f"answered with more than {limit} bytes")
 
 
@@ -295,9 +294,9 @@ def _raw_chunks(
     chat_id: str, entries: Iterable[Entry], sources: Mapping[str, str]
 ) -> Iterator[RawChunk]:
     """
-    Pick what the codec would see: chunks of messages that are open at their place in the stream.
+    Select what the codec would see: chunks of messages that are open at that point of the stream.
 
-    An empty chunk has nothing to filter, and "unchanged" could not be told from "dropped".
+    An empty chunk has nothing to filter, and its "unchanged" would look like "dropped".
     """
     sources = dict(sources)
     for entry in entries:
@@ -314,7 +313,7 @@ def _raw_chunks(
 
 
 def _source_of(start: Entry) -> str | None:
-    """Read a start entry; a broken one is the fold's to refuse."""
+    """Read the source of a start entry; an invalid one is left to the fold to reject."""
     try:
         options: Any = orjson.loads(start.data)
         return str(options["source"])
@@ -323,7 +322,7 @@ def _source_of(start: Entry) -> str | None:
 
 
 def _report(chat_id: str, filter_results: Mapping[int, FilterResult]) -> None:
-    """Log failures: one line for each agent and kind in a batch, not one for each chunk."""
+    """Log failures: one line per agent and code in a batch, not one per chunk."""
     counts: dict[tuple[str, Outcome, str | None], int] = {}
     for filter_result in filter_results.values():
         for call in filter_result.failures:

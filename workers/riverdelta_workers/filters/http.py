@@ -1,11 +1,10 @@
 """
 The ``http`` filter agent: one POST for each raw chunk.
 
-The request's body is the chunk's bytes; ``Riverdelta-Chat``, ``-Message``, ``-Source`` and ``-Entry``
-say where it belongs. A 200 with a body answers with the new chunk, a 200 without one or a 204 drops
-it; anything else is a failure. Requests carry what the settings say and nothing else: no cookie, no
-credential of a client, no proxy from the environment, and a redirect is a failure, because a chunk
-goes only where the settings send it.
+The request's body is the chunk; ``Riverdelta-Chat``, ``-Message``, ``-Source`` and ``-Entry`` identify it.
+A 200 with a body returns the new chunk; a 200 without a body or a 204 drops the chunk; anything else is a
+failure. Requests carry only what the settings say: no cookies, no credentials of a client, no proxy from
+the environment; a redirect is a failure, because a chunk goes only where the settings send it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from riverdelta.broker.filter_agents import HttpAgent
 from riverdelta_workers.filters.agents import Agent, AgentError, RawChunk, oversized
 
 _KEEP_ALIVE_S: Final = 4.0
-"""Below the 5 s after which common servers close an idle connection, so that they rarely do so first."""
+"""Below the 5 s after which common servers close an idle connection, so that we close first."""
 _WARNS_PAST: Final = 1024 * 1024
 """aiohttp wants a file-like body past this, because it writes bytes in one piece."""
 
@@ -28,7 +27,7 @@ _USER_AGENT: Final = f"riverdelta/{version('riverdelta')}"
 
 
 def http_agent(settings: HttpAgent, *, max_chunk_bytes: int) -> Agent:
-    """Make the chain's agent of *settings*; it connects when it is first asked."""
+    """Make the agent that *settings* describe; it connects on its first call."""
     caller = _Caller(settings, max_chunk_bytes)
     return Agent(
         name=settings.name,
@@ -41,7 +40,7 @@ def http_agent(settings: HttpAgent, *, max_chunk_bytes: int) -> Agent:
 
 
 class _Caller:
-    """Asks one agent, over kept-alive connections of its own. How many is the chain's to bound."""
+    """Calls one agent over its own keep-alive connections. The chain bounds their number."""
 
     def __init__(self, settings: HttpAgent, max_chunk_bytes: int) -> None:
         self._url = str(settings.url)
@@ -52,10 +51,10 @@ class _Caller:
 
     async def ask(self, chunk: RawChunk) -> bytes:
         """
-        Ask about one chunk. The caller bounds the time.
+        Send one chunk. The caller bounds the time.
 
         Raises:
-            AgentError: It did not answer as it should.
+            AgentError: The agent did not answer as specified.
         """
         try:
             try:
@@ -63,7 +62,7 @@ class _Caller:
             except aiohttp.ClientConnectionError as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise
-                # Most likely an idle connection that the server closed as we took it: once more.
+                # Most likely the server just closed this idle connection: try once more.
                 return await self._post(chunk)
         except aiohttp.ClientConnectorError:
             raise AgentError("unreachable", "could not be reached") from None
@@ -92,9 +91,9 @@ class _Caller:
 
     def _connect(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            # No limit here: waiting for a connection would be waiting for another chat's call.
+            # No limit here: waiting for a connection would mean waiting for another chat's call.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(),  # none: the chain has one for the whole call
+            timeout=aiohttp.ClientTimeout(),  # none: the chain limits the whole call
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
             skip_auto_headers=("Accept",),
@@ -111,8 +110,8 @@ class _Caller:
             raise AgentError("broken", "answered with an encoding that was not asked for")
         length = response.content_length
         if length is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            # Ends where the connection does: an agent that dies would shorten the chunk, or drop it.
-            raise AgentError("broken", "answered without saying how much")
+            # The body would end with the connection: an agent that dies would truncate or drop the chunk.
+            raise AgentError("broken", "answered without a Content-Length or chunked encoding")
         if length is not None and length > self._max_chunk_bytes:
             raise oversized(self._max_chunk_bytes)
         answer = bytearray()
@@ -131,7 +130,7 @@ class _Caller:
 
 def _content_type(source: str) -> str:
     if source.endswith("+sse"):
-        return "text/event-stream"  # any piece of one, frames may be cut
+        return "text/event-stream"  # a raw chunk may be any part of an SSE stream
     if source in {"text", "text-snapshot"}:
         return "text/plain; charset=utf-8"
     return "application/json"

@@ -1,16 +1,16 @@
 r"""
-Regular expressions over text that is still arriving: what matches, and what cannot be told yet.
+Regular expressions over text that is still arriving: what matches, and what is undecided yet.
 
-`Probe.find` is a plain search. `Probe.undecided` gives the first position from which more text could
-still change the answer: the same expression with a character behind it that does not exist, so that
-it can never match, and partial matching on. Every path through the expression then either dies on
-the text that is there, or runs into its end; only the second kind makes a position undecided. What is
-before that position is settled for good, a completed match included.
+`Probe.find` is a plain search. `Probe.undecided` returns the first position from which more text could
+still change the answer. It uses the same expression followed by a character that does not exist, so that
+it never matches, with partial matching on. Every path through the expression then either fails on the
+available text, or reaches its end; only the second kind makes a position undecided. Everything before
+that position is final, a completed match included.
 
-That holds for expressions that look at text only by matching it. What looks at the end of the text
-in another way (``\b``, ``$``) would see an end where there is only a split, so `portable` spells these
-as lookarounds, and refuses what it cannot. One character before a position is all that is seen of
-earlier text: lookbehinds are of one character.
+This holds for expressions that look at text only by matching it. What tests for the end of the text in
+another way (``\b``, ``$``) would see an end where there is only a split; `portable` rewrites these as
+lookarounds, and refuses the ones it cannot rewrite. Only one character before a position is available, so
+lookbehinds are limited to one character.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import regex
 from riverdelta.core.errors import SettingsError
 
 _NEVER: Final = r"[^\x00-\U0010FFFF]"
-"""Matches nothing. Other spellings of nothing are optimised into failing early, or into anything."""
+"""Matches nothing. The regex module optimises simpler forms, so that they fail too early."""
 
 _TRANSLATED: Final = {
     r"\b": r"(?:(?<=\w)(?!\w)|(?<!\w)(?=\w))",
@@ -55,8 +55,8 @@ class Probe:
         budget_s: Seconds that one search may take; None: no limit.
 
     Raises:
-        SettingsError: The expression does not compile, matches nothing at all, or uses what cannot
-            be decided on text that is still arriving.
+        SettingsError: The expression does not compile, matches the empty text, or uses a construct
+            that cannot be decided on text that is still arriving.
     """
 
     __slots__ = ("_budget_s", "_full", "_hard")
@@ -68,17 +68,17 @@ class Probe:
             self._hard = regex.compile(f"(?:{source}){_NEVER}")
         except regex.error as error:
             raise SettingsError(
-                f"pattern {expression!r} is no regular expression: {error}"
+                f"pattern {expression!r} is not a valid regular expression: {error}"
             ) from error
         if self._full.fullmatch("") is not None:
             raise SettingsError(
-                f"pattern {expression!r} matches nothing at all, which is everywhere"
+                f"pattern {expression!r} matches the empty text, which is everywhere"
             )
         self._budget_s = budget_s
 
     def find(self, text: str, at: int) -> regex.Match[str] | None:
         """
-        Search *text* from *at* on, as if nothing followed it.
+        Search *text* from *at* on, as if it were complete.
 
         Raises:
             TimeoutError: The budget is used up.
@@ -88,14 +88,14 @@ class Probe:
         return self._full.search(text, at, timeout=self._budget_s)
 
     def match(self, text: str, at: int) -> regex.Match[str] | None:
-        """As `find`, at *at* only."""
+        """Like `find`, at *at* only."""
         if self._budget_s is None:
             return self._full.match(text, at)
         return self._full.match(text, at, timeout=self._budget_s)
 
     def quiet(self, text: str, at: int) -> bool:
         """
-        Tell, in one search, that nothing from *at* on matches, nor could with more text behind it.
+        Return, in one search, whether nothing from *at* on matches, nor could with more text.
 
         Raises:
             TimeoutError: The budget is used up.
@@ -108,7 +108,7 @@ class Probe:
 
     def undecided(self, text: str, at: int) -> int:
         """
-        First position from *at* on where more text could change what `find` says; else the length.
+        Return the first position from *at* on where more text could change `find`; else the length.
 
         Raises:
             TimeoutError: The budget is used up.
@@ -122,11 +122,11 @@ class Probe:
 
 def portable(expression: str) -> str:
     """
-    Spell *expression* so that only matched text decides it; see the module.
+    Rewrite *expression* so that only matched text decides it; see the module.
 
     Raises:
-        SettingsError: It uses a construct that would take a split for the end of the text, or that
-            looks back further than one character.
+        SettingsError: It uses a construct that confuses a split with the end of the text, or that looks
+            back further than one character.
     """
     out: list[str] = []
     at = 0
@@ -142,9 +142,9 @@ def portable(expression: str) -> str:
 
 
 def _refusal(piece: str, expression: str, at: int) -> str:
-    """Why *piece*, which ends at *at*, cannot be used; "" if it can."""
+    """Return why *piece*, which ends at *at*, cannot be used; "" if it can."""
     if piece[0] == "\\" and piece[1:2] in _REFUSED_ESCAPES:
-        return f"{piece} is not known while text is still arriving"
+        return f"{piece} cannot be decided while text is still arriving"
     if piece in {"(?<=", "(?<!"} and _ONE_CHARACTER.match(expression, at) is None:
         return "a lookbehind must be of one character"
     if piece == "(*":
@@ -152,5 +152,5 @@ def _refusal(piece: str, expression: str, at: int) -> str:
     if piece.startswith("(?") and piece[-1] in ":)" and not _SAFE_FLAGS.issuperset(piece[2:-1]):
         return f"{piece} is not supported"
     if piece == "{" and _REPEAT.match(expression, at - 1) is None:
-        return "a literal { is spelled \\{, and matching is never fuzzy"
+        return "write a literal { as \\{; fuzzy matching is not supported"
     return ""

@@ -1,4 +1,4 @@
-"""Shows that this process lives, and keeps its list of chats true. Needs the queue's Redis only."""
+"""Send this process's heartbeat, and keep its list of chats correct. Uses only the queue's Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger("riverdelta.worker")
 
 
 class Heartbeat(Loop):
-    """Raises this worker's counter, a quarter of a lease apart; others read it (`Reaper`)."""
+    """Raises this worker's counter four times per lease; reapers read it."""
 
     def __init__(self, pump: Pump) -> None:
         super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE, _log)
@@ -25,12 +25,12 @@ class Heartbeat(Loop):
         self._surplus: set[str] = set()
 
     async def start(self) -> None:
-        """List this worker, and begin to beat."""
+        """Register this worker, and start the heartbeat."""
         await self._beat(first=True)
         await super().start()
 
     async def shutdown(self) -> None:
-        """Stop beating, and strike this worker off; what it still has goes on the waiting list."""
+        """Stop the heartbeat and deregister this worker; chats that it still has go on the waiting list."""
         await super().shutdown()
         await scripts.bury(
             self._client.queue,
@@ -40,7 +40,7 @@ class Heartbeat(Loop):
         )
 
     async def exec(self) -> None:
-        """One beat."""
+        """Send one heartbeat, and reconcile the list of chats."""
         await self._beat(first=False)
         await self._pump.find_owners()
         await self._reconcile()
@@ -49,12 +49,12 @@ class Heartbeat(Loop):
         keys, queue = self._client.keys, self._client.queue
         counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=first)
         if counter is None:
-            await self._pump.start_anew()
+            await self._pump.restart_with_new_id()
             counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
         self._counter = counter or 0
 
     async def _reconcile(self) -> None:
-        """Make the list of chats in Redis what memory says; they differ only after a fault."""
+        """Make the list of chats in Redis match memory; they differ only after a fault."""
         queue, keys = self._client.queue, self._client.keys
         mine = keys.worker_chats(self._pump.worker_id)
         if await queue.execute("SCARD", mine) == len(self._pump.chats):
@@ -64,8 +64,8 @@ class Heartbeat(Loop):
         owned = set(self._pump.chats)
         if missing := owned - listed:
             await scripts.enlist(queue, mine, *missing)
-        # Twice in a row, so not just on its way out. It may be claimed in our name (the reply to a
-        # claim was lost): let a reaper see who has it.
+        # Seen twice in a row, so it is not just being released. It may be claimed in our name (the
+        # reply to a claim was lost): a reaper finds out which worker owns it.
         for chat in self._surplus & (listed - owned):
             await queue.execute("ZADD", keys.waiting, "NX", 0, chat)
             await queue.execute("SREM", mine, chat)

@@ -1,4 +1,4 @@
-"""Gives up the chats that have been idle for long enough, so that their keys can expire."""
+"""Release chats that have been idle for long enough, so that their keys can expire."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _log = logging.getLogger("riverdelta.worker")
 
 
 class Janitor(Loop):
-    """Looks for idle chats twice a second."""
+    """Releases idle chats, twice a second."""
 
     def __init__(self, pump: Pump) -> None:
         super().__init__(_PERIOD_S, _log)
         self._pump = pump
 
     async def exec(self) -> None:
-        """One look."""
+        """Release the chats that are idle now."""
         await self._pump.release_idle()

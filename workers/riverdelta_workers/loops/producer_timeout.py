@@ -1,4 +1,4 @@
-"""Fails the open messages of this process's chats whose producer lives and has been silent for too long."""
+"""Fail open messages whose producer is alive but has pushed nothing for too long."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.fail_message import fail_message
 from riverdelta_workers.pump import Pump
 
-_LOOKS_PER_TIMEOUT: Final = 8
+_TURNS_PER_TIMEOUT: Final = 8
 _PERIOD_S: Final = 30.0
-"""Longest pause between two looks: the most by which a message outlives its time-out."""
+"""Longest pause between two turns: the most by which a message may exceed its timeout."""
 
 _log = logging.getLogger("riverdelta.worker")
 
 
-class Silence(Loop):
+class ProducerTimeout(Loop):
     """
-    Reads the number of each open message's last entry, and ends a message where it stood still.
+    Watches the number of each open message's last entry, and fails messages where it stood still.
 
-    What counts is what was pushed: heartbeats and checks say only that the producer's process lives.
-    The time is this process's own, over its own successful reads, so a chat's new owner begins anew.
-    The end goes through the stream like any other: what was pushed before it counts first.
+    Only pushes count: heartbeats and checks merely show that the producer's process is alive. The time is
+    measured over this process's own successful reads, so it starts over for a new owner. The failure goes
+    through the stream: entries that were pushed before it count first.
 
     Args:
-        pump: Whose chats.
+        pump: Owns the chats.
         timeout_s: How long a message may be silent; over 0.
     """
 
     def __init__(self, pump: Pump, timeout_s: float) -> None:
-        period_s = min(_PERIOD_S, timeout_s / _LOOKS_PER_TIMEOUT)
+        period_s = min(_PERIOD_S, timeout_s / _TURNS_PER_TIMEOUT)
         super().__init__(period_s, _log)
         self._pump = pump
         self._detail = f"nothing was pushed for {timeout_s:g} s"
@@ -42,7 +42,7 @@ class Silence(Loop):
         self._watch = LeaseWatch(timeout_ms, max_gap_ms=timeout_ms)
 
     async def exec(self) -> None:
-        """One look."""
+        """Check every open message once."""
         looks = await asyncio.gather(
             *(self._last_numbers(attachment) for attachment in self._pump.attachments)
         )
@@ -60,7 +60,7 @@ class Silence(Loop):
             )
 
     async def _last_numbers(self, attachment: Attachment) -> dict[str, int]:
-        """Number of the last entry of each open message, as ``<chat> <message>``."""
+        """Read the number of the last entry of each open message, as ``<chat> <message>``."""
         messages = [] if attachment.hot is None else list(attachment.hot.state.messages.values())
         if not messages:
             return {}
@@ -82,7 +82,7 @@ class Silence(Loop):
             pushed - processed >= settings.max_backlog_chunks
             or pushed_bytes - processed_bytes >= settings.max_backlog_bytes
         ):
-            return {}  # it may be waiting for room: that is our silence
+            return {}  # the backlog is full: the producer may be waiting for us
         return {
             f"{attachment.chat_id} {message.id}": int(number or 0)
             for message, number in zip(messages, numbers, strict=True)
