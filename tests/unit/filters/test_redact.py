@@ -1,8 +1,14 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from riverdelta.core.errors import SettingsError
 from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule
-from riverdelta_workers.filters.patterns import card_length
+from riverdelta_workers.filters.partial import Probe
+from riverdelta_workers.filters.patterns import DEFAULT_BUDGET_S, SLICE, card_length
 from tests.support.core.secrets_tools import SECRETS, outputs
 
 
@@ -207,3 +213,102 @@ def test_no_patterns_hold_nothing_back() -> None:
     filter_ = Redact([])
     assert filter_.feed("anything") == "anything"
     assert filter_.bound == filter_.held == 0
+
+
+HOSTILE = (
+    "1-",
+    "1 ",
+    "1",
+    "ghp_",
+    "sk-",
+    "a@b.cc ",
+    "a@a.",
+    "a.",
+    "eyJ",
+    "Bearer ",
+    "-----BEGIN ",
+    "4222222222222 ",
+    "ghp_" + "A" * 20 + " ",
+)
+"""What repeats the beginning of a secret, or a secret, over and over."""
+
+
+class CountedSearches:
+    """Counts the characters that `Probe` is asked to look at, and the most of one search."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = self.longest = 0
+        for name in ("find", "undecided", "match"):
+            monkeypatch.setattr(Probe, name, self._counted(getattr(Probe, name)))
+
+    def _counted(self, search: Any) -> Any:
+        def counted(probe: Probe, text: str, at: int) -> Any:
+            self.calls += 1
+            self.longest = max(self.longest, len(text) - at)
+            return search(probe, text, at)
+
+        return counted
+
+    def calls_for(self, text: str) -> int:
+        self.calls = 0
+        filter_ = Redact()
+        filter_.feed(text)
+        filter_.finish()
+        return self.calls
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_no_search_is_long_and_their_number_is_linear(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search holds the interpreter; however long the text, each looks at a slice and what was held."""
+    searches = CountedSearches(monkeypatch)
+    once, twice = (searches.calls_for(unit * (size // len(unit))) for size in (20_000, 40_000))
+    assert twice <= 2.2 * once + 20
+    assert searches.longest <= SLICE + Redact().bound + 1
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_slices_change_nothing(unit: str) -> None:
+    text = unit * (3 * SLICE // len(unit) + 7)
+    pieces = [text[at : at + 1000] for at in range(0, len(text), 1000)]
+    assert "".join(outputs([text], SHIPPED)) == "".join(outputs(pieces, SHIPPED))
+
+
+def test_each_shipped_pattern_has_a_time_budget() -> None:
+    assert {pattern.budget_s for pattern in SHIPPED} == {DEFAULT_BUDGET_S}
+
+
+def test_the_longest_card_number_is_found_in_one_pass() -> None:
+    """The digits are read once, whatever number of ends a run of groups has."""
+
+    read = []
+
+    class Digits(str):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[str]:
+            for char in str(self):
+                read.append(char)
+                yield char
+
+    run = "1-" * 18 + "1"
+    assert card_length(Digits(run)) == oracle_card_length(run)
+    assert "".join(read) == run
+
+
+@settings(max_examples=500)
+@given(st.from_regex(r"[0-9](?:[ -]?[0-9]){12,18}", fullmatch=True, alphabet="0123456789 -"))
+def test_the_card_check_agrees_with_a_slow_oracle(text: str) -> None:
+    assert card_length(text) == oracle_card_length(text)
+
+
+def oracle_card_length(text: str) -> int:
+    """Try every end of *text* by itself, the last one first."""
+    ends = [at for at, char in enumerate(text) if char in " -"]
+    for end in [len(text), *reversed(ends)]:
+        digits = [int(char) for char in text[:end] if char.isdigit()]
+        doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+        if len(digits) >= 13 and (sum(digits[::-2]) + sum(doubled)) % 10 == 0:
+            return end
+    return 0

@@ -11,7 +11,7 @@ four ways to that position, each for the text that the one before cannot judge:
 
 1. The text is short and not `HOT`: what follows its last space is held. Ordinary prose.
 2. It holds none of the `SIGNS` of a secret: its `LOOSE_END` is held, a word mostly.
-3. No pattern matches: the first position undecided by any pattern, from one joint expression.
+3. No pattern matches: the first position undecided by any pattern.
 4. Something matches: every pattern scans by itself, and what is swallowed beyond the text that is
    here (a tail, a block) is remembered as a mode.
 """
@@ -34,6 +34,7 @@ from riverdelta_workers.filters.patterns import (
     LOOSE_END_MAX,
     SHIPPED,
     SIGNS,
+    SLICE,
     Pattern,
 )
 
@@ -93,6 +94,12 @@ class Redact:
 
     def feed(self, delta: str) -> str:
         """Take *delta* and return what may go out now."""
+        if len(delta) <= SLICE:
+            return self._feed(delta)
+        slices = (delta[at : at + SLICE] for at in range(0, len(delta), SLICE))
+        return "".join([self._feed(part) for part in slices])
+
+    def _feed(self, delta: str) -> str:
         text = self._held + delta
         if len(text) < COLD_MAX and self._hot(text) is None and HOT_WORD not in text:
             calm, space, self._held = text.rpartition(" ")
@@ -213,6 +220,22 @@ class _Part:
             run = Probe(rf"(?:(?={pattern.tail})[\s\S])++", pattern.budget_s)
             self.tail = run, Probe(pattern.tail, pattern.budget_s)
 
+    def undecided(self, text: str, at: int) -> int:
+        """As `Probe.undecided`; what is too far from the end to be undecided is not looked at."""
+        if self.pattern.finite:
+            at = max(at, len(text) - self.pattern.max_length)
+        return self.probe.undecided(text, at)
+
+    def tail_undecided(self, text: str, at: int, end: int) -> int:
+        """As `undecided`, for what may go on with a tail from *at*; right up to *end*, else past it."""
+        if self.tail is None:
+            return len(text)
+        if self.pattern.finite:
+            at = max(at, len(text) - self.pattern.max_length)
+            if at > end:
+                return len(text)
+        return self.tail[1].undecided(text, at)
+
 
 class _PatternSet:
     """All patterns of a filter, compiled once for all chunks."""
@@ -223,12 +246,6 @@ class _PatternSet:
             raise SettingsError(f"two patterns have one name: {', '.join(names)}")
         self.parts = [_Part(pattern) for pattern in patterns]
         self.bound = max((pattern.max_length for pattern in patterns), default=0)
-        # Own patterns may count their groups, and are timed one by one.
-        finite = [pattern for pattern in patterns if pattern.finite]
-        self._joint = (
-            [Probe("|".join(f"(?:{part.expression})" for part in finite))] if finite else []
-        )
-        self._joint += [part.probe for part in self.parts if not part.pattern.finite]
         self._most = min((p.max_length for p in patterns if not p.finite), default=None)
         self.signed = self.bound >= LOOSE_END_MAX and all(pattern.signed for pattern in patterns)
 
@@ -237,11 +254,12 @@ class _PatternSet:
         if self._most is not None and len(text) - start > self._most:
             return None
         try:
-            if any(probe.find(text, start) is not None for probe in self._joint):
+            # One by one: each has its own literals to look for, a joint expression tries all at each place.
+            if any(part.probe.find(text, start) is not None for part in self.parts):
                 return None
             if final:
                 return len(text)
-            return min((probe.undecided(text, start) for probe in self._joint), default=len(text))
+            return min((part.undecided(text, start) for part in self.parts), default=len(text))
         except TimeoutError:
             return None
 
@@ -360,7 +378,7 @@ class _Scanner:
             if ends:
                 unsettled = len(text)
             elif not pattern.finite or unsettled < at:  # else known: the window is all there is
-                unsettled = probe.undecided(text, at - base)
+                unsettled = self.part.undecided(text, at - base)
             match = probe.find(text, at - base)
             if match is not None and match.start() < unsettled:
                 length = self._length(match)
@@ -455,16 +473,15 @@ class _Scanner:
 
     def _follow_one(self, here: _Text, tail: _Tail) -> bool:
         """Move *tail* as far as it is certain; False: it ends there."""
-        text, parts = here.text, self.part.tail
-        if parts is None:
+        text = here.text
+        if self.part.tail is None:
             return False
-        run, unit = parts
-        match = run.match(text, tail.at)
+        match = self.part.tail[0].match(text, tail.at)
         end = tail.at if match is None else match.end()
         most = self.part.pattern.max_length
         # What may begin a tail is judged like a head: by as many characters as may be held back.
         seen = text if len(text) - end <= most + 1 else text[: end + most + 1]
-        unsettled = len(text) if here.final else unit.undecided(seen, tail.at)
+        unsettled = len(text) if here.final else self.part.tail_undecided(seen, tail.at, end)
         if unsettled <= end and unsettled < len(text):
             if len(text) - unsettled <= most:
                 tail.at = unsettled
