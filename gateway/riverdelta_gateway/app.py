@@ -1,4 +1,4 @@
-"""The ASGI application: which path leads where."""
+"""The ASGI application: which part of the gateway answers which path."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _CORS: Final[dict[str, Any]] = {
 @contextlib.asynccontextmanager
 async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIterator[Services]:
     """
-    Connect to Redis, and make what the parts of the gateway share.
+    Connect to Redis, and make the services that the parts of the gateway share.
 
     Raises:
-        SettingsError: Settings that do not go together, see `Authenticator`; or an asset catalog of
+        SettingsError: Settings that contradict each other, see `Authenticator`; or an asset catalog of
             `TurnSettings` that cannot be used.
         BrokerUnavailable: No server there.
         ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
@@ -129,7 +129,7 @@ def make_app(services: Services, routes: Mapping[str, Handler] = ROUTES) -> Star
 
 
 async def open_socket(websocket: WebSocket) -> None:
-    """Serve ``/ws``: a foreign page is refused at the handshake, a bad token with a close code."""
+    """Serve ``/ws``: refuse foreign pages at the handshake, bad tokens with a close code."""
     services: Services = websocket.app.state.services
     if not services.auth.is_origin_allowed(websocket):
         await websocket.send_denial_response(http.foreign_page())
@@ -140,7 +140,7 @@ async def open_socket(websocket: WebSocket) -> None:
     try:
         identity = services.auth.identify(websocket)
     except RequestError as refusal:
-        # Not at the handshake: browsers do not tell a page why that failed.
+        # Not at the handshake: browsers hide from a page why that failed.
         _refuse(protocol, refusal, CloseCode.UNAUTHORIZED, grace_s)
         return
     try:

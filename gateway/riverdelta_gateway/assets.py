@@ -1,4 +1,4 @@
-"""Metrics and dashboards by id: where posts find the assets that they name."""
+"""Asset catalogs: metrics and dashboards by id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AssetType = Literal["metric", "dashboard"]
 ASSET_TYPES: Final[tuple[AssetType, ...]] = get_args(AssetType)
 
 DEMO_FOLDER: Final = Path(__file__).with_name("demo_assets")
-"""A metric and a dashboard, so that the demo has something to open."""
+"""A metric and a dashboard for the demo."""
 
 _SUFFIXES: Final = (".yml", ".yaml")
 _NAME: Final = re.compile(
@@ -32,10 +32,10 @@ class Asset(NamedTuple):
 
 
 class AssetCatalog(Protocol):
-    """Finds assets. Another store of them implements this one method."""
+    """Finds assets. Implement it for your own store."""
 
     async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
-        """Give the asset; None: there is none with this id."""
+        """Return the asset; None: there is none with this id."""
 
 
 class FolderCatalog:
@@ -49,8 +49,10 @@ class FolderCatalog:
         self._folder = folder
 
     async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
-        """Read the file anew each time: whoever edits it sees the change."""
-        check_id("asset_id", asset_id)  # no slash: nothing outside of the folder has such a name
+        """Read the asset's file, each time: an edit is seen at once."""
+        check_id(
+            "asset_id", asset_id
+        )  # an id has no slash, so it names no file outside of the folder
         return await asyncio.to_thread(self._read, asset_type, asset_id)
 
     def _read(self, asset_type: AssetType, asset_id: str) -> Asset | None:

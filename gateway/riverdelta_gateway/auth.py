@@ -1,4 +1,4 @@
-"""Who is there: bearer tokens, and pages that may open sockets."""
+"""Authentication: bearer tokens, and the pages that may use the gateway."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 @dataclass(frozen=True, slots=True)
 class Identity:
     """
-    Who asks.
+    The user who asks.
 
     Attributes:
         user: Id of the user.
-        expires_in_s: Seconds until the token expires; None: it was not asked for.
+        expires_in_s: Seconds until the token expires; None: no token is needed.
     """
 
     user: str
@@ -44,11 +44,11 @@ class Identity:
 
 class Authenticator:
     """
-    Reads tokens: HS256 with a secret, or RS256, ES256 and EdDSA with a public key.
+    Checks tokens: HS256 with a secret, or RS256, ES256 and EdDSA with a public key.
 
     Raises:
-        SettingsError: Neither a key nor ``dev`` is set, or both, or ``dev`` on an address that others
-            can reach.
+        SettingsError: Neither a key nor ``dev`` is set, or both are, or ``dev`` on an address that other
+            machines can reach.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -61,9 +61,8 @@ class Authenticator:
             _check_dev(settings)
         elif (secret is None) == (path is None):
             raise SettingsError(
-                "a gateway needs RIVERDELTA_GATEWAY_TOKEN_SECRET or "
-                "RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE, one of them, to know its users; "
-                "--dev runs it without, on loopback"
+                "a gateway checks tokens: set either RIVERDELTA_GATEWAY_TOKEN_SECRET or "
+                "RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE; --dev runs it without tokens, on loopback"
             )
         elif secret is not None:
             self._key, self._algorithms = secret.get_secret_value(), ["HS256"]
@@ -73,10 +72,10 @@ class Authenticator:
 
     def identify(self, connection: HTTPConnection) -> Identity:
         """
-        Say who a request or handshake is from.
+        Authenticate a request or handshake.
 
         Raises:
-            RequestError: UNAUTHORIZED: no token, or one that is not valid.
+            RequestError: UNAUTHORIZED: no token, or an invalid one.
         """
         if self.dev:
             return Identity(DEV_USER)
@@ -100,14 +99,14 @@ class Authenticator:
         return Identity(user, claims["exp"] - time.time())
 
     def is_origin_allowed(self, connection: HTTPConnection) -> bool:
-        """Whether a request or handshake comes from a page that may make it, or from no page."""
+        """Whether a request or handshake comes from an allowed page, or from no page at all."""
         origin = connection.headers.get("origin")
         if origin is None:
-            return True  # no browser: those cannot leave it out
+            return True  # not a browser: browsers always send it
         if self._settings.allowed_origins:
             return origin in self._settings.allowed_origins
         page = urlsplit(origin)
-        if self.dev:  # not the Host header: a foreign name may be made to point at loopback
+        if self.dev:  # not the Host header: anyone can point a name of theirs at loopback
             return page.hostname in _LOOPBACK
         return page.netloc == connection.headers.get("host")
 
@@ -115,26 +114,24 @@ class Authenticator:
 def _check_dev(settings: GatewaySettings) -> None:
     if settings.host not in _LOOPBACK:
         raise SettingsError(
-            f"--dev knows no users, so it listens on loopback only, not on {settings.host}: "
+            f"--dev checks no tokens, so it listens on loopback only, not on {settings.host}: "
             "use --host 127.0.0.1, or set a token key"
         )
     if settings.token_secret is not None or settings.token_public_key_file is not None:
-        raise SettingsError("--dev does not look at tokens: take it away, or the token key")
+        raise SettingsError("--dev checks no tokens: remove it, or the token key")
 
 
 def _read_public_key(path: Path) -> tuple[Any, str]:
     """
-    Read a public key, and the one algorithm that it is used with.
-
-    One, because a token must not choose how it is checked.
+    Read a public key, and choose its one algorithm: a token must not choose how it is checked.
 
     Raises:
-        SettingsError: The file cannot be read, or holds no key that is used.
+        SettingsError: The file cannot be read, or has no key of a supported kind.
     """
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise SettingsError(f"{path} holds no public key in PEM form: {error}") from error
+        raise SettingsError(f"{path} is no public key in PEM form: {error}") from error
     for kind, algorithm in _ALGORITHMS.items():
         if isinstance(key, kind):
             return key, algorithm

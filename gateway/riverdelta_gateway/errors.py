@@ -1,4 +1,4 @@
-"""What clients are told when something goes wrong: a code for programs, a safe sentence for people."""
+"""Errors as clients see them: a code for programs, a safe sentence for people."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def bad_request(message: str) -> RequestError:
 
 
 def no_such_chat() -> RequestError:
-    """Make the error of a chat that is not there, or another user's: nobody learns which."""
+    """Make the error of a chat that is not there, or another user's: the client cannot tell which."""
     return RequestError("NOT_FOUND", "There is no such chat.")
 
 
 def safe_error(error: BaseException, what: str) -> RequestError:
     """
-    Turn any error into what a client may see. What it may not see goes to the log, with an id.
+    Turn any error into one that a client may see; the rest goes to the log, under an id.
 
     Args:
-        error: What happened.
-        what: What was being done, for the log.
+        error: The error.
+        what: What failed, for the log.
     """
     if isinstance(error, RequestError):
         return error
@@ -65,5 +65,5 @@ def safe_error(error: BaseException, what: str) -> RequestError:
         _log.error("error %s: %s", error_id, what, exc_info=error)
     return RequestError(
         "INTERNAL_SERVER_ERROR",
-        f"Something went wrong here. Try again, or tell us the error's id: {error_id}.",
+        f"Something went wrong here. Try again, or report the error's id: {error_id}.",
     )

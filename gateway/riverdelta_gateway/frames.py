@@ -1,4 +1,4 @@
-"""Requests and responses as JSON text frames. Pure; what is sent to many is spelled once."""
+"""Requests and responses as JSON text frames. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_REQUEST_ID: Final = 128
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    What a client asks for.
+    A client's request.
 
     Attributes:
         route: Name in the route table.
@@ -41,7 +41,7 @@ def parse_request(data: str | bytes, max_bytes: int) -> Request:
     Raises:
         RequestError: BAD_REQUEST: too long, no JSON, or not of the shape of a request.
     """
-    # A character is a byte at least: what is longer than the limit in either need not be encoded.
+    # A character has one byte at least: a text with too many characters need not be encoded.
     if len(data) > max_bytes or (isinstance(data, str) and len(data.encode()) > max_bytes):
         raise bad_request(f"The request is longer than {max_bytes} bytes.")
     try:
@@ -75,23 +75,23 @@ def response(
     request_id: str | int | None = None,
 ) -> bytes:
     """
-    Spell a response, framed for the wire.
+    Encode a response as a text frame.
 
     Args:
-        route: Of the request that it answers, or belongs to.
-        event: What happened.
-        payload: JSON, or what orjson takes as such.
-        error: What went wrong, if anything.
+        route: Route of the request that it answers, or belongs to.
+        event: Its name.
+        payload: Any value that orjson encodes.
+        error: Why the request failed; None: it did not.
         sent_by: The user whose request it was.
-        send_method: Whether all sockets of the user get it.
-        position: Where on a chat's log it is.
-        request_id: Of the request; left out where the client gave none.
+        send_method: ``All``: all sockets of the user get it.
+        position: Its position on a chat's log.
+        request_id: Id of the request; left out where the client gave none.
     """
     fields: dict[str, Any] = {
         "route": route,
         "event": event,
         "payload": payload,
-        "error": None if error is None else _spell(error),
+        "error": None if error is None else _error_fields(error),
         "sent_by": sent_by,
         "send_method": send_method,
         "position": position,
@@ -102,18 +102,18 @@ def response(
 
 
 def error_response(error: RequestError, request: Request | None = None) -> bytes:
-    """Spell the refusal of a request; None: it could not be read."""
+    """Encode the refusal of *request*; None: the request could not be read."""
     route, request_id = ("", None) if request is None else (request.route, request.request_id)
     return response(route, "error", None, error=error, request_id=request_id)
 
 
 def error_document(error: RequestError) -> dict[str, Any]:
-    """Spell an error as the body of an HTTP response."""
-    return {"error": _spell(error)}
+    """Make the body of an HTTP response for an error."""
+    return {"error": _error_fields(error)}
 
 
 def event_response(type_: str, raw: bytes, position: str) -> bytes:
-    """Spell the delivery of an event, framed: *raw* is the event's own JSON."""
+    """Encode the delivery of an event as a text frame; *raw* is the event's own JSON."""
     return framed(
         b'{"route":"%b","event":"%b","payload":%b,"error":null,"sent_by":null,'
         b'"send_method":"SenderOnly","position":"%b"}'
@@ -128,7 +128,7 @@ def framed(text: bytes) -> bytes:
 
 def merged_delta(first: Event, last: Event, text: str) -> bytes:
     """
-    Spell a run of deltas of one chunk as one event; *text* is all of theirs.
+    Encode a run of deltas of one chunk as one event; *text* is the text of all of them.
 
     It has the ``offset`` of the first, the ``seq`` and ``ts`` of the last, and says with
     ``first_seq`` where the run begins: an event follows position ``s`` if its ``first_seq`` (else its
@@ -149,7 +149,7 @@ def merged_delta(first: Event, last: Event, text: str) -> bytes:
     return orjson.dumps(fields)
 
 
-def _spell(error: RequestError) -> dict[str, Any]:
+def _error_fields(error: RequestError) -> dict[str, Any]:
     fields: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.retry_after_s is not None:
         fields["retry_after_s"] = error.retry_after_s

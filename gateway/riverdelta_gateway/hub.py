@@ -1,4 +1,4 @@
-"""One subscription per chat and process: each event is read and spelled once, and sent to all sockets."""
+"""One subscription per chat and process: each event is read and encoded once, and sent to all sockets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from riverdelta_gateway.transitions import State
 _RETRY_S: Final = 0.25
 _BEGINNING: Final = Position(NO_EPOCH, 0)
 _NO_LOG: Final = Position("-", 0)
-"""A position that no reader has: one that resumes in a chat without a log needs a snapshot."""
+"""A position that no reader has: a reader that resumes in a chat without a log needs a snapshot."""
 
 _log = logging.getLogger("riverdelta.gateway")
 
@@ -30,24 +30,28 @@ class Reader(Protocol):
     """What the hub needs of a socket."""
 
     def take(self, subscription: Subscription, delivery: Delivery) -> None:
-        """Take an event from the feed; it must not block."""
+        """Take a live event; it must not block."""
 
     def take_read(self, subscription: Subscription, delivery: Delivery) -> None:
         """Take an event that a catch-up read."""
 
     def take_caught_up(self, subscription: Subscription) -> None:
-        """Hear that the catch-up is done."""
+        """Note that the catch-up is done."""
 
     async def until_ready(self) -> None:
-        """Wait until the socket takes bytes, and nothing waits for it."""
+        """Wait until the socket takes bytes, and its send queue is empty."""
 
 
 class _FanOut:
     """
-    A chat's events, as they come, for all of its readers.
+    Sends one chat's live events to all of its readers.
 
     Attributes:
-        position: The last event that was handed to them; None: it has not begun.
+        readers: By subscription.
+        position: The last event that was sent to them; None: it has not begun.
+        begun: Set when *position* is known.
+        lingers: The timer that ends it, while it has no readers.
+        task: Reads the chat.
     """
 
     def __init__(self, subscriber: Subscriber, chat_id: str) -> None:
@@ -57,7 +61,7 @@ class _FanOut:
         self.lingers: asyncio.TimerHandle | None = None
         self._subscriber = subscriber
         self._chat_id = chat_id
-        self.task = asyncio.create_task(self._run(), name=f"riverdelta-feed-{chat_id}")
+        self.task = asyncio.create_task(self._run(), name=f"riverdelta-fan-out-{chat_id}")
 
     async def _run(self) -> None:
         while True:
@@ -69,12 +73,12 @@ class _FanOut:
                 stream = self._subscriber.events(self._chat_id, str(self.position))
                 async with contextlib.aclosing(stream):
                     async for event in stream:
-                        self._hand_out(event)
+                        self._send(event)
             except (RiverdeltaError, RedisError) as error:
                 _log.warning("following chat %s again: %s", self._chat_id, error)
                 await asyncio.sleep(_RETRY_S)
 
-    def _hand_out(self, event: Event) -> None:
+    def _send(self, event: Event) -> None:
         self.position = Position(event.epoch, event.seq)
         delivery = Delivery(event)
         for subscription, reader in tuple(self.readers.items()):
@@ -83,11 +87,11 @@ class _FanOut:
 
 class Hub:
     """
-    All chats that sockets of this process follow.
+    The chats that sockets of this process are subscribed to.
 
     Args:
-        subscriber: Reads them.
-        linger_s: A chat without readers stays subscribed for this long: a reload comes back at once.
+        subscriber: Reads the chats.
+        linger_s: A chat without readers stays subscribed for this long, so that a reload finds it.
     """
 
     def __init__(self, subscriber: Subscriber, linger_s: float) -> None:
@@ -97,11 +101,11 @@ class Hub:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
-        """Leave all chats."""
-        tasks = [feed.task for feed in self._fan_outs.values()]
-        for feed in self._fan_outs.values():
-            if feed.lingers is not None:
-                feed.lingers.cancel()
+        """Unsubscribe from all chats."""
+        tasks = [fan_out.task for fan_out in self._fan_outs.values()]
+        for fan_out in self._fan_outs.values():
+            if fan_out.lingers is not None:
+                fan_out.lingers.cancel()
         self._fan_outs.clear()
         for task in tasks:
             task.cancel()
@@ -109,25 +113,24 @@ class Hub:
 
     @property
     def chats(self) -> int:
-        """How many chats this process is subscribed to."""
+        """Count the chats that this process is subscribed to."""
         return len(self._fan_outs)
 
     async def catch_up(self, subscription: Subscription, reader: Reader) -> None:
         """
-        Bring a reader to where its chat's feed is, and let it go live there.
+        Send a reader what it lacks, up to the chat's live events, and let it go live there.
 
-        Ends early when the subscription has moved on (closed, or its queue was dropped), and at once
-        where it had done so before its turn came.
+        Ends early when the subscription has moved on: it was closed, or its send queue was dropped.
         """
         if subscription.state is not State.STARTING:
             return
         attempt = subscription.attempt
-        feed = self._feed(subscription.chat_id)
-        feed.readers[subscription] = reader
+        fan_out = self._fan_out(subscription.chat_id)
+        fan_out.readers[subscription] = reader
         while subscription.attempt == attempt:
             try:
-                await feed.begun.wait()
-                await self._read(subscription, reader, attempt, feed)
+                await fan_out.begun.wait()
+                await self._read(subscription, reader, attempt, fan_out)
             except (RiverdeltaError, RedisError) as error:
                 _log.warning("reading chat %s again: %s", subscription.chat_id, error)
                 await asyncio.sleep(_RETRY_S)
@@ -135,23 +138,23 @@ class Hub:
                 return
 
     def leave(self, subscription: Subscription) -> None:
-        """Take a reader off; the last one takes the chat's feed along, a little later."""
-        feed = self._fan_outs.get(subscription.chat_id)
-        if feed is None or feed.readers.pop(subscription, None) is None or feed.readers:
+        """Remove a reader. Without any, the chat is unsubscribed after ``linger_s``."""
+        fan_out = self._fan_outs.get(subscription.chat_id)
+        if fan_out is None or fan_out.readers.pop(subscription, None) is None or fan_out.readers:
             return
         loop = asyncio.get_running_loop()
-        feed.lingers = loop.call_later(self._linger_s, self._end, subscription.chat_id)
+        fan_out.lingers = loop.call_later(self._linger_s, self._end, subscription.chat_id)
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _feed(self, chat_id: str) -> _FanOut:
-        feed = self._fan_outs.get(chat_id)
-        if feed is None:
-            feed = self._fan_outs[chat_id] = _FanOut(self._subscriber, chat_id)
-        if feed.lingers is not None:
-            feed.lingers.cancel()
-            feed.lingers = None
-        return feed
+    def _fan_out(self, chat_id: str) -> _FanOut:
+        fan_out = self._fan_outs.get(chat_id)
+        if fan_out is None:
+            fan_out = self._fan_outs[chat_id] = _FanOut(self._subscriber, chat_id)
+        if fan_out.lingers is not None:
+            fan_out.lingers.cancel()
+            fan_out.lingers = None
+        return fan_out
 
     def _end(self, chat_id: str) -> None:
         task = self._fan_outs.pop(chat_id).task
@@ -160,9 +163,9 @@ class Hub:
         task.add_done_callback(self._ending.discard)
 
     async def _read(
-        self, subscription: Subscription, reader: Reader, attempt: int, feed: _FanOut
+        self, subscription: Subscription, reader: Reader, attempt: int, fan_out: _FanOut
     ) -> None:
-        """Read until the reader has all that the feed has handed out."""
+        """Read until the reader has every event that was sent live."""
         verdict = Verdict.SNAPSHOT
         if not subscription.needs_snapshot:
             head = await self._subscriber.head_position(subscription.chat_id)
@@ -177,14 +180,14 @@ class Hub:
                         return
                     reader.take_read(subscription, Delivery(event))
                     await reader.until_ready()
-            seen = feed.position
+            seen = fan_out.position
             lacks = _judge(subscription, seen) or await self._judge_head(subscription)
-            if lacks is Verdict.SKIP and feed.position == seen:
-                # Nothing came in between: what the feed hands out next, the reader gets.
+            if lacks is Verdict.SKIP and fan_out.position == seen:
+                # Nothing came in between: the reader gets the next live event.
                 reader.take_caught_up(subscription)
                 return
             if lacks is Verdict.READ_LOG and subscription.cursor.position == before:
-                lacks = Verdict.SNAPSHOT  # the log does not have what the feed has handed out
+                lacks = Verdict.SNAPSHOT  # the log lacks events that were sent live
             verdict = lacks
 
     async def _judge_head(self, subscription: Subscription) -> Verdict:
@@ -193,11 +196,11 @@ class Hub:
         )
 
 
-def _judge(subscription: Subscription, feed: Position | None) -> Verdict | None:
-    """Compare with what the feed has handed out; None: they are on different logs, ask the head."""
+def _judge(subscription: Subscription, sent: Position | None) -> Verdict | None:
+    """Compare with the last live event, *sent*; None: it is on another log, compare with the head."""
     epoch, seq = subscription.cursor.position
-    if feed is None or feed.seq == 0:
+    if sent is None or sent.seq == 0:
         return Verdict.SKIP
-    if feed.epoch != epoch:
+    if sent.epoch != epoch:
         return None
-    return Verdict.SKIP if seq >= feed.seq else Verdict.READ_LOG
+    return Verdict.SKIP if seq >= sent.seq else Verdict.READ_LOG

@@ -10,7 +10,7 @@ from riverdelta.core.outputs import ReasoningText, ResponseText, Status
 Side = Literal["response", "reasoning"]
 
 THINKING: Final = "Thinking"
-"""Title of a model's reasoning, which has none of its own."""
+"""Title of a model's reasoning."""
 
 _STATUSES: Final[dict[ChunkStatus, Status]] = {
     "open": "loading",
@@ -22,7 +22,7 @@ _REPLY_PROCESSOR: Final = "field_text"
 
 
 class Part(NamedTuple):
-    """A part of a message, and where it belongs: in the reply, or in what led to it."""
+    """A part of a message. *side*: whether it belongs to the reply or the reasoning."""
 
     side: Side
     body: dict[str, Any]
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 def text_part(
     chunk_id: str, kind: str, status: Status, *, text: str | None, new: str | None = None
 ) -> Part | None:
-    """Make the part of a chunk of plain text; None: readers of the reply are not shown such chunks."""
+    """Make the part of a chunk of plain text; None: chunks of this kind are not shown."""
     if kind == "reasoning":
         card = ReasoningText(
             id=chunk_id, title=THINKING, message=text, message_chunk=new, status=status
@@ -44,20 +44,20 @@ def text_part(
 
 
 def card_part(tool_name: str | None, processor: str, output: dict[str, Any]) -> Part:
-    """Make the part of a card: what was asked for belongs to the reply, steps towards it do not."""
+    """Make the part of a card: opened assets belong to the reply, other cards to the reasoning."""
     in_reply = processor == _REPLY_PROCESSOR or (tool_name or "").startswith(_OPENING_TOOLS)
     return Part("response" if in_reply else "reasoning", output)
 
 
 def whole_part(chunk: SnapshotChunk) -> Part | None:
-    """Make the part of a chunk as it is now; None: there is nothing to show."""
+    """Make the part of a chunk as it is now; None: it is not shown."""
     for processor, output in chunk["outputs"].items():
         return card_part(chunk["tool_name"], processor, output)
     return text_part(chunk["chunk"], chunk["kind"], _STATUSES[chunk["status"]], text=chunk["text"])
 
 
 def reply_text(message: SnapshotMessage) -> str:
-    """Give what a message replied, as one text: what a model is told of it in later turns."""
+    """Return a message's reply as one text, for a model in later turns."""
     texts: list[str] = []
     for chunk in message["chunks"]:
         part = whole_part(chunk)

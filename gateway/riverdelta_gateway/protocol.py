@@ -1,8 +1,8 @@
 """
-uvicorn's WebSocket protocol, and what about a socket ASGI has no words for.
+uvicorn's WebSocket protocol, with what ASGI does not offer.
 
-Back-pressure as a callback instead of a task that waits; a write of bytes that many sockets share; an
-end that no full buffer can hold up; and text that is no UTF-8 as a close code, not as a traceback.
+Back-pressure as a callback instead of a waiting task; writes of bytes that many sockets share; a close
+that a full buffer does not delay; and a close code, not a traceback, for text that is no UTF-8.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 SCOPE_KEY: Final = "riverdelta.socket"
-"""Where in its scope the app finds the protocol."""
+"""Key of the protocol in the scope of its app."""
 _INVALID_TEXT: Final = 1007
 
 
@@ -28,7 +28,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         on_blocked: Called when the buffer is full.
         on_drained: Called when it has room again.
         on_lost: Called when the connection is gone.
-        max_unsent_bytes: Where it counts as full; set before the server starts.
+        max_unsent_bytes: Size from which the buffer is full; set before the server starts.
     """
 
     max_unsent_bytes = 64 * 1024
@@ -38,7 +38,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """Bytes that the kernel has not taken yet."""
         return self.transport.get_write_buffer_size()
 
     @property
@@ -47,12 +47,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return self.writable.is_set() and not self.disconnected
 
     def write(self, frame: bytes) -> None:
-        """Send a whole frame, as `frames.framed` makes it; nothing happens on a socket that closes."""
+        """Send a whole frame, made by `frames.framed`; on a closing socket, do nothing."""
         if self.conn.state is OPEN and not self.close_sent and not self.disconnected:
             self.transport.write(frame)
 
     def close(self, code: int, reason: str, grace_s: float) -> None:
-        """Send a close frame behind all that waits; cut the connection off after *grace_s*."""
+        """Send a close frame behind all unsent bytes; cut the connection off after *grace_s*."""
         if self.close_sent or self.conn.state is not OPEN:
             return
         self.conn.send_close(code, reason)
@@ -67,41 +67,41 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     # -- what uvicorn and asyncio call -----------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; from here on the buffer's limit holds."""
+        """Set the limit of the write buffer."""
         super().connection_made(transport)
         cast("asyncio.Transport", transport).set_write_buffer_limits(self.max_unsent_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear from the transport that it is gone."""
+        """Report that the connection is gone."""
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
 
     def handle_connect(self, event: Request) -> None:
-        """Take the handshake; the app's task begins after this."""
+        """Put this protocol into the scope, before the app's task begins."""
         super().handle_connect(event)
         if hasattr(self, "scope"):  # else it was no handshake
             cast("dict[str, object]", self.scope)[SCOPE_KEY] = self
 
     def shutdown(self) -> None:
-        """End with the server; a socket that was closed with a code of ours keeps its grace."""
+        """Close with the server; a socket that is closing already keeps its grace period."""
         if not self.close_sent:
             super().shutdown()
 
     def pause_writing(self) -> None:
-        """Hear from the transport that its buffer is full."""
+        """Report that the buffer is full."""
         super().pause_writing()
         if self.on_blocked is not None:
             self.on_blocked()
 
     def resume_writing(self) -> None:
-        """Hear from the transport that its buffer has room."""
+        """Report that the buffer has room."""
         super().resume_writing()
         if self.on_drained is not None:
             self.on_drained()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message on, or close where it is no text."""
+        """Pass a message to the app; close the socket if a text is no UTF-8."""
         if self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
@@ -113,6 +113,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:
-        """End a connection whose client is gone; what is unsent would never leave otherwise."""
+        """Cut off a connection whose client is gone: a close would wait for the unsent bytes."""
         super().keepalive_timeout()
         self.transport.abort()

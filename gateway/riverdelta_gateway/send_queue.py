@@ -1,4 +1,4 @@
-"""What waits for one socket: responses, events, and runs of deltas that merge while they wait. Pure."""
+"""One socket's send queue: responses, events, and runs of deltas that merge while they wait. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from riverdelta_gateway.frames import event_response, merged_delta
 Owner = TypeVar("Owner")
 
 _ENTRY_BYTES: Final = 256
-"""What Python keeps for an entry, whatever its text: about this much, measured."""
+"""Memory of an entry beside its text: measured, about this much."""
 
 
 class Delivery:
     """
-    One event on its way to many sockets: spelled once, shared by all.
+    One event on its way to many sockets: encoded once, shared by all.
 
     Attributes:
         event: The event.
@@ -31,7 +31,7 @@ class Delivery:
 
 
 class _Entry(Generic[Owner]):
-    """One frame that waits. *owner*: the subscription that it belongs to, or None."""
+    """One queued frame. *owner*: the subscription that it belongs to, or None."""
 
     __slots__ = ("_frame", "owner", "size")
 
@@ -41,12 +41,12 @@ class _Entry(Generic[Owner]):
         self._frame = frame
 
     def frame(self) -> bytes:
-        """Spell it."""
+        """Return the frame."""
         return self._frame
 
 
 class _Run(_Entry[Owner]):
-    """Deltas of one chunk that follow one another. Text is kept as UTF-8, which grows in place."""
+    """Consecutive deltas of one chunk. Their text is kept as UTF-8, which grows in place."""
 
     __slots__ = ("_first", "_last", "_text")
 
@@ -56,7 +56,7 @@ class _Run(_Entry[Owner]):
         self._text: bytearray | None = None
 
     def takes(self, event: Event) -> bool:
-        """Whether *event* goes on where this run ends."""
+        """Whether *event* follows directly on this run."""
         last = self._last
         return (
             event.chunk == last.chunk
@@ -66,7 +66,7 @@ class _Run(_Entry[Owner]):
         )
 
     def add(self, event: Event) -> int:
-        """Take the next delta; the bytes by which this grew."""
+        """Add the next delta; return the bytes by which this grew."""
         if self._text is None:
             self._text = bytearray(self._first.data["text"].encode())
         text = event.data["text"].encode()
@@ -76,7 +76,7 @@ class _Run(_Entry[Owner]):
         return len(text)
 
     def frame(self) -> bytes:
-        """Spell it: as it came, or merged."""
+        """Return the frame: of the one delta, or of all, merged."""
         if self._text is None:
             return self._frame
         raw = merged_delta(self._first, self._last, self._text.decode())
@@ -99,7 +99,7 @@ class SendQueue(Generic[Owner]):
         self._counts: dict[Owner, int] = {}
 
     def __len__(self) -> int:
-        """Frames that wait."""
+        """Count the queued frames."""
         return len(self._entries)
 
     def add_frame(self, frame: bytes) -> None:
@@ -107,7 +107,7 @@ class SendQueue(Generic[Owner]):
         self._append(_Entry[Owner](None, frame, _ENTRY_BYTES + len(frame)))
 
     def add_event(self, owner: Owner, delivery: Delivery) -> None:
-        """Queue an event of *owner*, or merge it with the last one that waits there."""
+        """Queue an event of *owner*, or merge it with that owner's last one."""
         event = delivery.event
         tail = self._tails.get(owner)
         if tail is not None and tail.takes(event):
@@ -122,7 +122,7 @@ class SendQueue(Generic[Owner]):
         self._append(_Entry(owner, delivery.frame, size))
 
     def pop(self) -> tuple[bytes, Owner | None]:
-        """Take the first frame; and its owner, if nothing else of that one waits any more."""
+        """Take the first frame; and its owner, if no other frame of that owner is queued."""
         entry = self._entries.popleft()
         self.size -= entry.size
         owner = entry.owner
@@ -137,15 +137,15 @@ class SendQueue(Generic[Owner]):
         return entry.frame(), owner
 
     def holds(self, owner: Owner) -> bool:
-        """Whether anything of *owner* waits."""
+        """Whether a frame of *owner* is queued."""
         return owner in self._counts
 
     def owners(self) -> list[Owner]:
-        """All of whom something waits."""
+        """List the owners of queued frames."""
         return list(self._counts)
 
     def drop(self, owner: Owner) -> None:
-        """Forget what waits of *owner*."""
+        """Drop all frames of *owner*."""
         if self._counts.pop(owner, None) is None:
             return
         self._tails.pop(owner, None)

@@ -1,4 +1,4 @@
-"""Runs a gateway process: our own server around the application, and the order in which it ends."""
+"""Run a gateway process: the server around the application, and its shutdown in order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from riverdelta_gateway.services import Services
 from riverdelta_gateway.settings import GatewaySettings
 
 _REFUSED_BEYOND: Final = 4
-"""A request over the limit is read up to this many times it, and answered; beyond, the socket closes."""
+"""A request up to this many times the limit is answered with an error; beyond, the socket is closed."""
 _BACKLOG: Final = 2048
-"""Connections that wait to be accepted: all clients of a gateway that died come at once."""
+"""Connections that wait to be accepted: all clients of a gateway that died reconnect at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ async def gateway_server(
     """
     Listen, and serve until the block is left.
 
-    Leaving it: no new connections, then every socket is closed with RESTARTING (clients keep their
-    positions, and go on elsewhere), then streams end, then Redis is left.
+    On leaving: no new connections; every socket is closed with RESTARTING, and its client resumes at
+    another process; streams end; the connections to Redis are closed.
 
     Args:
         settings: Name the servers.
@@ -52,7 +52,7 @@ async def gateway_server(
         routes: The routes of the WebSocket; `ROUTES` and your own, say.
 
     Raises:
-        SettingsError: Settings that do not go together, or an address that cannot be listened on.
+        SettingsError: Settings that contradict each other, or an address that cannot be listened on.
         BrokerUnavailable: No Redis there.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -72,25 +72,25 @@ async def gateway_server(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server; signals are its caller's business."""
+    """uvicorn's server; its caller handles the signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, and say so."""
+        """Begin to serve, and set `listening`."""
         await super().startup(sockets)
         self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
+        """Install no signal handlers."""
         yield
 
 
 async def _first(waiting: Coroutine[Any, Any, object], serving: asyncio.Task[None]) -> None:
-    """Wait for *waiting*; raise what ended *serving*, if that came first."""
+    """Wait for *waiting*; if *serving* ends first, raise its error."""
     waiter = asyncio.ensure_future(waiting)
     await asyncio.wait((waiter, serving), return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
@@ -107,15 +107,15 @@ def _config(services: Services, routes: Mapping[str, Handler]) -> uvicorn.Config
         ws_max_size=gateway.max_message_bytes * _REFUSED_BEYOND,
         ws_ping_interval=gateway.ping_interval_s,
         ws_ping_timeout=gateway.pong_timeout_s,
-        # A window for each socket costs 300 KiB, and every frame would be packed for each anew.
+        # Compression costs 300 KiB for each socket, and every frame would be compressed for each.
         ws_per_message_deflate=False,
         lifespan="off",  # ours is `gateway_server`
-        # Access lines hold the query, and that a token; so do those of accepted sockets (INFO).
+        # Access lines show the query, which may have a token; so do lines of accepted sockets (INFO).
         access_log=False,
         log_config=None,
         log_level=logging.WARNING,
         server_header=False,
-        # A little more than sockets get: those that take no close frame have been cut off by then.
+        # A little longer than sockets get: those that take no close frame are cut off before.
         timeout_graceful_shutdown=math.ceil(gateway.shutdown_s) + 1,
     )
 
@@ -123,10 +123,10 @@ def _config(services: Services, routes: Mapping[str, Handler]) -> uvicorn.Config
 @contextlib.contextmanager
 def _listen(gateway: GatewaySettings) -> Iterator[socket.socket]:
     """
-    Take the address, before anything else is started.
+    Listen on the address, before anything else is started.
 
     Raises:
-        SettingsError: It is not ours, or in use.
+        SettingsError: The address is not this machine's, or in use.
     """
     try:
         family, *_, address = socket.getaddrinfo(

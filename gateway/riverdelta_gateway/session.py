@@ -1,7 +1,7 @@
 """
-One socket's session: what a client has subscribed to, what waits for it, and what goes out next.
+One socket's session: its subscriptions, its send queue, and what is sent next.
 
-Pure: no socket, no clock, no Redis. Each input is a method and returns what is to be done, in order.
+Pure: no socket, no clock, no Redis. Each input is a method that returns the actions to take, in order.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Subscription:
     Attributes:
         chat_id: The chat.
         state: See `transitions`.
-        cursor: What was sent or is queued.
+        cursor: Position of the last event that was sent or queued.
         needs_snapshot: The next catch-up begins with one, whatever the cursor says.
-        attempt: Number of its catch-up; one that finds another number here is out of date.
+        attempt: Number of its catch-up. A catch-up that finds another number here is outdated, and ends.
     """
 
     def __init__(self, chat_id: str, after: Position | None) -> None:
@@ -37,27 +37,27 @@ class Subscription:
         self.attempt = 0
 
     def move(self, what: Input) -> None:
-        """Go where the table says."""
+        """Change the state as `TRANSITIONS` says."""
         self.state = TRANSITIONS[self.state, what]
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Give these bytes to the socket."""
+    """Write these bytes to the socket."""
 
     frame: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Read what the subscription lacks, and give it to `Session.read`; end with `caught_up`."""
+    """Read the events that the subscription lacks into `Session.read`; end with `Session.caught_up`."""
 
     subscription: Subscription
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Take the subscription off the chat's feed."""
+    """Remove the subscription from the hub."""
 
     subscription: Subscription
 
@@ -84,12 +84,12 @@ class SessionLimits:
 
 class Session:
     """
-    Decides for one socket. Inputs are its methods; see the module.
+    Decides what one socket sends. Inputs are its methods; see the module.
 
     Attributes:
-        ready: The socket takes bytes, and nothing waits.
-        closed: Nothing is to be done any more.
-        queued_bytes: What waits; `SessionLimits.max_queued_bytes` bounds it.
+        ready: Whether the socket takes bytes, and the send queue is empty.
+        closed: Whether the session is over.
+        queued_bytes: Size of the send queue; `SessionLimits.max_queued_bytes` bounds it.
     """
 
     def __init__(self, limits: SessionLimits) -> None:
@@ -102,22 +102,22 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether the socket takes bytes, and nothing waits."""
+        """Whether the socket takes bytes, and the send queue is empty."""
         return self._writable and not self._send_queue
 
     @property
     def queued_bytes(self) -> int:
-        """What waits for the socket, except for one snapshot."""
+        """Bytes in the send queue, not counting one snapshot."""
         return self._send_queue.size
 
     # -- what the client wants -------------------------------------------------------------------
 
     def subscribe(self, chat_id: str, after: Position | None) -> Sequence[Output]:
         """
-        Begin with a chat, or begin anew where the client is subscribed to it already.
+        Subscribe to a chat; a second time replaces the first subscription.
 
         Raises:
-            RequestError: RATE_LIMITED: this socket has too many.
+            RequestError: RATE_LIMITED: this socket has too many chats.
         """
         if self.closed:
             return ()
@@ -131,7 +131,7 @@ class Session:
         return (*left, CatchUp(subscription))
 
     def unsubscribe(self, chat_id: str) -> Sequence[Output]:
-        """Leave a chat; one that was not subscribed to is fine."""
+        """Unsubscribe from a chat; without a subscription, do nothing."""
         subscription = self._subscriptions.pop(chat_id, None)
         if subscription is None:
             return ()
@@ -143,21 +143,21 @@ class Session:
     # -- what goes out ---------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> Sequence[Output]:
-        """Send a response. These are never dropped: a client that leaves too many unread is closed."""
+        """Send a response. Responses are never dropped: a client that leaves too many unread is closed."""
         if self.closed:
             return ()
         if self.ready:
             return (Write(frame),)
-        self._give_way()
+        self._enforce_limit()
         if self._send_queue.size > self._limits.max_queued_bytes:
             return self.close(CloseCode.TOO_SLOW)
         self._send_queue.add_frame(frame)
         return ()
 
     def event(self, subscription: Subscription, delivery: Delivery) -> Sequence[Output]:
-        """Take an event from the chat's feed."""
+        """Take a live event."""
         if subscription.state is not State.LIVE and subscription.state is not State.LAGGING:
-            return ()  # a catch-up, or the snapshot that is due, will bring it
+            return ()  # a catch-up, or the snapshot that is due, will deliver it
         verdict = subscription.cursor.judge(delivery.event)
         if verdict is Verdict.SKIP:
             return ()
@@ -176,21 +176,21 @@ class Session:
         return self._offer(subscription, delivery)
 
     def caught_up(self, subscription: Subscription) -> Sequence[Output]:
-        """Go live: the catch-up has read all that the feed had sent."""
+        """Go live: the catch-up has reached the last live event."""
         if subscription.state is State.STARTING:
             subscription.move(Input.CAUGHT_UP)
             if self._send_queue.holds(subscription):
                 subscription.move(Input.QUEUED)
         return ()
 
-    # -- how the socket does ---------------------------------------------------------------------
+    # -- the socket's state ----------------------------------------------------------------------
 
     def blocked(self) -> None:
-        """Hear that the socket takes no more for now."""
+        """Note that the socket takes no bytes for now."""
         self._writable = False
 
     def drained(self) -> Sequence[Output]:
-        """Hear that the socket takes more. Call it again until it gives nothing, or `blocked` was."""
+        """Note that the socket takes bytes again. Call it until it returns nothing, or `blocked` comes."""
         self._writable = True
         self._stalled = None
         if self.closed:
@@ -207,11 +207,11 @@ class Session:
 
     def tick(self, now_s: float, unsent_bytes: int) -> Sequence[Output]:
         """
-        Look at the clock.
+        Check the token's end and the stall limit.
 
         Args:
             now_s: Any clock that only goes forward.
-            unsent_bytes: What the socket's own buffer still holds.
+            unsent_bytes: Bytes in the socket's own buffer.
         """
         deadline_s = self._limits.deadline_s
         if deadline_s is not None and now_s >= deadline_s:
@@ -225,7 +225,7 @@ class Session:
         return ()
 
     def close(self, code: CloseCode | None = None) -> Sequence[Output]:
-        """End: the socket is to be closed with *code*, or (None) is gone already."""
+        """End the session; *code*: close the socket with it; None: the socket is gone already."""
         if self.closed:
             return ()
         self.closed = True
@@ -242,11 +242,11 @@ class Session:
             return (Write(delivery.frame),)
         subscription.move(Input.QUEUED)
         self._send_queue.add_event(subscription, delivery)
-        self._give_way()
+        self._enforce_limit()
         return ()
 
-    def _give_way(self) -> None:
-        """Past the limit, let the events of all chats give way to snapshots; responses stay."""
+    def _enforce_limit(self) -> None:
+        """Past the limit, replace the queued events of all chats by snapshots; responses stay."""
         if self._send_queue.size <= self._limits.max_queued_bytes:
             return
         for owner in self._send_queue.owners():

@@ -1,7 +1,7 @@
 """
 Settings of the gateway, from ``RIVERDELTA_GATEWAY_*`` environment variables or arguments.
 
-A class of its own, because producers and workers install no gateway and must not learn its secrets.
+A class of its own, because producers and workers must not read the gateway's secrets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIB = 1024 * KIB
 
 class GatewaySettings(EnvironmentSettings):
     """
-    What a gateway process is told. Every name is also an environment variable.
+    Settings of a gateway process. Every name is also an environment variable.
 
     Example: ``max_posts_per_minute`` is ``RIVERDELTA_GATEWAY_MAX_POSTS_PER_MINUTE``.
     """
@@ -30,7 +30,7 @@ class GatewaySettings(EnvironmentSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on. 0: a free one.")
     dev: bool = Field(
         default=False,
-        description="No tokens: everybody is the user `dev`. Only on a loopback address.",
+        description="No tokens: every request is of the user `dev`. Only on a loopback address.",
     )
 
     token_secret: SecretStr | None = Field(
@@ -41,7 +41,7 @@ class GatewaySettings(EnvironmentSettings):
         description="PEM file with the public key of RS256, ES256 or EdDSA tokens.",
     )
     token_audience: str = Field(
-        default="riverdelta", min_length=1, description="What a token's `aud` must name."
+        default="riverdelta", min_length=1, description="Required in a token's `aud`."
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
@@ -49,23 +49,27 @@ class GatewaySettings(EnvironmentSettings):
         "Clients that send no Origin (not browsers) always may. Empty: the gateway's own host only.",
     )
 
-    max_posts_per_minute: int = Field(default=30, gt=0, description="Of one user, everywhere.")
-    max_sockets_per_user: int = Field(
-        default=20, gt=0, description="Of one user, SSE streams too, in one process."
+    max_posts_per_minute: int = Field(
+        default=30, gt=0, description="Posts of one user, over all processes."
     )
-    max_chats_per_socket: int = Field(default=100, gt=0, description="Subscribed to at once.")
+    max_sockets_per_user: int = Field(
+        default=20, gt=0, description="Sockets and streams of one user in one process."
+    )
+    max_chats_per_socket: int = Field(
+        default=100, gt=0, description="Subscriptions of one socket at the same time."
+    )
     max_message_bytes: int = Field(
-        default=256 * KIB, gt=0, description="Largest request; a larger one is refused."
+        default=256 * KIB, gt=0, description="Largest request; larger ones are refused."
     )
     max_queued_bytes: int = Field(
         default=256 * KIB,
         gt=0,
-        description="What may wait for one socket; past it, deltas give way to one snapshot.",
+        description="Limit of one socket's send queue; past it, one snapshot replaces the queued deltas.",
     )
     max_unsent_bytes: int = Field(
         default=64 * KIB,
         gt=0,
-        description="What may wait in a socket's own buffer before events queue and merge.",
+        description="Limit of a socket's own buffer; past it, events queue and merge.",
     )
 
     ping_interval_s: float = Field(default=20.0, gt=0, description="Between pings.")
@@ -75,12 +79,14 @@ class GatewaySettings(EnvironmentSettings):
     stall_timeout_s: float = Field(
         default=120.0,
         gt=0,
-        description="A client that took no byte for this long, though some wait, is closed.",
+        description="A client that takes no byte for this long, though some are queued, is closed.",
     )
-    sse_heartbeat_s: float = Field(default=15.0, gt=0, description="Between comments on quiet SSE.")
+    sse_heartbeat_s: float = Field(
+        default=15.0, gt=0, description="Between heartbeats on a quiet stream."
+    )
     linger_s: float = Field(
         default=5.0, ge=0, description="A chat stays subscribed for this long without readers."
     )
     shutdown_s: float = Field(
-        default=2.0, gt=0, description="Sockets get this long to take the close frame."
+        default=2.0, gt=0, description="Time that sockets get to take the close frame."
     )

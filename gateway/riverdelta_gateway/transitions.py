@@ -1,16 +1,16 @@
 """
-The states of one subscription of one socket, and everything that moves it from one to another.
+The states of one subscription of one socket, and the inputs that change them.
 
-Rule 1: nothing changes a subscription's state but `TRANSITIONS`. What is not in it cannot happen: a
-`KeyError` is a bug.
+Rule 1: only `TRANSITIONS` changes a subscription's state. An input that it does not list for a state
+cannot happen there: a `KeyError` is a bug.
 
 ========  ======================================================================================
-STARTING  a catch-up reads what the client lacks: a snapshot, or the log behind its position; the
-          feed's events pass by, the catch-up will find them in the log
-LIVE      the feed's events go out as they come
+STARTING  a catch-up reads what the client lacks: a snapshot, or the log behind its position; live
+          events are skipped, because the catch-up finds them in the log
+LIVE      live events are sent as they come
 LAGGING   the socket takes nothing: events queue, neighbouring deltas of a chunk merge
-DUE       too much waited: the queue was dropped, and a snapshot is due when the socket drains
-CLOSED    nothing goes out any more
+DUE       the send queue grew too long and was dropped; a snapshot is due when the socket drains
+CLOSED    nothing is sent
 ========  ======================================================================================
 """
 
@@ -21,7 +21,7 @@ from typing import Final
 
 
 class State(Enum):
-    """Where a subscription stands; see the module."""
+    """State of a subscription; see the module."""
 
     STARTING = "starting"
     LIVE = "live"
@@ -34,15 +34,15 @@ class Input(Enum):
     """What happens to a subscription."""
 
     CAUGHT_UP = "caught up"
-    """Its catch-up has reached what the feed has sent."""
+    """Its catch-up has reached the last live event."""
     QUEUED = "queued"
-    """An event of the feed could not go out at once."""
+    """A live event could not be sent at once."""
     EMPTIED = "emptied"
-    """Nothing of it is queued any more."""
+    """Its last queued frame was sent."""
     GAP = "gap"
-    """The feed's next event does not follow: read what is between."""
+    """The next live event does not follow the last one: read the log between them."""
     OVERFLOW = "overflow"
-    """More waits for the socket than may; what was queued of it is gone."""
+    """The send queue is over its limit; the subscription's frames were dropped."""
     DRAINED = "drained"
     """The socket takes bytes again, and nothing is queued."""
     CLOSE = "close"

@@ -1,4 +1,4 @@
-"""What a turn is: as a job says it, and as the chat's own messages say it. Pure."""
+"""A turn: one prompt and its reply, in a job and in a message's metadata. Pure."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.assets import AssetType
 
 METADATA_KEY: Final = "turn"
-"""Under this name a message's metadata says that it is a turn, and which."""
+"""Key of the turn in a message's metadata."""
 
 TITLE: Final = "title"
-"""Name of the annotations that carry a title: ``title_chunk`` parts, and ``title`` at the end."""
+"""Name of annotations with a title: parts as ``title_chunk``, and ``title`` at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """
-    A turn as its job has it.
+    A turn as its job describes it.
 
     Attributes:
         chat_id: The chat; it need not exist yet.
-        message_id: Of the reply: the turn's own id, and the key that keeps it from running twice.
-        user: Whose turn it is.
-        prompt: What they wrote. None: nothing; the asset is shown as it is.
+        message_id: Id of the reply, and of the turn: it keeps the turn from running twice.
+        user: Id of the user who asks.
+        prompt: The user's text. None: the asset is shown as it is.
         prompt_id: The client's own id of the prompt, if it has one.
-        asset_type: Of the asset that the turn is about, if any.
-        asset_id: Same.
-        from_message: That message and all that follow it are replaced by this turn.
+        asset_type: Type of the asset that the turn is about, if any.
+        asset_id: Id of that asset.
+        from_message: The turn replaces this message and all behind it; None: it replaces none.
     """
 
     chat_id: str
@@ -42,21 +42,21 @@ class Turn:
     from_message: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Spell it for the job."""
+        """Encode the turn for its job."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """Undo `to_json`; fields of a newer gateway are passed over."""
+        """Decode what `to_json` made; fields of a newer gateway are ignored."""
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
     def metadata(self, replaces: Sequence[str], title: str | None) -> dict[str, Any]:
         """
-        Say in the message's metadata what it is: with the start, so no reader sees half of it.
+        Make the metadata of the turn's message; it is stored with the message's start.
 
         Args:
             replaces: Ids of the messages that it replaces.
-            title: The chat's title so far; messages that carried it may be forgotten by and by.
+            title: The chat's title so far: the message that had it may expire.
         """
         return {
             METADATA_KEY: {
@@ -71,13 +71,13 @@ class Turn:
 
 
 def turn_of(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Give what a message's metadata says of a turn; None: it is none of ours."""
+    """Return the turn in a message's metadata; None: the message is not a turn."""
     turn = metadata.get(METADATA_KEY)
     return turn if isinstance(turn, dict) else None
 
 
 def title_of(messages: Sequence[SnapshotMessage]) -> str | None:
-    """Give a chat's title: the last one that a message said."""
+    """Return a chat's title: the last one in its messages; None: it has none."""
     for message in reversed(messages):
         for note in reversed(message["annotations"]):
             if note["name"] == TITLE and (title := title_text(note["data"])) is not None:
@@ -88,7 +88,7 @@ def title_of(messages: Sequence[SnapshotMessage]) -> str | None:
 
 
 def title_text(data: Any) -> str | None:
-    """Give the whole title in a title annotation; backends of one's own may call it ``text``."""
+    """Return the whole title in an annotation (``title`` or ``text``); None: it has only a part."""
     if isinstance(data, dict):
         for name in ("title", "text"):
             if isinstance(data.get(name), str) and data[name]:
@@ -97,6 +97,6 @@ def title_text(data: Any) -> str | None:
 
 
 def from_message_on(messages: Sequence[SnapshotMessage], message_id: str | None) -> list[str]:
-    """Ids of *message_id* and of what follows it; none where it is not there."""
+    """List *message_id* and the ids behind it; empty if it is not there."""
     ids = [message["message"] for message in messages]
     return ids[ids.index(message_id) :] if message_id in ids else []

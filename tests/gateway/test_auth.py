@@ -107,7 +107,7 @@ def test_a_public_key_checks_with_its_own_algorithm_only(
         ({"dev": True, "host": "0.0.0.0"}, "loopback only"),
         ({"dev": True, "host": "::"}, "loopback only"),
         ({"dev": True, "token_secret": SECRET}, "token key"),
-        ({"token_secret": SECRET, "token_public_key_file": "key.pem"}, "one of them"),
+        ({"token_secret": SECRET, "token_public_key_file": "key.pem"}, "set either"),
     ],
 )
 def test_settings_that_would_let_everybody_in_are_refused(

@@ -1,1 +1,1 @@
-"""Chat backends: who writes the replies. `base` says what one is."""
+"""Chat backends: one module per provider API; `base` has their interface."""

@@ -20,21 +20,21 @@ from riverdelta_gateway.backends.base import (
 
 _NO_KEY: Final = "none"
 _ERRORS: Final = (APIStatusError, AnthropicError, httpx2.HTTPError, ValueError)
-"""The SDK lets through what breaks a stream off; a `ValueError`: what came is no JSON."""
+"""The SDK does not wrap errors that break a stream off; a `ValueError`: the data is no JSON."""
 
 
 class AnthropicBackend:
     """
-    Streams messages.
+    Streams replies of the messages API.
 
     Args:
         model: Name of the model.
-        system_prompt: What the model is told first; empty: nothing.
+        system_prompt: First instruction to the model; empty: none.
         max_reply_tokens: The longest reply; the API wants a limit.
         api_key: None: the SDK reads ``ANTHROPIC_API_KEY``; with *base_url*, a placeholder is sent.
         base_url: None: Anthropic's own API.
         timeout_s: A provider that sends nothing for this long has failed.
-        max_retries: How often the SDK repeats a call that was not answered.
+        max_retries: Retries, by the SDK, of a call that got no answer.
 
     Raises:
         SettingsError: There is no key.
@@ -69,7 +69,7 @@ class AnthropicBackend:
         self._max_tokens = max_reply_tokens
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
-        """Give the SDK's events as they come."""
+        """Stream the SDK's events as they come."""
         system = system_texts(self._system_prompt, question.asset)
         with safe_errors(*_ERRORS):
             stream = await self._client.messages.create(
@@ -84,7 +84,7 @@ class AnthropicBackend:
                     yield event
 
     async def title(self, question: Question) -> AsyncGenerator[str, None]:
-        """Give what one short call of the same model says."""
+        """Stream the answer of one short call of the same model."""
         with safe_errors(*_ERRORS):
             stream = await self._client.messages.create(
                 model=self._model,

@@ -1,4 +1,4 @@
-"""What a chat backend is: a reply as raw chunks of one source, and a title."""
+"""The interface of a chat backend: replies as raw chunks of one source, and titles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from riverdelta_gateway.assets import Asset
 
 
 class Said(NamedTuple):
-    """One contribution to a chat, as a model is told of it."""
+    """One contribution to a chat, as a model gets it."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -20,12 +20,12 @@ class Said(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Question:
     """
-    What a backend replies to.
+    A prompt with its context.
 
     Attributes:
-        prompt: What the user wrote; not blank.
-        history: What was said before, oldest first.
-        asset: What the prompt is about, if that was said.
+        prompt: The user's text; not blank.
+        history: Earlier contributions to the chat, oldest first.
+        asset: The asset that the prompt is about, if any.
     """
 
     prompt: str
@@ -34,7 +34,7 @@ class Question:
 
 
 class ToolAnswer(NamedTuple):
-    """Among raw chunks: what a tool that the backend has run gave back; any JSON value."""
+    """Among raw chunks: the result of a tool that the backend ran; any JSON value."""
 
     tool_call_id: str
     content: Any
@@ -42,10 +42,10 @@ class ToolAnswer(NamedTuple):
 
 class BackendError(Exception):
     """
-    The provider refused, or broke off. The turn fails.
+    The provider refused, or broke off: the turn fails.
 
     Args:
-        sentence: Safe for readers. What they must not see is in the error's cause, for the log.
+        sentence: Safe for readers. The error's cause has the rest, for the log.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -56,11 +56,11 @@ class BackendError(Exception):
 @contextlib.contextmanager
 def safe_errors(refused: type[Exception], *others: type[Exception]) -> Iterator[None]:
     """
-    Turn what an SDK raises into `BackendError`.
+    Turn an SDK's errors into `BackendError`.
 
     Args:
-        refused: The provider answered with an error; it has a ``status_code``.
-        others: It did not answer, broke off, or sent what cannot be read.
+        refused: Error with a ``status_code``: the provider answered with an error.
+        others: Errors without an answer: no connection, a broken stream, data that cannot be read.
     """
     try:
         yield
@@ -73,22 +73,22 @@ def safe_errors(refused: type[Exception], *others: type[Exception]) -> Iterator[
 
 class ChatBackend(Protocol):
     """
-    Writes replies. One object serves all turns of a process, side by side.
+    Writes replies. One object serves all turns of a process, at the same time.
 
-    Both generators are closed when the reply is stopped, or takes too long: let go of the provider's call
-    then (``async with`` around it does).
+    Both generators are closed when the reply is stopped or takes too long: end the provider's call then
+    (``async with`` around it does).
 
     Attributes:
-        source: How the raw chunks are spelled; one of `riverdelta.SOURCES`.
+        source: Encoding of the raw chunks; one of `riverdelta.SOURCES`.
     """
 
     @property
     def source(self) -> str:
-        """How the raw chunks are spelled."""
+        """Encoding of the raw chunks."""
 
     def reply(self, question: Question) -> AsyncGenerator[object, None]:
         """
-        Give the reply: raw chunks as the source spells them, and `ToolAnswer` in between.
+        Stream the reply: raw chunks of the source, and `ToolAnswer` between them.
 
         Raises:
             BackendError: The provider refused, or broke off.
@@ -96,27 +96,27 @@ class ChatBackend(Protocol):
 
     def title(self, question: Question) -> AsyncGenerator[str, None]:
         """
-        Give a title for a chat that begins with *question*, in pieces.
+        Stream a title for a chat that begins with *question*.
 
         Raises:
-            BackendError: As above; the chat gets its prompt's beginning as its title then.
+            BackendError: As above; the beginning of the prompt becomes the title.
         """
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 TITLE_INSTRUCTION = (
     "Write a title of at most six words for a chat that begins with the following message. "
     "Answer with the title alone: no quotation marks, no full stop."
 )
-"""What language models are told before the prompt, for a title."""
+"""Instruction to a language model before the prompt, for a title."""
 
 TITLE_TOKENS = 32
 
 
 def system_texts(prompt: str, asset: Asset | None) -> list[str]:
-    """Say what a model is told first: *prompt*, if any, and the asset that the user's is about."""
+    """List the first instructions to a model: *prompt*, if any, and the asset, if any."""
     texts = [prompt] if prompt else []
     if asset is not None:
         texts.append(f"The user has opened the {asset.type} {asset.name!r}:\n\n{asset.yml_content}")

@@ -17,22 +17,22 @@ from riverdelta_gateway.backends.base import (
 )
 
 _NO_KEY: Final = "none"
-"""Servers of one's own mostly want none; and OpenAI's must not be sent to others."""
+"""Other servers mostly want no key; and OpenAI's own must not be sent to them."""
 _ERRORS: Final = (APIStatusError, OpenAIError, ValueError)
-"""A `ValueError`: what came is no JSON."""
+"""A `ValueError`: the data is no JSON."""
 
 
 class OpenAIBackend:
     """
-    Streams chat completions.
+    Streams replies of the chat completions API.
 
     Args:
         model: Name of the model.
-        system_prompt: What the model is told first; empty: nothing.
+        system_prompt: First instruction to the model; empty: none.
         api_key: None: the SDK reads ``OPENAI_API_KEY``; with *base_url*, a placeholder is sent.
         base_url: None: OpenAI's own API.
         timeout_s: A provider that sends nothing for this long has failed.
-        max_retries: How often the SDK repeats a call that was not answered.
+        max_retries: Retries, by the SDK, of a call that got no answer.
 
     Raises:
         SettingsError: There is no key.
@@ -66,7 +66,7 @@ class OpenAIBackend:
         self._system_prompt = system_prompt
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
-        """Give the SDK's chunks as they come."""
+        """Stream the SDK's chunks as they come."""
         with safe_errors(*_ERRORS):
             stream = await self._client.chat.completions.create(
                 model=self._model,
@@ -79,7 +79,7 @@ class OpenAIBackend:
                     yield chunk
 
     async def title(self, question: Question) -> AsyncGenerator[str, None]:
-        """Give what one short call of the same model says."""
+        """Stream the answer of one short call of the same model."""
         with safe_errors(*_ERRORS):
             stream = await self._client.chat.completions.create(
                 model=self._model,

@@ -1,4 +1,4 @@
-"""The reply to a post without a prompt: the asset's file, then a text. No model is asked."""
+"""The reply to a post without a prompt: the asset's file, then a text. No model is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE: Final = "openai-chat"
 
 
 async def opening_reply(asset: Asset) -> AsyncGenerator[object, None]:
-    """Give the raw chunks (of source `SOURCE`) that show *asset*."""
+    """Stream the raw chunks, of source `SOURCE`, that show *asset*."""
     token = secrets.token_hex(8)
     call_id = f"call-{token}"
     opening = Step(f"open-{token}")

@@ -1,4 +1,4 @@
-"""What the scripted backend says: a data analyst at work, the same each time."""
+"""The texts of the scripted backend: a data analyst at work, the same each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backend `scripted`: written replies at a human speed, for demos and tests. Needs no key, no network."""
+"""Backend `scripted`: fixed replies at a readable speed, for demos and tests. No key, no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TITLE_CHARS = 48
 
 class ScriptedBackend:
     """
-    Plays a reply as a model would stream it: three calls, with tools and their answers in between.
+    Plays a reply as a model would stream it: three calls, with tools and their results between them.
 
     Args:
         pace_ms: The pause between two tokens, in milliseconds.
@@ -30,24 +30,24 @@ class ScriptedBackend:
         self._pace_s = pace_ms / 1000
 
     async def reply(self, question: Question) -> AsyncGenerator[object, None]:
-        """Think, search, plan, make two metrics, and say so."""
+        """Stream reasoning, a search, a plan, two metrics and a text about them."""
         for item in _play(question):
             if not isinstance(item, ToolAnswer):
                 await asyncio.sleep(self._pace_s)
             yield item
 
     async def title(self, question: Question) -> AsyncGenerator[str, None]:
-        """Give the prompt's beginning."""
+        """Stream the beginning of the prompt."""
         for word in words(title_from(question.prompt)):
             await asyncio.sleep(self._pace_s)
             yield word
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no connections."""
 
 
 def title_from(prompt: str) -> str:
-    """Make a title of a prompt's first words."""
+    """Make a title from the first words of a prompt."""
     text = " ".join(prompt.split()[:_TITLE_WORDS])
     return truncate_message(text.rstrip(".?!:;, ") or text, _TITLE_CHARS)
 

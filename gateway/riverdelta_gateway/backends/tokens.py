@@ -12,15 +12,15 @@ MODEL: Final = "scripted"
 
 _WORD: Final = re.compile(r"\s*\S+\s*")
 _ARGUMENT_CHARS: Final = 8
-"""About what a token of JSON is."""
+"""About one token of JSON."""
 
 
 class Step:
     """
-    One provider call, as it would have been streamed; each method gives the chunks of a part of it.
+    One provider call, as a provider would have streamed it. Each method returns raw chunks.
 
     Args:
-        step_id: Tells this call from the others of its message.
+        step_id: Unique among the calls of its message.
     """
 
     def __init__(self, step_id: str) -> None:
@@ -28,26 +28,26 @@ class Step:
         self._calls = 0
 
     def reasoning(self, text: str) -> Iterator[dict[str, Any]]:
-        """Think, word by word."""
+        """Stream reasoning, word by word."""
         return (self._chunk({"reasoning_content": word}) for word in words(text))
 
     def text(self, text: str) -> Iterator[dict[str, Any]]:
-        """Write, word by word."""
+        """Stream text, word by word."""
         return (self._chunk({"content": word}) for word in words(text))
 
     def call(self, call_id: str, tool_name: str, arguments: Any) -> Iterator[dict[str, Any]]:
-        """Call a tool."""
+        """Stream a tool call, its arguments a few characters at a time."""
         index, self._calls = self._calls, self._calls + 1
         function: dict[str, Any] = {"name": tool_name, "arguments": ""}
         start = {"index": index, "id": call_id, "type": "function", "function": function}
         yield self._chunk({"tool_calls": [start]})
-        spelled = orjson.dumps(arguments).decode()
-        for at in range(0, len(spelled), _ARGUMENT_CHARS):
-            more = {"index": index, "function": {"arguments": spelled[at : at + _ARGUMENT_CHARS]}}
+        encoded = orjson.dumps(arguments).decode()
+        for at in range(0, len(encoded), _ARGUMENT_CHARS):
+            more = {"index": index, "function": {"arguments": encoded[at : at + _ARGUMENT_CHARS]}}
             yield self._chunk({"tool_calls": [more]})
 
     def end(self) -> Iterator[dict[str, Any]]:
-        """Say why it ended."""
+        """End with the finish reason."""
         yield self._chunk({}, "tool_calls" if self._calls else "stop")
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""``/chats/post``: what a client may ask for, and what it is told while the reply is written."""
+"""``/chats/post``: validate posts, accept them, and send the progress of their turns."""

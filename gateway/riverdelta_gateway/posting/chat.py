@@ -12,7 +12,7 @@ from riverdelta_gateway.turn import title_of, turn_of
 
 
 def chat_document(chat_id: str, messages: Sequence[SnapshotMessage]) -> dict[str, Any]:
-    """Spell the whole chat. Its status is that of its last message, ``open`` if any is still open."""
+    """Make the document of a chat. Its status is ``open`` if a message is open, else its last message's."""
     statuses = [message["status"] for message in messages]
     status = "open" if "open" in statuses else statuses[-1] if statuses else "completed"
     return {
@@ -24,7 +24,7 @@ def chat_document(chat_id: str, messages: Sequence[SnapshotMessage]) -> dict[str
 
 
 def message_document(message: SnapshotMessage) -> dict[str, Any]:
-    """Spell a message: what was asked, what led to the reply, and the reply."""
+    """Make the document of a message: the request, the reasoning, the reply."""
     turn = turn_of(message["metadata"])
     parts = [part for chunk in message["chunks"] if (part := whole_part(chunk)) is not None]
     if message["status"] != "open":
@@ -43,7 +43,7 @@ def message_document(message: SnapshotMessage) -> dict[str, Any]:
 
 
 def _settled(body: dict[str, Any]) -> dict[str, Any]:
-    """A part of a message that is over: nothing that still loads will ever be there."""
+    """Mark as failed what still loads in a part of a message that has ended."""
     if body["status"] == "loading":
         body = {**body, "status": "failed"}
     if "files" in body:

@@ -1,4 +1,4 @@
-"""Why a reply failed, as a reader may hear it: a code, and a sentence with nothing internal in it."""
+"""Why a reply failed, as readers see it: a code, and a sentence with nothing internal in it. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from riverdelta.core.events import Failure
 OWN_CODES: Final = frozenset(
     {"provider_error", "provider_timeout", "turn_timeout", "turn_interrupted", "asset_gone"}
 )
-"""Codes that turns fail with: their detail was written for readers."""
+"""Codes of failed turns, whose detail was written for readers."""
 
 _SENTENCES: Final[Mapping[str, str]] = {
-    "producer_lost": "The process that wrote this reply went away",
-    "producer_timeout": "The process that wrote this reply went away",
+    "producer_lost": "The process that wrote this reply was lost",
+    "producer_timeout": "The process that wrote this reply was lost",
     "source_error": "The language model reported an error",
     "data_lost": "A part of this reply was lost",
 }
@@ -22,7 +22,7 @@ _OTHERWISE: Final = "Something went wrong while this reply was written"
 
 
 def safe_failure(failure: Failure, message_id: str) -> Failure:
-    """Say why *message_id* failed. The sentence names an id under which logs say more."""
+    """Make a failure safe for readers. The sentence names *message_id*, under which logs say more."""
     code = failure["code"]
     if code in OWN_CODES:
         return failure

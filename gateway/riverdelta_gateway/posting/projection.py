@@ -1,10 +1,10 @@
 """
-What the sockets of a user are told of their turns: a chat's events, projected. Pure.
+Project a chat's events onto the frames of ``/chats/post``. Pure.
 
-Fed by the chat's log alone, so every gateway process of the user comes to the same frames, and one may
-die. A turn gives, in this order: ``initializeChat``, then ``generatingTitle`` beside
-``generatingReasoningMessage`` and ``generatingResponseMessage``, then exactly one ``complete``, however
-it ends. A reader that lost its place gets ``initializeChat`` again, with all there is.
+The input is the chat's log alone, so every gateway process of the user makes the same frames. The frames
+of a turn, in order: ``initializeChat``; ``generatingTitle``, ``generatingReasoningMessage`` and
+``generatingResponseMessage``, mixed; exactly one ``complete``, however the turn ends. After a snapshot,
+``initializeChat`` comes again with the whole chat.
 """
 
 from __future__ import annotations
@@ -39,33 +39,29 @@ class Projection:
         self._chat_id = chat_id
         self._view = ChatView()
         self._awaited: set[str] = set()
-        """Turns that are to begin: accepted here, or begun but with messages still to be replaced."""
+        """Expected turns: accepted here, or begun but with messages still to be replaced."""
         self._open: set[str] = set()
-        """Turns that were told to begin, and not to be complete."""
+        """Turns with an ``initializeChat``, and no ``complete`` yet."""
         self._over: set[str] = set()
-        """Turns of which nothing more is to be told."""
+        """Turns without further frames."""
 
     @property
     def idle(self) -> bool:
-        """Whether no turn is under way or awaited."""
+        """Whether no turn runs or is expected."""
         return not self._awaited and not self._open
 
     @property
     def under_way(self) -> bool:
-        """Whether a turn has begun and is not over."""
+        """Whether a turn runs."""
         return bool(self._open)
 
     def expect(self, message_id: str) -> None:
-        """
-        Take note of a message that is to come, and may be a turn.
-
-        Then a turn is told of even if it is over when its chat is first read.
-        """
+        """Expect a message, perhaps a turn: it gets frames even if it ends before the chat is read."""
         if message_id not in self._open and message_id not in self._over:
             self._awaited.add(message_id)
 
     def apply(self, event: Event) -> list[PostFrame]:
-        """Take the next event of the chat; what the sockets are to be told, in order."""
+        """Take the next event of the chat; return its frames, in order."""
         self._view.apply(event)
         if event.type == "snapshot":
             return self._catch_up()
@@ -84,14 +80,14 @@ class Projection:
                 self._awaited.discard(message_id)
                 return []
             if turn.get("replaces"):
-                self._awaited.add(message_id)  # the chat is shown without what it replaces
+                self._awaited.add(message_id)  # first show the chat without the replaced messages
                 return []
         elif message_id not in self._awaited:
             return []
         return [self._initialize(message_id)]
 
     def _catch_up(self) -> list[PostFrame]:
-        """Say anew how every turn under way stands; old ones are not told of."""
+        """Make frames for every turn that runs or is expected; old ones get none."""
         frames = []
         seen = set()
         for message in self._view.messages:
@@ -100,8 +96,8 @@ class Projection:
                 self._awaited.discard(message_id)
                 continue
             seen.add(message_id)
-            told = message_id in self._open or message_id in self._awaited
-            if message_id not in self._over and (told or message["status"] == "open"):
+            is_wanted = message_id in self._open or message_id in self._awaited
+            if message_id not in self._over and (is_wanted or message["status"] == "open"):
                 frames.append(self._initialize(message_id))
                 if message["status"] != "open":
                     frames.append(self._complete(message_id))
@@ -129,7 +125,7 @@ class Projection:
     def _chat(self, message_id: str) -> dict[str, Any]:
         return {**chat_document(self._chat_id, self._view.messages), "message_id": message_id}
 
-    # -- what a turn brings ----------------------------------------------------------------------
+    # -- the frames of a turn --------------------------------------------------------------------
 
     def _go_on(self, message_id: str, event: Event) -> list[PostFrame]:
         if event.type in END_TYPES:

@@ -1,4 +1,4 @@
-"""The request ``/chats/post``: its whole validation, as far as it needs no Redis. Pure."""
+"""Validate the request ``/chats/post``, as far as that needs no Redis. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from riverdelta_gateway.assets import ASSET_TYPES, AssetType
 from riverdelta_gateway.errors import RequestError, bad_request
 
 MAX_PROMPT_CHARS: Final = 100_000
-"""A prompt is stored with its message's start, and sent with every snapshot: not the place for files."""
+"""A prompt is stored with its message, and sent with every snapshot: it is not the place for files."""
 
 _ALLOWED_TYPES: Final = " or ".join(f"`{name}`" for name in ASSET_TYPES)
 _ASSET_FIELDS: Final[Mapping[str, AssetType | None]] = {
@@ -19,11 +19,11 @@ _ASSET_FIELDS: Final[Mapping[str, AssetType | None]] = {
     "metric_id": "metric",
     "dashboard_id": "dashboard",
 }
-"""The fields that name an asset; old clients say its type by the name of the field."""
+"""Field with an asset's id -> its type; None: the field ``asset_type`` has it."""
 
 
 class AssetRef(NamedTuple):
-    """Which asset a post is about. *field*: where the client named it, for errors."""
+    """The asset that a post is about. *field*: the client's field for it, named in errors."""
 
     type: AssetType
     id: str
@@ -31,7 +31,7 @@ class AssetRef(NamedTuple):
 
 
 class Post(NamedTuple):
-    """A post that may be accepted: *prompt* or *asset* is there, ids are well-formed."""
+    """A valid post: *prompt* or *asset* is set, ids are well-formed."""
 
     prompt: str | None = None
     chat_id: str | None = None
@@ -41,7 +41,7 @@ class Post(NamedTuple):
 
 def read_post(payload: Mapping[str, Any]) -> Post:
     """
-    Read the payload of ``/chats/post``. Fields that are not known are passed over.
+    Read the payload of ``/chats/post``. Unknown fields are ignored.
 
     Raises:
         RequestError: BAD_REQUEST, with a sentence that names the field.
@@ -57,7 +57,7 @@ def read_post(payload: Mapping[str, Any]) -> Post:
 
 
 def unknown_asset(asset: AssetRef) -> RequestError:
-    """Make the error of an asset that no catalog has."""
+    """Make the error of an asset that is not in the catalog."""
     return RequestError("NOT_FOUND", f"{asset.field}: there is no {asset.type} with this id")
 
 

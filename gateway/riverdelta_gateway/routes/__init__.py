@@ -1,1 +1,1 @@
-"""What a client can ask for: one module per route or protocol, and the table of WebSocket routes."""
+"""The routes of WebSocket and HTTP: a module per subject; `table` has the routes of the WebSocket."""

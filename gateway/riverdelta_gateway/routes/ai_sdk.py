@@ -1,8 +1,7 @@
 """
-The AI SDK's UI message stream (v1) of one message: a chat's events as the parts that `useChat` reads.
+Encode a chat's events as the AI SDK's UI message stream (v1) of one message, which `useChat` reads.
 
-Pure. The parts are those of ``uiMessageChunkSchema`` in the npm package ``ai`` 6. A message is one step
-there.
+Pure. The parts are those of ``uiMessageChunkSchema`` in the npm package ``ai`` 6. A message is one step.
 """
 
 from __future__ import annotations
@@ -40,23 +39,23 @@ _FINISH: Final[Mapping[FinishReason | None, str]] = {
     "error": "error",
 }
 _TEXTS: Final[Mapping[str, str]] = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
-"""Kinds of chunks that are text on the page, and what they are called there."""
+"""Kind of a chunk of text -> its name in the stream."""
 
 
-def spell(part: Part) -> bytes:
-    """Spell a part as a server-sent event."""
+def encode_part(part: Part) -> bytes:
+    """Encode a part as a server-sent event."""
     return b"data: " + orjson.dumps(part) + b"\n\n"
 
 
 class UIMessageStream:
     """
-    Makes the parts of one message, from its beginning, whatever event it is given first.
+    Makes the parts of one message, always from its beginning.
 
     Args:
-        message_id: Which of the chat's messages.
+        message_id: The message.
 
     Attributes:
-        done: Its end was given; say ``[DONE]``.
+        done: Whether its last part was returned; ``[DONE]`` follows.
     """
 
     def __init__(self, message_id: str) -> None:
@@ -65,10 +64,10 @@ class UIMessageStream:
         self._started = False
         self._chunks: dict[str, Chunk] = {}
         self._call_ids: dict[str, str] = {}
-        """Provider's id of a tool call -> the client's, which is unique in the message."""
+        """Provider's id of a tool call -> id for the client, unique in the message."""
 
     def apply(self, event: Event) -> list[Part]:
-        """Take the next event of the chat; the parts it comes to, in order."""
+        """Take the next event of the chat; return its parts, in order."""
         if self.done or (event.type != "snapshot" and event.message != self._message_id):
             return []
         return list(self._parts(event))
@@ -98,7 +97,7 @@ class UIMessageStream:
         yield {"type": "start-step"}
 
     def _catch_up(self, messages: list[SnapshotMessage]) -> Iterator[Part]:
-        """Give what a snapshot has beyond what went out."""
+        """Make the parts that a snapshot has beyond those already returned."""
         message = next((m for m in messages if m["message"] == self._message_id), None)
         if message is None:
             if self._started:
@@ -147,7 +146,7 @@ class UIMessageStream:
             yield from chunk.end(failed=type_ == "chunk.failed")
 
     def _sync(self, now: SnapshotChunk) -> Iterator[Part]:
-        """Bring what the client has of a chunk to how it is *now*."""
+        """Make the parts that bring a client's chunk to its state *now*."""
         chunk = self._chunks.get(now["chunk"])
         if chunk is None:
             yield from self._begin(now["chunk"], now)
@@ -177,11 +176,11 @@ class UIMessageStream:
             return ToolCallChunk(chunk_id, shown_id, about["tool_name"], is_json=is_json)
         if call_id in self._call_ids:
             return ToolResultChunk(chunk_id, self._call_ids[call_id], is_json=is_json)
-        return Chunk(chunk_id)  # a result of no call: the client would take it for an error
+        return Chunk(chunk_id)  # a result without a call: the client would fail on it
 
 
 def _note(name: str, data: Any) -> Part:
-    """Make the part of an annotation; a title is the chat's, not the message's."""
+    """Make the part of an annotation; a title is transient, because it belongs to the chat."""
     if name == TITLE:
         title = title_text(data)
         shown = data if title is None else {"title": title}

@@ -1,9 +1,9 @@
 """
-The chunks of a message on their way to the AI SDK's client, which fails on parts that do not fit.
+Encode the chunks of a message as the AI SDK's client wants them: it fails on parts that do not fit.
 
-Pure. Cards are data parts, ``data-<processor>``, under the chunk's id: the client replaces the one it
-has. A whole card at each token would cost the square of its size, so a growing one goes out when it has
-grown by an eighth.
+Pure. Cards are data parts, ``data-<processor>``, under the chunk's id: the client replaces the one that
+it has. A whole card at each token would cost the square of its size, so a growing card is sent when it
+has grown by an eighth.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ Part = dict[str, Any]
 _UNNAMED_TOOL: Final = "tool"
 _LEAST_GROWTH_CHARS: Final = 128
 _GROWTH: Final = 8
-"""A card goes out anew when it has grown by one part in this many."""
+"""A growing card is sent again when it has grown by one part in this many."""
 _NO_JSON: Final = "The arguments of this call are not valid JSON"
 _CUT_OFF: Final = "This call was cut off"
 
 
 class Chunk:
     """
-    A chunk; one of this class itself shows nothing but its card.
+    A chunk. This base class gives parts for its card only.
+
+    Each method returns the parts to send.
 
     Attributes:
         id: Chunk id.
-        text: What the client has of it.
-        ended: Its end was given.
+        text: Its text as far as the client has it.
+        ended: Whether its end was sent.
     """
 
     def __init__(self, chunk_id: str) -> None:
@@ -45,29 +47,29 @@ class Chunk:
         self._grown_chars = 0
 
     def start(self) -> Iterator[Part]:
-        """It begins."""
+        """Begin the chunk."""
         yield from ()
 
     def add(self, text: str) -> Iterator[Part]:
-        """It has new text."""
+        """Add new text."""
         self.text += text
         yield from self._added(text)
 
     def reset(self) -> Iterator[Part]:
-        """All that it was is void; the client keeps what has ended, which nothing can take back."""
+        """Empty the chunk. The client keeps a chunk that has ended: no part can take it back."""
         self.text, self._card, self._unsent = "", None, None
         if not self.ended:
-            yield from self._began_anew()
+            yield from self._restarted()
 
     def end(self, *, failed: bool) -> Iterator[Part]:
-        """It is over."""
+        """End the chunk."""
         self.ended = True
         if self._unsent is not None:
             yield self._take_unsent()
         yield from self._ended(failed=failed)
 
     def show(self, processor: str, output: dict[str, Any]) -> Iterator[Part]:
-        """Its card has news; a tool's result may bring some after the end, too."""
+        """Update its card; a tool's result may do so after the chunk's end, too."""
         card = reduce_output(self._card, output)
         if card == self._card:
             return
@@ -84,18 +86,18 @@ class Chunk:
         self._unsent = None
         return part
 
-    def _added(self, text: str) -> Iterator[Part]:  # noqa: ARG002  # for those below
+    def _added(self, text: str) -> Iterator[Part]:  # noqa: ARG002  # for the subclasses
         yield from ()
 
-    def _began_anew(self) -> Iterator[Part]:
+    def _restarted(self) -> Iterator[Part]:
         yield from ()
 
-    def _ended(self, *, failed: bool) -> Iterator[Part]:  # noqa: ARG002  # for those below
+    def _ended(self, *, failed: bool) -> Iterator[Part]:  # noqa: ARG002  # for the subclasses
         yield from ()
 
 
 class TextChunk(Chunk):
-    """Text or reasoning. What the client has cannot be taken back: a reset begins another part."""
+    """Text or reasoning. No part can take text back: after a reset, a new part begins."""
 
     def __init__(self, chunk_id: str, name: str) -> None:
         super().__init__(chunk_id)
@@ -104,13 +106,13 @@ class TextChunk(Chunk):
         self._resets = 0
 
     def start(self) -> Iterator[Part]:
-        """It begins."""
+        """Begin the chunk."""
         yield {"type": f"{self._name}-start", "id": self._part_id}
 
     def _added(self, text: str) -> Iterator[Part]:
         yield {"type": f"{self._name}-delta", "id": self._part_id, "delta": text}
 
-    def _began_anew(self) -> Iterator[Part]:
+    def _restarted(self) -> Iterator[Part]:
         yield from self._ended(failed=False)
         self._resets += 1
         self._part_id = f"{self.id}:{self._resets}"
@@ -132,7 +134,7 @@ class ToolCallChunk(Chunk):
         self._tool_name = tool_name or _UNNAMED_TOOL
 
     def start(self) -> Iterator[Part]:
-        """It begins; once more, and the client forgets the arguments it has."""
+        """Begin the call; if sent again, the client drops the arguments that it has."""
         part = self._part("tool-input-start")
         yield part if self._is_json else {**part, "inputEncoding": "text"}
 
@@ -143,7 +145,7 @@ class ToolCallChunk(Chunk):
             "inputTextDelta": text,
         }
 
-    def _began_anew(self) -> Iterator[Part]:
+    def _restarted(self) -> Iterator[Part]:
         yield from self.start()
 
     def _ended(self, *, failed: bool) -> Iterator[Part]:
@@ -165,7 +167,7 @@ class ToolCallChunk(Chunk):
 
 
 class ToolResultChunk(Chunk):
-    """What a tool answered; the client gets it whole."""
+    """A tool's result; the client gets it whole."""
 
     def __init__(self, chunk_id: str, call_id: str, *, is_json: bool) -> None:
         super().__init__(chunk_id)
@@ -185,7 +187,7 @@ class ToolResultChunk(Chunk):
 
 
 def _new_chars(output: Any) -> int:
-    """Count what is new in a card's part: its texts in ``<name>_chunk``, and its patches."""
+    """Count the new characters of a card: its texts in ``<name>_chunk``, and its patches."""
     if not isinstance(output, dict):
         return 0
     count = len(orjson.dumps(output["patches"])) if output.get("patches") else 0

@@ -1,14 +1,14 @@
 """
-What the AI SDK's `useChat` speaks: UI message streams over HTTP.
+HTTP endpoints for the AI SDK's `useChat`: UI message streams.
 
 =============================  ======================================================================
 POST /api/chat                 ``{"id", "messages"}`` as `DefaultChatTransport` sends it; answers with
                                the reply as a UI message stream
-GET /api/chat/{id}/stream      the reply that is being written, from its beginning; 204: there is none
-POST /api/chat/{id}/stop       stops it: an abort of the client's only closes the connection
+GET /api/chat/{id}/stream      the open reply, from its beginning; 204: no reply is open
+POST /api/chat/{id}/stop       stops the open reply; the client's own abort only closes the connection
 =============================  ======================================================================
 
-The chat's own log is its history: of the messages that a client sends, the last one counts.
+Only the last message that a client sends is read: the chat's own log is its history.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.errors import bad_request
 from riverdelta_gateway.posting.request import Post, read_post
-from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, spell
+from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, encode_part
 from riverdelta_gateway.routes.checks import checked_id
 from riverdelta_gateway.routes.http import (
     EventStream,
@@ -36,12 +36,12 @@ from riverdelta_gateway.routes.http import (
 from riverdelta_gateway.services import Services
 
 _ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
-"""What `useChat` may send beside the messages (its option ``body``), as `/chats/post` has it."""
+"""Fields that `useChat` may add (its option ``body``), the same as of `/chats/post`."""
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
     """
-    Read the body of ``POST /api/chat``: a post in a chat, and the client's id of the prompt.
+    Read the body of ``POST /api/chat``. Returns the post, and the client's id of the prompt.
 
     Raises:
         RequestError: BAD_REQUEST, with a sentence that names the field.
@@ -78,7 +78,7 @@ def _text_of(message: Mapping[str, Any]) -> str:
 
 @endpoint
 async def post_message(request: Request, services: Services) -> Response:
-    """Ask for a reply, and stream it. A message that was sent before is replaced, with what followed."""
+    """Ask for a reply, and stream it. A message with a known id replaces that message and all behind it."""
     identity = services.auth.identify(request)
     body = await json_body(request, services.gateway.max_message_bytes)
     post, prompt_id = read_chat_request(body)
@@ -89,11 +89,11 @@ async def post_message(request: Request, services: Services) -> Response:
 
 @endpoint
 async def resume(request: Request, services: Services) -> Response:
-    """Stream the reply that is being written from its beginning; 204: there is none."""
+    """Stream the open reply from its beginning; 204: no reply is open."""
     identity = services.auth.identify(request)
     chat_id = checked_id("id", request.path_params["chat_id"])
     if await services.access.user_of(chat_id) is None:
-        return Response(status_code=204)  # the page of a chat that nobody has written to yet
+        return Response(status_code=204)  # the page of a chat that does not exist yet
     await services.access.check_readable(chat_id, identity.user)
     snapshot = await services.subscriber.snapshot(chat_id)
     live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
@@ -104,7 +104,7 @@ async def resume(request: Request, services: Services) -> Response:
 
 @endpoint
 async def stop(request: Request, services: Services) -> Response:
-    """Stop what is being written in a chat."""
+    """Stop every open message of a chat."""
     _, chat_id = await readable_chat(request, services)
     marked = await services.subscriber.stop(chat_id)
     return JSONResponse({"chat_id": chat_id, "message_ids": marked})
@@ -127,7 +127,7 @@ async def _lines(services: Services, chat_id: str, message_id: str) -> AsyncGene
     stream = UIMessageStream(message_id)
     async with contextlib.aclosing(services.subscriber.events(chat_id)) as events:
         async for event in events:
-            yield b"".join(spell(part) for part in stream.apply(event))
+            yield b"".join(encode_part(part) for part in stream.apply(event))
             if stream.done:
                 yield DONE
                 return

@@ -1,4 +1,4 @@
-"""The routes that follow chats: subscribe, unsubscribe, stop, list."""
+"""Handlers of chats: subscribe, unsubscribe, stop, list."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from riverdelta_gateway.routes.context import Context
 
 async def subscribe(context: Context) -> None:
     """
-    Follow a chat: ``{"chat_id", "after"?}``.
+    Subscribe to a chat: ``{"chat_id", "after"?}``.
 
-    Answers ``subscribed``, then events: what follows the position *after*, or a snapshot and what
-    follows that. Once more for the same chat begins it anew.
+    Answers ``subscribed``, then events: those behind the position *after*, or a snapshot and those behind
+    it. A second subscription to the same chat replaces the first.
     """
     chat_id = context.id_in_payload("chat_id")
     after = checked_position(context.payload.get("after"))
@@ -22,14 +22,14 @@ async def subscribe(context: Context) -> None:
 
 
 async def unsubscribe(context: Context) -> None:
-    """Leave a chat: ``{"chat_id"}``. Nothing of it comes after the answer ``unsubscribed``."""
+    """Unsubscribe from a chat: ``{"chat_id"}``. No event comes after the answer ``unsubscribed``."""
     chat_id = context.id_in_payload("chat_id")
     context.socket.perform(context.socket.session.unsubscribe(chat_id))
     context.reply("unsubscribed", {"chat_id": chat_id})
 
 
 async def stop(context: Context) -> None:
-    """Stop a reply: ``{"chat_id", "message_id"?}``; without a message, every open one of the chat."""
+    """Stop a message: ``{"chat_id", "message_id"?}``; without an id, every open message of the chat."""
     chat_id = context.id_in_payload("chat_id")
     message_id = None
     if context.payload.get("message_id") is not None:

@@ -3,9 +3,9 @@ Chats over plain HTTP: events as SSE, a snapshot, stop.
 
 ==========================  =========================================================================
 GET /chats/{id}/events      SSE: ``data:`` is an event, ``id:`` its position. ``Last-Event-ID`` (or
-                            ``?after=``) resumes behind one; without, a snapshot comes first
-GET /chats/{id}             the chat now: a snapshot event
-POST /chats/{id}/stop       stops ``{"message_id"}``, or with no body every open message
+                            ``?after=``) resumes behind a position; without, a snapshot comes first
+GET /chats/{id}             the chat as it is now: a snapshot event
+POST /chats/{id}/stop       stops the message ``{"message_id"}``; without a body, every open message
 GET /healthz                200 while Redis answers
 ==========================  =========================================================================
 
@@ -42,7 +42,7 @@ from riverdelta_gateway.services import Services
 
 _SSE_HEADERS: Final = {
     "Cache-Control": "no-store",
-    # Proxies of the nginx kind gather a response otherwise.
+    # nginx and others buffer the response otherwise.
     "X-Accel-Buffering": "no",
 }
 _SSE_RETRY: Final = b"retry: 1000\n\n"
@@ -52,7 +52,7 @@ Endpoint = Callable[[Request, Services], Awaitable[Response]]
 
 
 def endpoint(serve: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """Give an endpoint the services; refuse foreign pages; answer errors as documents."""
+    """Pass the services to an endpoint; refuse foreign pages; answer errors as JSON."""
 
     @functools.wraps(serve)
     async def answer(request: Request) -> Response:
@@ -84,22 +84,22 @@ def foreign_page() -> Response:
 
 
 async def unknown_path(request: Request, error: Exception) -> Response:
-    """Answer what no route takes; starlette calls it."""
-    # The page takes every path: a route that has this one, for another method, was passed over.
+    """Answer a request that no route takes; starlette calls it."""
+    # The page takes every path, so starlette skipped a route with this path and another method.
     routes: list[BaseRoute] = request.app.routes
     other = any(route.matches(request.scope)[0] is Match.PARTIAL for route in routes)
     missing = isinstance(error, HTTPException) and error.status_code == HTTP_STATUS["NOT_FOUND"]
     if missing and not other:
         return error_answer(RequestError("NOT_FOUND", "There is nothing here."))
-    return error_answer(bad_request(f"{request.method} is not for this path."))
+    return error_answer(bad_request(f"This path does not take {request.method}."))
 
 
 async def readable_chat(request: Request, services: Services) -> tuple[Identity, str]:
     """
-    Say who asks for which chat.
+    Authenticate a request, and check that its user may read its chat.
 
     Raises:
-        RequestError: UNAUTHORIZED, BAD_REQUEST, or NOT_FOUND for a chat that is another's.
+        RequestError: UNAUTHORIZED; BAD_REQUEST; NOT_FOUND for a chat of another user.
         BrokerUnavailable: Redis did not answer; try again.
     """
     identity = services.auth.identify(request)
@@ -110,10 +110,10 @@ async def readable_chat(request: Request, services: Services) -> tuple[Identity,
 
 async def json_body(request: Request, max_bytes: int) -> dict[str, Any]:
     """
-    Read a body; none at all is an empty object.
+    Read a JSON body; an empty body is an empty object.
 
     Raises:
-        RequestError: BAD_REQUEST: longer than *max_bytes*, or no JSON object.
+        RequestError: BAD_REQUEST: the body is longer than *max_bytes*, or no JSON object.
     """
     body = bytearray()
     async for part in request.stream():
@@ -140,12 +140,12 @@ async def events(request: Request, services: Services) -> Response:
     position = checked_position(after)
     source = services.subscriber.events(chat_id, None if position is None else str(position))
     services.connections.take(identity.user)
-    lines = keep_alive(_spelled(source), services, identity)
+    lines = keep_alive(_encoded(source), services, identity)
     return EventStream(lines, services, identity.user, _SSE_HEADERS)
 
 
 class EventStream(StreamingResponse):
-    """An SSE response; when it ends, however, the user has the place back that was taken for it."""
+    """An SSE response that counts against `ConnectionLimit` until it ends."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class EventStream(StreamingResponse):
         self._user = user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end, or until the client is gone."""
+        """Stream until *lines* end, or the client is gone."""
         try:
             async with contextlib.aclosing(self._lines):
                 await super().__call__(scope, receive, send)
@@ -184,7 +184,7 @@ async def snapshot(request: Request, services: Services) -> Response:
 
 @endpoint
 async def stop(request: Request, services: Services) -> Response:
-    """Stop a reply, or all of the chat."""
+    """Stop one message, or every open message of the chat."""
     _, chat_id = await readable_chat(request, services)
     body = await json_body(request, services.gateway.max_message_bytes)
     message_id = body.get("message_id")
@@ -198,7 +198,7 @@ async def stop(request: Request, services: Services) -> Response:
 
 @endpoint
 async def healthz(_: Request, services: Services) -> Response:
-    """Say whether this process can serve: Redis answers."""
+    """Report that this process can serve: Redis answers."""
     await services.client.ping()
     facts = {"status": "ok", "sockets": len(services.sockets), "chats": services.hub.chats}
     return JSONResponse(facts)
@@ -212,8 +212,8 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 )
 
 
-async def _spelled(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
-    """Spell events as SSE."""
+async def _encoded(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    """Encode events as SSE."""
     async with contextlib.aclosing(source):
         yield _SSE_RETRY
         async for event in source:
@@ -224,9 +224,9 @@ async def keep_alive(
     source: AsyncGenerator[bytes, None], services: Services, identity: Identity
 ) -> AsyncGenerator[bytes, None]:
     """
-    Hand on SSE until *source*, the token or the process ends; put comments in where it is quiet.
+    Pass SSE on until *source*, the token or the process ends, with comments as heartbeats when it is quiet.
 
-    Empty pieces are left out: the response has begun by then, and nothing is to be said yet.
+    Empty pieces are left out: they only begin the response.
     """
     loop = asyncio.get_running_loop()
     lasts_s = float("inf") if identity.expires_in_s is None else identity.expires_in_s
@@ -253,6 +253,6 @@ async def keep_alive(
     finally:
         for task in (coming, ending):
             task.cancel()
-        # What they raised is of no interest any more: the stream is over.
+        # Errors are ignored: the stream is over.
         await asyncio.gather(coming, ending, return_exceptions=True)
         await source.aclose()

@@ -1,4 +1,4 @@
-"""The chat page: static files that load nothing from anywhere else, and may not."""
+"""The chat page: static files that load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ HEADERS: Final = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",  # the page's own address may carry a token
+    "Referrer-Policy": "no-referrer",  # the page's own address may have a token
     "X-Content-Type-Options": "nosniff",
-    # Asked for each time, and answered by "not modified": an upgrade never mixes two versions.
+    # The browser asks each time, mostly for "not modified": an upgrade never mixes two versions.
     "Cache-Control": "no-cache",
 }
 
 
 class Page(StaticFiles):
-    """Serves the page's files, under a policy that holds its scripts to these files and this host."""
+    """Serves the page's files, under a policy that allows only these scripts and this host."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC, html=True)
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:  # as StaticFiles has it
-        """Give a file, or "not modified"."""
+        """Respond with a file, or "not modified"."""
         response = super().file_response(*args, **kwargs)
         response.headers.update(HEADERS)
         return response

@@ -1,4 +1,4 @@
-"""What was said in a chat before: what a backend is told of earlier turns."""
+"""History stores: what a backend gets of a chat's earlier turns."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from riverdelta_gateway.turn import turn_of
 
 class HistoryStore(Protocol):
     """
-    Remembers chats. A store of one's own (a database, say) implements this.
+    Stores what was said in chats. Implement it for your own store, such as a database.
 
     Attributes:
-        saves: Whether `save` is to be called at all.
+        saves: Whether `save` is called.
     """
 
     @property
     def saves(self) -> bool:
-        """Whether `save` is to be called at all."""
+        """Whether `save` is called."""
 
     async def load(self, chat_id: str, without: Sequence[str]) -> Sequence[Said]:
         """
-        Give what was said, oldest first.
+        Return what was said, oldest first.
 
         Args:
             chat_id: The chat; it need not exist.
@@ -34,15 +34,14 @@ class HistoryStore(Protocol):
         """
 
     async def save(self, chat_id: str, message_id: str, said: Sequence[Said]) -> None:
-        """Keep what a turn came to. Called once the turn is over, with *said* in order."""
+        """Store a turn's prompt and reply, in order. Called when the turn is over."""
 
 
 class ChatHistory:
     """
-    Reads the chat itself: what its readers see is what the model is told.
+    Reads the chat itself: the model gets what the readers see.
 
-    Nothing has to be saved: a chat's own keys are its history, until ``retention_s`` after its last
-    activity.
+    It saves nothing: a chat's own keys are its history, until ``retention_s`` after its last activity.
 
     Args:
         subscriber: Reads chats.
@@ -54,7 +53,7 @@ class ChatHistory:
         self._subscriber = subscriber
 
     async def load(self, chat_id: str, without: Sequence[str]) -> Sequence[Said]:
-        """Give what the chat's last messages (fifty of them) said; those still open are left out."""
+        """Return what the chat's last fifty messages said, without open ones."""
         snapshot = await self._subscriber.snapshot(chat_id)
         messages: list[SnapshotMessage] = snapshot.data["messages"]
         return [
@@ -65,11 +64,11 @@ class ChatHistory:
         ]
 
     async def save(self, chat_id: str, message_id: str, said: Sequence[Said]) -> None:
-        """Do nothing: it is in the chat."""
+        """Do nothing: the chat has it."""
 
 
 def what_was_said(message: SnapshotMessage) -> list[Said]:
-    """Give a turn's prompt and reply; what another producer wrote is a reply without a prompt."""
+    """Return a turn's prompt and reply; a message of another producer is a reply without a prompt."""
     said = []
     turn = turn_of(message["metadata"])
     if turn is not None and turn.get("prompt"):
@@ -82,7 +81,7 @@ def what_was_said(message: SnapshotMessage) -> list[Said]:
 
 
 def latest(said: Sequence[Said], max_chars: int) -> list[Said]:
-    """Give the last contributions that have *max_chars* together; none begins with the assistant's."""
+    """Return the last contributions, *max_chars* together at most, beginning with a user's."""
     kept: list[Said] = []
     for one in reversed(said):
         max_chars -= len(one.text)

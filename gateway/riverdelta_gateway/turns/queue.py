@@ -1,4 +1,4 @@
-"""The queue of turns: how a gateway asks for one. arq's, beside the one of attach jobs."""
+"""The queue of turns: an arq queue, beside the one of attach jobs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SERIALIZERS: Final[dict[str, Any]] = {
     "job_serializer": orjson.dumps,
     "job_deserializer": orjson.loads,
 }
-"""Jobs are JSON: readable with redis-cli, and no code of ours is in them."""
+"""Jobs are JSON: readable with redis-cli, and without pickled code."""
 
 
 @contextlib.asynccontextmanager
 async def arq_pool(settings: Settings) -> AsyncIterator[ArqRedis]:
-    """Make arq's connections to the queue's Redis; each command connects as it has to."""
+    """Make arq's pool of connections to the queue's Redis; each command connects as needed."""
     async with open_queue_pool(settings) as connections:
         yield ArqRedis(
             connections, default_queue_name=Keys(settings.key_prefix).turns, **SERIALIZERS
@@ -37,11 +37,11 @@ async def arq_pool(settings: Settings) -> AsyncIterator[ArqRedis]:
 
 class TurnQueue:
     """
-    Asks for turns.
+    Queues turns.
 
     Args:
         pool: See `arq_pool`.
-        settings: Whose queue it is.
+        settings: Have the prefix of the queue.
     """
 
     def __init__(self, pool: ArqRedis, settings: Settings) -> None:
@@ -50,10 +50,10 @@ class TurnQueue:
 
     async def ask(self, turn: Turn) -> None:
         """
-        Put *turn* on the queue; once, however often it is asked for.
+        Queue *turn*, once, however often this is called for it.
 
         Raises:
-            BrokerUnavailable: Redis did not answer; asking again is safe.
+            BrokerUnavailable: Redis did not answer; repeating it is safe.
         """
         job_id = self._keys.turn_job(turn.chat_id, turn.message_id)
         try:

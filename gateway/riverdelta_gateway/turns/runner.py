@@ -1,4 +1,4 @@
-"""Runs turns: opens the reply, asks the backend, pushes what it says, and sees to the end."""
+"""Run turns: open the reply, ask the backend, push what it sends, and end the reply."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from riverdelta_gateway.turns.plugins import make_backend, make_catalog, make_hi
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _LOOK_S: Final = 0.25
-"""How soon a provider that is silent is let go after its reply was stopped."""
+"""How soon the call of a silent provider is cancelled after its reply was stopped."""
 _SETTLE_S: Final = 30.0
 _FAIL_WAIT_S: Final = 2.0
 
@@ -38,7 +38,7 @@ class TurnRunner:
     """
     Runs the turns of one process. An async context manager.
 
-    Leaving it lets replies go on for ``drain_s``; then they fail with ``turn_interrupted``.
+    On leaving, replies may go on for ``drain_s``; then they fail with ``turn_interrupted``.
 
     Raises:
         SettingsError: A backend, catalog or store that cannot be used.
@@ -72,14 +72,14 @@ class TurnRunner:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let replies end, then close."""
+        """Let replies end, then close the connections."""
         await self._stack.aclose()
 
     async def run(self, turn: Turn) -> None:
         """
-        Run *turn*, unless it ran or runs before; returns when it is over, however it ended.
+        Run *turn*, unless it ran already or runs; return when it is over, however it ended.
 
-        It goes on if the caller is cancelled: arq cancels its jobs whenever it loses its Redis.
+        A turn goes on if the caller is cancelled: arq cancels its jobs whenever it loses its Redis.
 
         Raises:
             BrokerUnavailable: The reply could not be opened; try again.
@@ -108,7 +108,7 @@ class TurnRunner:
         if turn.message_id in (message["message"] for message in messages):
             return
         user = await user_of_chat(self._subscriber.client, turn.chat_id)
-        if user not in {None, "", turn.user}:  # somebody else was faster to make a chat of this id
+        if user not in {None, "", turn.user}:  # another user was faster to open a chat with this id
             _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
             return
         replaces = from_message_on(messages, turn.from_message)
@@ -125,7 +125,7 @@ class TurnRunner:
             async with reply as message:
                 await self._reply(turn, message, replaces, needs_title=title is None)
         except MessageExists:
-            return  # it runs, or ran, elsewhere: whoever has it ends it, or its producer's lease does
+            return  # another process runs it, or did: that one ends it, or its producer's lease does
         except (Stopped, MessageEnded) as end:
             _log.info("turn %s of chat %s: %s", turn.message_id, turn.chat_id, end)
         if self._history.saves:
@@ -134,7 +134,7 @@ class TurnRunner:
     async def _reply(
         self, turn: Turn, message: Message, replaces: Sequence[str], *, needs_title: bool
     ) -> None:
-        """Write the reply; what goes wrong becomes its end, in words that are safe for readers."""
+        """Write the reply; an error becomes its end, in words that are safe for readers."""
         limit_s = self.turns.turn_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -144,7 +144,7 @@ class TurnRunner:
             await _fail(message, "provider_error", error.sentence, error.__cause__ or error)
         except _ProviderSilent as error:
             silence_s = f"{self.turns.provider_silence_s:g}"
-            sentence = f"The language model said nothing for {silence_s} s"
+            sentence = f"The language model sent nothing for {silence_s} s"
             await _fail(message, "provider_timeout", sentence, error)
         except TimeoutError as error:
             sentence = f"The reply was not done after {limit_s:g} s"
@@ -160,7 +160,7 @@ class TurnRunner:
     ) -> None:
         asset = await self._asset(turn)
         if turn.asset_id is not None and asset is None:
-            sentence = f"The {turn.asset_type} is not there any more"
+            sentence = f"The {turn.asset_type} does not exist any more"
             await _fail(message, "asset_gone", sentence, LookupError(turn.asset_id))
             return
         if turn.prompt is None:
@@ -181,7 +181,7 @@ class TurnRunner:
         finally:
             title.cancel()
             (error,) = await asyncio.gather(title, return_exceptions=True)
-            if isinstance(error, Exception):  # the reply does not suffer from that
+            if isinstance(error, Exception):  # a reply does not need a title
                 _log.warning("chat %s got no title", turn.chat_id, exc_info=error)
 
     async def _asset(self, turn: Turn) -> Asset | None:
@@ -190,7 +190,7 @@ class TurnRunner:
         return await self._catalog.get(turn.asset_type, turn.asset_id)
 
     async def _push(self, message: Message, chunks: AsyncGenerator[object, None]) -> None:
-        """Push what a backend says as it comes."""
+        """Push a backend's chunks as they come."""
         async with aclosing(chunks):
             while True:
                 try:
@@ -206,7 +206,7 @@ class TurnRunner:
                     await message.push(chunk)
 
     async def _title(self, message: Message, question: Question) -> None:
-        """Give the chat a title, beside the reply: the backend's, or the prompt's beginning."""
+        """Annotate the chat's title, beside the reply: the backend's, or the beginning of the prompt."""
         pieces: list[str] = []
         try:
             async with (
@@ -223,7 +223,7 @@ class TurnRunner:
         await message.annotate(TITLE, {"title": title})
 
     async def _save(self, turn: Turn) -> None:
-        """Give the turn to a history store of one's own, once the chat has all of it."""
+        """Save the turn in the history store, once the chat has all of it."""
         view = ChatView()
         async with (
             asyncio.timeout(_SETTLE_S),
@@ -244,9 +244,9 @@ class _ProviderSilent(Exception):
 
 async def _while_open(message: Message, writing: Coroutine[Any, Any, None]) -> None:
     """
-    Await *writing*, but not beyond the message's end.
+    Await *writing*, and cancel it when the message ends.
 
-    A push meets a stop by itself; while the provider is silent, nothing is pushed.
+    A push sees a stop by itself, but a silent provider causes no push.
     """
     task = asyncio.create_task(writing, name=f"riverdelta-reply-{message.id}")
     try:
@@ -261,7 +261,7 @@ async def _while_open(message: Message, writing: Coroutine[Any, Any, None]) -> N
 
 
 async def _fail(message: Message, code: str, sentence: str, error: BaseException) -> None:
-    """Fail a reply. What readers must not see goes to the log, with an id that the sentence names."""
+    """Fail a reply. What readers must not see goes to the log, under an id that the sentence names."""
     error_id = secrets.token_hex(4)
     _log.warning(
         "error %s: turn %s of chat %s failed with %s",

@@ -12,39 +12,39 @@ from riverdelta.broker.environment import EnvironmentSettings
 
 class TurnSettings(EnvironmentSettings):
     """
-    Who replies, and how long that may take. Every name is also an environment variable.
+    Settings of a turns process. Every name is also an environment variable.
 
-    Example: ``openai_model`` is ``RIVERDELTA_TURNS_OPENAI_MODEL``. Units stand in the names.
+    Example: ``openai_model`` is ``RIVERDELTA_TURNS_OPENAI_MODEL``. Units are in the names.
     """
 
     model_config = SettingsConfigDict(env_prefix="RIVERDELTA_TURNS_", frozen=True)
 
     backend: str = Field(
         default="scripted",
-        description="Who replies: scripted, openai, anthropic, or package.module:factory of your own; "
-        "the factory is given these settings and returns a ChatBackend.",
+        description="Backend: scripted, openai, anthropic, or your own as package.module:name, a function "
+        "that takes these settings and returns a ChatBackend.",
     )
     system_prompt: str = Field(
         default="You are a data analyst. Answer briefly, in the language of the question.",
-        description="What a language model is told first. Empty: nothing.",
+        description="First instruction to a language model. Empty: none.",
     )
     assets_dir: Path | None = Field(
         default=None,
-        description="Folder with metrics/<id>.yml and dashboards/<id>.yml. Unset: two for the demo.",
+        description="Folder with metrics/<id>.yml and dashboards/<id>.yml. Unset: the demo's.",
     )
 
     asset_catalog: str | None = Field(
         default=None,
-        description="package.module:factory of an AssetCatalog of your own; it is given these settings.",
+        description="Your own AssetCatalog as package.module:name, a function that takes these settings.",
     )
     history_store: str | None = Field(
         default=None,
-        description="package.module:factory of a HistoryStore of your own; it is given these settings. "
+        description="Your own HistoryStore as package.module:name, a function that takes these settings. "
         "Unset: a chat's own keys are its history, for retention_s.",
     )
 
     scripted_pace_ms: int = Field(
-        default=25, ge=0, description="Backend scripted: the pause between two tokens."
+        default=25, ge=0, description="Backend scripted: pause between two tokens."
     )
 
     openai_base_url: str | None = Field(
@@ -61,25 +61,27 @@ class TurnSettings(EnvironmentSettings):
     )
     anthropic_model: str = Field(default="claude-sonnet-5-5", min_length=1, description="Model.")
     max_reply_tokens: int = Field(
-        default=4096, gt=0, description="Tokens of one reply, where the API wants a limit."
+        default=4096, gt=0, description="Longest reply in tokens, where the API requires a limit."
     )
 
-    turn_timeout_s: float = Field(default=600.0, gt=0, description="A reply takes no longer.")
+    turn_timeout_s: float = Field(default=600.0, gt=0, description="Longest time of a reply.")
     provider_silence_s: float = Field(
         default=60.0, gt=0, description="A provider that sends nothing for this long has failed."
     )
     provider_retries: int = Field(
-        default=2, ge=0, description="How often a call that was not answered is repeated."
+        default=2, ge=0, description="Retries of a call that got no answer."
     )
     title_timeout_s: float = Field(
-        default=10.0, gt=0, description="A title that takes longer is the prompt's beginning."
+        default=10.0,
+        gt=0,
+        description="Longest time of a title; then it is the beginning of the prompt.",
     )
     drain_s: float = Field(
-        default=2.0, ge=0, description="At SIGTERM replies may go on for this long; then they fail."
+        default=2.0, ge=0, description="Time that replies get at SIGTERM; then they fail."
     )
     max_turns: int = Field(default=100, gt=0, description="Turns of one process at the same time.")
     history_max_chars: int = Field(
         default=200_000,
         ge=0,
-        description="What a model is told of earlier turns, the latest first.",
+        description="Limit of the earlier turns that a model gets; the latest count first.",
     )

@@ -1,4 +1,4 @@
-"""arq's side of the turns: the job that runs one, and the process that picks such jobs."""
+"""The arq job that runs a turn, and the process that picks such jobs."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from riverdelta_gateway.turns.runner import TurnRunner
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _POLL_S: Final = 0.02
-"""Pickup in 12 ms at the median, for 0.6 % of a core when idle."""
+"""Jobs are picked after 12 ms at the median; costs 0.6 % of a core when idle."""
 _RETRY_S: Final = 1.0
 _MAX_TRIES: Final = 1_000
 _MARGIN_S: Final = 60.0
 """A turn ends itself at ``turn_timeout_s``; arq's own limit must not come first."""
-_PICKED_ANEW_S: Final = 15.0
-"""A job whose process died before it had opened the reply is picked anew after this."""
+_REPICK_S: Final = 15.0
+"""A job whose process died before it opened the reply is picked again after this."""
 
 _log = logging.getLogger("riverdelta.turns")
 
 
 class _TurnWorker(Worker):
     """
-    Marks a picked job for seconds instead of for the longest a job may take.
+    Marks a picked job for seconds, instead of for the longest time that a job may take.
 
-    arq's mark keeps others from running the job as well; here the message's id does that, too. So a mark
-    that is not renewed in time costs a look at the chat, but one that outlives its process would hold its
-    turn back for minutes.
+    arq's mark keeps other processes from running the job; here the message's id does that, too. So a mark
+    that expires too early costs one read of the chat, but a mark that outlives its process would delay
+    the turn for minutes.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.in_progress_timeout_s = _PICKED_ANEW_S
+        self.in_progress_timeout_s = _REPICK_S
 
 
 async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Run a turn. Its message id keeps it from running twice, whatever arq does."""
+    """Run a turn; its message id keeps it from running twice, whatever arq does."""
     runner: TurnRunner = ctx["runner"]
     marking = asyncio.create_task(_renew_mark(ctx), name="riverdelta-turn-mark")
     try:
@@ -63,9 +63,9 @@ async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
 async def _renew_mark(ctx: dict[str, Any]) -> None:
     mark = in_progress_key_prefix + ctx["job_id"]
     while True:
-        await asyncio.sleep(_PICKED_ANEW_S / 3)
+        await asyncio.sleep(_REPICK_S / 3)
         with contextlib.suppress(RedisError, OSError):
-            await ctx["redis"].pexpire(mark, int(_PICKED_ANEW_S * 1000))
+            await ctx["redis"].pexpire(mark, int(_REPICK_S * 1000))
 
 
 async def run_turns(settings: Settings, turns: TurnSettings) -> None:
@@ -89,7 +89,7 @@ async def bring_turns(runner: TurnRunner, stop: asyncio.Event) -> None:
     """
     Run arq's loop for *runner* until *stop* is set.
 
-    arq's loop ends whenever its Redis does; it is started again, and the turns go on meanwhile.
+    arq's loop ends whenever its Redis does: it is started again, and turns that run go on.
     """
     settings, turns = runner.settings, runner.turns
     while not stop.is_set():

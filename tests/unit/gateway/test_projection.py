@@ -177,7 +177,7 @@ def test_two_turns_at_once_do_not_mix() -> None:
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("producer_lost", "The process that wrote this reply went away"),
+        ("producer_lost", "The process that wrote this reply was lost"),
         ("producer_error", "Something went wrong while this reply was written"),
         ("source_error", "The language model reported an error"),
     ],
