@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from riverdelta.core.codecs.failures import find_failure
@@ -39,6 +40,9 @@ _NOT_TAKEN = ("inlineData", "fileData")
 
 _BESIDE = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """Payloads of a candidate that no chunk can hold: they are counted."""
+
+_EXACT = 1 << 53
+"""A double holds every integer below this."""
 
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 
@@ -298,8 +302,7 @@ class GeminiCodec(ProviderCodec):
             path = parse_path(_field(object_of(part), "jsonPath"))
             named = [name for name in _VALUES if type(part) is dict and _has(part, name)]
             if path is not None and named:
-                value = None if named[0] == "nullValue" else _field(part, named[0])
-                self._write(call, path, value, out)
+                self._write(call, path, _value(part, named[0]), out)
             elif path is None or (path != call.writer.path and not _field(part, "willContinue")):
                 self._lose(call, "a partial argument has no path or no value", out)
 
@@ -428,45 +431,16 @@ class GeminiCodec(ProviderCodec):
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
 
 
+@cache
 def _snake(name: str) -> str:
+    """Give the name that Python's SDK has for a field of the REST API."""
     return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
-
-
-_SPELLINGS = {
-    name: _snake(name)
-    for name in (
-        *_NOT_TAKEN,
-        *_BESIDE,
-        *_VALUES,
-        *_COUNTS,
-        "audioTranscription",
-        "blockReason",
-        "blockReasonMessage",
-        "codeExecutionResult",
-        "executableCode",
-        "finishMessage",
-        "finishReason",
-        "functionCall",
-        "functionResponse",
-        "jsonPath",
-        "modelVersion",
-        "partialArgs",
-        "promptFeedback",
-        "responseId",
-        "toolCall",
-        "toolResponse",
-        "toolType",
-        "usageMetadata",
-        "willContinue",
-    )
-}
-"""Names of the REST API → those of Python's SDK."""
 
 
 def _field(value: dict[str, Any], name: str) -> Any:
     """Read a field under either of its names."""
     found = value.get(name)
-    return value.get(_SPELLINGS[name]) if found is None else found
+    return value.get(_snake(name)) if found is None else found
 
 
 def _has(value: dict[str, Any], name: str) -> bool:
@@ -474,6 +448,14 @@ def _has(value: dict[str, Any], name: str) -> bool:
     if name == "nullValue":
         return name in value or _field(value, name) is not None
     return _field(value, name) is not None
+
+
+def _value(part: dict[str, Any], name: str) -> Any:
+    """Read a value; a number comes as a double, though most are counts."""
+    value = None if name == "nullValue" else _field(part, name)
+    if type(value) is float and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value
 
 
 def _holds_anything(part: dict[str, Any]) -> bool:

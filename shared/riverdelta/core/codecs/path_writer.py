@@ -21,7 +21,7 @@ _MAX_DEPTH = 100
 """Below `JsonStream`'s limit, so that what is written can be read."""
 
 _SEGMENT = re.compile(
-    r"""\.(?P<name>[^.\[\]'"]+)|\[(?P<index>0|[1-9]\d{0,8})\]"""
+    r"""\.(?P<name>[^.*\[\]'"]+)|\[(?P<index>0|[1-9]\d{0,8})\]"""
     r"""|\['(?P<single>(?:[^'\\]|\\.)*)'\]|\[(?P<double>"(?:[^"\\]|\\.)*")\]"""
 )
 
