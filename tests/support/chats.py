@@ -5,8 +5,7 @@ from riverdelta import (
     Producer,
 )
 from riverdelta.broker.client import Client
-from riverdelta.broker.store import scripts
-from riverdelta_workers.loops import reaper
+from riverdelta.broker.store import members, scripts
 from riverdelta_workers.pump import Pump
 from tests.support.reading import view_of
 from tests.support.servers import until
@@ -41,10 +40,10 @@ async def until_idle(client: Client) -> None:
 
 async def until_beaten(client: Client, beats: int) -> None:
     """Wait until each listed worker's heart has beaten *beats* times more: time, as workers see it."""
-    before = reaper._counters(await client.queue.execute("HGETALL", client.keys.workers))
+    before = await members.read_workers(client.queue, client.keys)
 
     async def beaten() -> bool:
-        now = reaper._counters(await client.queue.execute("HGETALL", client.keys.workers))
+        now = await members.read_workers(client.queue, client.keys)
         return all(now[worker] >= counter + beats for worker, counter in before.items())
 
     await until(beaten)

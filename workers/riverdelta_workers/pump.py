@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import members, scripts
 from riverdelta.broker.store.head import Head
 from riverdelta.broker.store.load import load
 from riverdelta.broker.store.save import HotChat, LogLimits
@@ -139,7 +139,7 @@ class Pump:
         if attachment is None:
             return False
         self._schedule(attachment)
-        await self.client.queue.execute("ZREM", self.client.keys.waiting, chat_id)
+        await members.remove_waiting(self.client.queue, self.client.keys, chat_id)
         return True
 
     async def _claim(self, chat_id: str, term_seen: int) -> Attachment | None:
@@ -162,7 +162,7 @@ class Pump:
             if claimed is None and chat_id not in self._chats:
                 await self._pubsub.unsubscribe(keys.wake)
         if claimed is None:
-            await self.client.queue.execute("SREM", mine, chat_id)
+            await members.remove_chat(self.client.queue, self.client.keys, worker_id, chat_id)
             return None
         if worker_id != self.worker_id:
             # Declared dead meanwhile: this claim belongs to an id that no longer exists.
@@ -230,8 +230,8 @@ class Pump:
         del self._chats[attachment.chat_id]
         self._update_room()
         await self._pubsub.unsubscribe(attachment.keys.wake)
-        mine = self.client.keys.worker_chats(self.worker_id)
-        await self.client.queue.execute("SREM", mine, attachment.chat_id)
+        queue, keys = self.client.queue, self.client.keys
+        await members.remove_chat(queue, keys, self.worker_id, attachment.chat_id)
 
     async def close(self) -> None:
         """Hand over every chat, so that other workers continue at once; then stop listening."""
@@ -267,8 +267,7 @@ class Pump:
 
     async def _hand_over_busy(self, attachment: Attachment) -> None:
         """Leave a chat with more to do to other workers; a reaper asks for an owner after a lease."""
-        waiting = self.client.keys.waiting
-        await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
+        await members.add_waiting(self.client.queue, self.client.keys, attachment.chat_id)
         await scripts.hand_over(self.client.chats, attachment.keys, term=attachment.term)
         await self._forget(attachment)
 
@@ -356,8 +355,7 @@ class Pump:
             attachment.drop()  # another server, which may have lost data: load again
         if attachment.hot is None and not await self._load(attachment):
             # Another worker owns it, or a server that lost data names an earlier owner.
-            waiting = self.client.keys.waiting
-            await self.client.queue.execute("ZADD", waiting, "NX", 0, attachment.chat_id)
+            await members.add_waiting(self.client.queue, self.client.keys, attachment.chat_id)
             await self._forget(attachment)
             return
         hot = attachment.hot

@@ -9,6 +9,8 @@ from typing import Any, Final
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 from riverdelta.broker.dead_letters import DeadLetter, read_dead_letters, requeue
+from riverdelta.broker.store.inspection import exists
+from riverdelta.broker.store.messages import read_status
 from riverdelta.core.ids import check_id
 from riverdelta.core.text import truncate_message
 from riverdelta_cli.errors import DONE, NOT_DONE
@@ -46,15 +48,15 @@ async def dead(
 
 async def _go_through(client: Client, chat_id: str, *, requeued: bool, as_json: bool) -> int:
     keys = client.keys.chat(chat_id)
-    if not await client.chats.execute("EXISTS", keys.head, keys.dead):
+    if not await exists(client.chats, keys.head, keys.dead):
         say(f"chat {chat_id} is unknown: nothing was pushed, or its keys have expired")
         return NOT_DONE
     outcomes: Counter[str | None] = Counter()
     statuses: dict[str, str] = {}
     async for letter in read_dead_letters(client, chat_id):
         if letter.message not in statuses:
-            status = await client.chats.execute("HGET", keys.message(letter.message), "status")
-            statuses[letter.message] = "gone" if status is None else status.decode()
+            status = await read_status(client.chats, keys, letter.message)
+            statuses[letter.message] = "gone" if status is None else status
         outcome = await requeue(client, chat_id, letter) if requeued else None
         outcomes[outcome] += 1
         told = _told(letter, statuses[letter.message], outcome)

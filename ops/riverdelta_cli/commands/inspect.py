@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
 from rich.cells import cell_len, set_cell_size
 
 from riverdelta import Settings
 from riverdelta.broker.client import Client
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import inspection, members
 from riverdelta.broker.store.fields import describe
 from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.broker.store.streams import count_dead
 from riverdelta.core.ids import check_id
 from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.output.console import Console
@@ -27,7 +27,6 @@ _BEAT_S: Final = 1.2
 _LISTED: Final = 20
 """Waiting chats that are named."""
 _NUMBERS: Final = {"length", "count", "bytes", "ttl s", "beats", "chats", "messages", "attempts"}
-_COUNT_COMMANDS: Final = {"hash": "HLEN", "stream": "XLEN"}
 
 
 async def inspect_chat(
@@ -72,8 +71,8 @@ def settings_keys(settings: Settings, chat_id: str) -> ChatKeys:
 
 async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, Any]:
     """Read everything about a chat; empty: there is none."""
-    execute = client.chats.execute
-    fields = scripts.as_hash(await execute("HGETALL", keys.head))
+    chats = client.chats
+    fields = await inspection.read_hash(chats, keys.head)
     if not fields:
         return {}
     head = describe(fields)
@@ -87,7 +86,7 @@ async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, 
     )
     names = [keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, keys.outbox]
     names += [key for mid, count in listed.items() for key in keys.message_and_chunks(mid, count)]
-    sizes = await asyncio.gather(*(_read_key(client, name) for name in names))
+    sizes = await asyncio.gather(*(inspection.read_size(chats, name) for name in names))
     pushed, processed = head.get("pushed", 0), head.get("processed", 0)
     return {
         "chat": chat_id,
@@ -99,24 +98,19 @@ async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, 
         "pushed": pushed,
         "processed": processed,
         "backlog": pushed - processed,
-        "dead": await execute("XLEN", keys.dead),
-        "ttl_s": _seconds(await execute("PTTL", keys.head)),
+        "dead": await count_dead(chats, keys),
+        "ttl_s": _seconds(await inspection.read_ttl_ms(chats, keys.head)),
         "messages": [message for message in messages if message],
-        "keys": [size for size in sizes if size],
+        "keys": [_key(size) for size in sizes if size is not None],
     }
 
 
 async def _read_message(
     client: Client, keys: ChatKeys, message_id: str, count: int
 ) -> dict[str, Any] | None:
-    message, *chunks = (
-        scripts.as_hash(flat)
-        for flat in await asyncio.gather(
-            *(
-                client.chats.execute("HGETALL", k)
-                for k in keys.message_and_chunks(message_id, count)
-            )
-        )
+    names = keys.message_and_chunks(message_id, count)
+    message, *chunks = await asyncio.gather(
+        *(inspection.read_hash(client.chats, name) for name in names)
     )
     if not message:
         return None
@@ -142,28 +136,18 @@ def _chunk(chunk_id: str, fields: dict[str, bytes]) -> dict[str, Any]:
     return {"chunk": chunk_id} | told | {"length": int(fields.get("length", 0))}
 
 
-async def _read_key(client: Client, name: str) -> dict[str, Any] | None:
-    execute = client.chats.execute
-    kind = (await execute("TYPE", name)).decode()
-    if kind == "none":
-        return None
-    command = _COUNT_COMMANDS.get(kind)
-    count = await execute(command, name) if command else None
-    try:
-        used = await execute("MEMORY", "USAGE", name)
-    except ResponseError:
-        used = None  # an ACL that allows reading need not allow this
+def _key(size: inspection.KeySize) -> dict[str, Any]:
     return {
-        "key": name,
-        "type": kind,
-        "count": count,
-        "bytes": used,
-        "ttl_s": _seconds(await execute("PTTL", name)),
+        "key": size.key,
+        "type": size.type,
+        "count": size.size,
+        "bytes": size.bytes,
+        "ttl_s": _seconds(size.ttl_ms),
     }
 
 
-def _seconds(ttl_ms: int) -> int | None:
-    return None if ttl_ms < 0 else ttl_ms // 1000
+def _seconds(ttl_ms: int | None) -> int | None:
+    return None if ttl_ms is None else ttl_ms // 1000
 
 
 def _print_chat(found: dict[str, Any]) -> None:
@@ -209,19 +193,19 @@ def _about(message: dict[str, Any]) -> str:
 
 
 async def _read_all(client: Client) -> dict[str, Any]:
-    keys, execute = client.keys, client.queue.execute
+    keys, queue = client.keys, client.queue
     workers, producers = await asyncio.gather(
-        _members(client, keys.workers), _members(client, keys.producers)
+        members.read_workers(queue, keys), members.read_producers(queue, keys)
     )
     if workers or producers:
         await asyncio.sleep(_BEAT_S)
     workers_now, producers_now = await asyncio.gather(
-        _members(client, keys.workers), _members(client, keys.producers)
+        members.read_workers(queue, keys), members.read_producers(queue, keys)
     )
     waiting, count, queued = await asyncio.gather(
-        execute("ZRANGE", keys.waiting, 0, _LISTED - 1, "WITHSCORES"),
-        execute("ZCARD", keys.waiting),
-        execute("ZCARD", keys.queue),
+        members.read_waiting(queue, keys, _LISTED),
+        members.count_waiting(queue, keys),
+        members.count_queued_jobs(queue, keys),
     )
     return {
         "workers": [
@@ -229,7 +213,7 @@ async def _read_all(client: Client) -> dict[str, Any]:
                 "worker": name,
                 "alive": workers.get(name) != beats,
                 "beats": beats,
-                "chats": await execute("SCARD", keys.worker_chats(name)),
+                "chats": await members.count_chats(queue, keys, name),
             }
             for name, beats in workers_now.items()
         ],
@@ -238,24 +222,16 @@ async def _read_all(client: Client) -> dict[str, Any]:
                 "producer": name,
                 "alive": producers.get(name) != beats,
                 "beats": beats,
-                "messages": await execute("SCARD", keys.producer_messages(name)),
+                "messages": await members.count_messages(queue, keys, name),
             }
             for name, beats in producers_now.items()
         ],
         "waiting": {
             "count": count,
-            "first": [
-                {"chat": waiting[i].decode(), "attempts": int(float(waiting[i + 1]))}
-                for i in range(0, len(waiting), 2)
-            ],
+            "first": [{"chat": chat, "attempts": attempts} for chat, attempts in waiting.items()],
         },
         "queued_jobs": queued,
     }
-
-
-async def _members(client: Client, key: str) -> dict[str, int]:
-    fields = scripts.as_hash(await client.queue.execute("HGETALL", key))
-    return {name: int(beats) for name, beats in fields.items()}
 
 
 def _print_all(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from riverdelta import Settings
 from riverdelta.broker.client import Client
+from riverdelta.broker.store import members
 from riverdelta_cli.errors import DONE, CliError, require_extras
 from riverdelta_cli.output.say import say
 from riverdelta_cli.output.words import count as counted
@@ -125,13 +126,16 @@ async def _keep_server(server: EmbeddedServer | None) -> None:
         say("the server is back")
 
 
+async def _workers(client: Client) -> set[str]:
+    return set(await members.read_workers(client.queue, client.keys))
+
+
 async def _new_workers(client: Client, count: int) -> None:
     """Wait until *count* workers that are not listed yet have listed themselves."""
-    listed = client.keys.workers
-    before = set(await client.queue.execute("HKEYS", listed))
+    before = await _workers(client)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_S
-    while len(set(await client.queue.execute("HKEYS", listed)) - before) < count:
+    while len(await _workers(client) - before) < count:
         if loop.time() > deadline:
             say(f"the workers were not ready within {_READY_S:g} s; going on")
             return

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import scripts, streams
 from riverdelta.core.ids import check_id
 
 _PAGE: Final = 16
@@ -42,12 +42,11 @@ async def read_dead_letters(client: Client, chat_id: str) -> AsyncIterator[DeadL
         InvalidIdError: (a ``ValueError``) your bug.
         BrokerUnavailable: Redis did not answer; try again.
     """
-    dead = client.keys.chat(check_id("chat_id", chat_id)).dead
-    newest = await client.chats.execute("XREVRANGE", dead, "+", "-", "COUNT", 1)
-    if not newest:
+    chats, keys = client.chats, client.keys.chat(check_id("chat_id", chat_id))
+    last, first = await streams.newest_dead(chats, keys), b"-"
+    if last is None:
         return
-    last, first = newest[0][0], b"-"
-    while page := await client.chats.execute("XRANGE", dead, first, last, "COUNT", _PAGE):
+    while page := await streams.read_dead(chats, keys, first=first, last=last, count=_PAGE):
         for letter_id, flat in page:
             fields = scripts.as_hash(flat)
             data = fields.pop("data")

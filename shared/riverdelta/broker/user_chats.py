@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from riverdelta.broker.client import Client
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import members, scripts
+from riverdelta.broker.store.head import read_user
 
 _LISTED: Final = 1000
 """Chats that a list holds at most; nobody scrolls further."""
@@ -57,9 +58,7 @@ async def user_of_chat(client: Client, chat_id: str) -> str | None:
     Raises:
         BrokerUnavailable: Redis did not answer; try again.
     """
-    head = client.keys.chat(chat_id).head
-    term, user = await client.chats.execute("HMGET", head, "term", "user")
-    return None if term is None else (user or b"").decode()
+    return await read_user(client.chats, client.keys.chat(chat_id))
 
 
 async def list_chats(client: Client, user: str) -> list[tuple[str, int]]:
@@ -71,6 +70,4 @@ async def list_chats(client: Client, user: str) -> list[tuple[str, int]]:
     Raises:
         BrokerUnavailable: Redis did not answer; try again.
     """
-    listed = client.keys.user_chats(user)
-    flat = await client.queue.execute("ZREVRANGE", listed, 0, _LISTED - 1, "WITHSCORES")
-    return [(flat[i].decode(), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+    return await members.list_user_chats(client.queue, client.keys, user, limit=_LISTED)

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from riverdelta.broker.loop import Loop
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import members, scripts
 from riverdelta_workers.pump import Pump
 
 _BEATS_PER_LEASE: Final = 4
@@ -56,17 +56,17 @@ class Heartbeat(Loop):
     async def _reconcile(self) -> None:
         """Make the list of chats in Redis match memory; they differ only after a fault."""
         queue, keys = self._client.queue, self._client.keys
-        mine = keys.worker_chats(self._pump.worker_id)
-        if await queue.execute("SCARD", mine) == len(self._pump.chats):
+        worker_id = self._pump.worker_id
+        if await members.count_chats(queue, keys, worker_id) == len(self._pump.chats):
             self._surplus = set()
             return
-        listed = {chat.decode() for chat in await queue.execute("SMEMBERS", mine)}
+        listed = await members.list_chats(queue, keys, worker_id)
         owned = set(self._pump.chats)
         if missing := owned - listed:
-            await scripts.enlist(queue, mine, *missing)
+            await scripts.enlist(queue, keys.worker_chats(worker_id), *missing)
         # Seen twice in a row, so it is not just being released. It may be claimed in our name (the
         # reply to a claim was lost): a reaper finds out which worker owns it.
         for chat in self._surplus & (listed - owned):
-            await queue.execute("ZADD", keys.waiting, "NX", 0, chat)
-            await queue.execute("SREM", mine, chat)
+            await members.add_waiting(queue, keys, chat)
+            await members.remove_chat(queue, keys, worker_id, chat)
         self._surplus = listed - owned

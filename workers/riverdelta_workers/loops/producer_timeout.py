@@ -8,6 +8,8 @@ import time
 from typing import Final
 
 from riverdelta.broker.loop import Loop
+from riverdelta.broker.store.head import read_backlog
+from riverdelta.broker.store.messages import read_last_numbers
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.fail_message import fail_message
@@ -64,26 +66,18 @@ class ProducerTimeout(Loop):
         messages = [] if attachment.hot is None else list(attachment.hot.state.messages.values())
         if not messages:
             return {}
-        execute, settings = self._pump.client.chats.execute, self._pump.client.settings
-        fields = [f"{message.producer}:{message.id}" for message in messages]
+        chats, settings = self._pump.client.chats, self._pump.client.settings
+        opened = [(message.producer, message.id) for message in messages]
         backlog, numbers = await asyncio.gather(
-            execute(
-                "HMGET",
-                attachment.keys.head,
-                "pushed",
-                "processed",
-                "pushed_bytes",
-                "processed_bytes",
-            ),
-            execute("HMGET", attachment.keys.producers, *fields),
+            read_backlog(chats, attachment.keys),
+            read_last_numbers(chats, attachment.keys, opened),
         )
-        pushed, processed, pushed_bytes, processed_bytes = (int(value or 0) for value in backlog)
         if (
-            pushed - processed >= settings.max_backlog_chunks
-            or pushed_bytes - processed_bytes >= settings.max_backlog_bytes
+            backlog.entries >= settings.max_backlog_chunks
+            or backlog.bytes >= settings.max_backlog_bytes
         ):
             return {}  # the backlog is full: the producer may be waiting for us
         return {
-            f"{attachment.chat_id} {message.id}": int(number or 0)
+            f"{attachment.chat_id} {message.id}": number
             for message, number in zip(messages, numbers, strict=True)
         }

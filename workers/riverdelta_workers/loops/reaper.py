@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from riverdelta.broker.dispatch.attach_jobs import is_queued, request_owner
 from riverdelta.broker.loop import Loop
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import members, scripts
+from riverdelta.broker.store.head import read_ownership
+from riverdelta.broker.store.messages import read_producer
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.fail_message import fail_message
 from riverdelta_workers.pump import Pump
@@ -48,18 +50,16 @@ class Reaper(Loop):
         """Check all counters once."""
         keys, queue = self._client.keys, self._client.queue
         workers, producers, waiting = await asyncio.gather(
-            queue.execute("HGETALL", keys.workers),
-            queue.execute("HGETALL", keys.producers),
-            queue.execute("ZRANGE", keys.waiting, 0, -1, "WITHSCORES"),
+            members.read_workers(queue, keys),
+            members.read_producers(queue, keys),
+            members.read_waiting(queue, keys),
         )
         now_ms = int(time.monotonic() * 1000)
-        living = _counters(workers)
-        dead = self._workers.observe(living, now_ms)
-        for worker_id in dead:
-            living.pop(worker_id, None)
-        overdue = self._waiting.observe(_counters(waiting), now_ms)
+        dead = self._workers.observe(workers, now_ms)
+        living = {name: beats for name, beats in workers.items() if name not in dead}
+        overdue = self._waiting.observe(waiting, now_ms)
         self._waiting.renew(overdue, now_ms)
-        lost = self._producers.observe(_counters(producers), now_ms)
+        lost = self._producers.observe(producers, now_ms)
         # Independent of each other: a failed read must not delay the others.
         work: list[Coroutine[Any, Any, None]] = [
             *(self._reassign_chats(worker_id, counter) for worker_id, counter in dead.items()),
@@ -105,27 +105,25 @@ class Reaper(Loop):
 
     async def _ownerless_term(self, chat_id: str, living: dict[str, int]) -> int | None:
         """Return the term of a chat without an owner; None: it is gone, or one of *living* owns it."""
-        head = self._client.keys.chat(chat_id).head
-        owner, term = await self._client.chats.execute("HMGET", head, "owner", "term")
-        if term is None or (owner and await self._owns(owner.decode(), chat_id, living)):
-            await self._client.queue.execute("ZREM", self._client.keys.waiting, chat_id)
+        keys = self._client.keys
+        found = await read_ownership(self._client.chats, keys.chat(chat_id))
+        if found is None or (found.owner and await self._owns(found.owner, chat_id, living)):
+            await members.remove_waiting(self._client.queue, keys, chat_id)
             return None
-        return int(term)
+        return found.term
 
     async def _owns(self, worker_id: str, chat_id: str, living: dict[str, int]) -> bool:
         """Whether a worker is alive and lists the chat as its own (the reply to its claim may be lost)."""
-        listed = self._client.keys.worker_chats(worker_id)
-        return worker_id in living and bool(
-            await self._client.queue.execute("SISMEMBER", listed, chat_id)
+        return worker_id in living and await members.has_chat(
+            self._client.queue, self._client.keys, worker_id, chat_id
         )
 
     async def _end_messages(self, producer_id: str, counter: int) -> None:
         """Fail the open messages of a dead producer, then deregister it."""
-        members = await self._client.queue.execute(
-            "SMEMBERS", self._client.keys.producer_messages(producer_id)
-        )
+        queue, keys = self._client.queue, self._client.keys
+        listed = await members.list_messages(queue, keys, producer_id)
         results = await asyncio.gather(
-            *(self._fail(member.decode(), producer_id) for member in members),
+            *(self._fail(member, producer_id) for member in listed),
             return_exceptions=True,
         )
         failures = [error for error in results if isinstance(error, BaseException)]
@@ -140,18 +138,13 @@ class Reaper(Loop):
         if await scripts.strike(
             self._client.queue, self._client.keys, producer_id=producer_id, counter=counter
         ):
-            _log.warning("producer %s is dead; open messages failed: %d", producer_id, len(members))
+            _log.warning("producer %s is dead; open messages failed: %d", producer_id, len(listed))
 
     async def _fail(self, member: str, producer_id: str) -> None:
         chat_id, _, message_id = member.partition(" ")
         keys = self._client.keys.chat(chat_id)
         # Registered before it was opened: the id may belong to another producer's message.
-        opened_by = await self._client.chats.execute("HGET", keys.message(message_id), "producer")
-        if opened_by is None or opened_by.decode() != producer_id:
+        if await read_producer(self._client.chats, keys, message_id) != producer_id:
             return
         detail = "the process that produced the reply died"
         await fail_message(self._client, chat_id, message_id, code="producer_lost", detail=detail)
-
-
-def _counters(flat: list[bytes]) -> dict[str, int]:
-    return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -1,4 +1,4 @@
-"""Read a chat's head hash: its epoch, position, owner and open messages."""
+"""Read a chat's head hash: all of it, or the few fields that a caller needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.fields import check_format, int_of, text_of
 from riverdelta.broker.store.keys import ChatKeys
+from riverdelta.core.positions import Position
 from riverdelta.core.state import Recent
 
 
@@ -63,3 +64,49 @@ async def read_head(executor: Commands, keys: ChatKeys) -> Head | None:
     """Read a chat's head; None: there is no such chat."""
     fields = scripts.as_hash(await executor.execute("HGETALL", keys.head))
     return Head.of(fields) if fields else None
+
+
+class Ownership(NamedTuple):
+    """
+    Which worker has a chat.
+
+    Attributes:
+        owner: Worker id; "": no worker has it.
+        term: Fencing number of the last owner.
+    """
+
+    owner: str
+    term: int
+
+
+async def read_ownership(chats: Commands, keys: ChatKeys) -> Ownership | None:
+    """Read which worker has a chat; None: there is no such chat."""
+    owner, term = await chats.execute("HMGET", keys.head, "owner", "term")
+    return None if term is None else Ownership((owner or b"").decode(), int(term))
+
+
+async def read_user(chats: Commands, keys: ChatKeys) -> str | None:
+    """Read the user that a chat belongs to; "": it has no owner; None: there is no such chat."""
+    term, user = await chats.execute("HMGET", keys.head, "term", "user")
+    return None if term is None else (user or b"").decode()
+
+
+async def read_position(chats: Commands, keys: ChatKeys) -> Position | None:
+    """Read where a chat's log ends; None: there is no log."""
+    epoch, seq = await chats.execute("HMGET", keys.head, "epoch", "seq")
+    return Position(epoch.decode(), int(seq or 0)) if epoch else None
+
+
+class Backlog(NamedTuple):
+    """Unread entries of a chat, and their bytes."""
+
+    entries: int
+    bytes: int
+
+
+async def read_backlog(chats: Commands, keys: ChatKeys) -> Backlog:
+    """Read how much of a chat is unread."""
+    fields = ("pushed", "processed", "pushed_bytes", "processed_bytes")
+    reply = await chats.execute("HMGET", keys.head, *fields)
+    pushed, processed, pushed_bytes, processed_bytes = (int(value or 0) for value in reply)
+    return Backlog(pushed - processed, pushed_bytes - processed_bytes)

@@ -112,5 +112,17 @@ async def count_queued_jobs(queue: Commands, keys: Keys) -> int:
     return int(await queue.execute("ZCARD", keys.queue))
 
 
+# -- a user's chats ------------------------------------------------------------------------------
+
+
+async def list_user_chats(
+    queue: Commands, keys: Keys, user: str, *, limit: int
+) -> list[tuple[str, int]]:
+    """List up to *limit* chats of a user, the last active first: id and Unix ms of that activity."""
+    last = limit - 1
+    flat = await queue.execute("ZREVRANGE", keys.user_chats(user), 0, last, "WITHSCORES")
+    return list(_counters(flat).items())
+
+
 def _counters(flat: Sequence[Any]) -> dict[str, int]:
     return {flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)}

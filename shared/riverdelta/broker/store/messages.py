@@ -1,0 +1,31 @@
+"""Read single fields of a chat's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from riverdelta.broker.redis.commands import Commands
+from riverdelta.broker.store.keys import ChatKeys
+
+
+async def read_status(chats: Commands, keys: ChatKeys, message_id: str) -> str | None:
+    """Read a message's status: ``open``, ``completed``, ``failed``, ``stopped``; None: it is gone."""
+    return await _field(chats, keys, message_id, "status")
+
+
+async def read_producer(chats: Commands, keys: ChatKeys, message_id: str) -> str | None:
+    """Read the id of the producer that opened a message; None: there is no such message."""
+    return await _field(chats, keys, message_id, "producer")
+
+
+async def _field(chats: Commands, keys: ChatKeys, message_id: str, name: str) -> str | None:
+    value = await chats.execute("HGET", keys.message(message_id), name)
+    return None if value is None else value.decode()
+
+
+async def read_last_numbers(
+    chats: Commands, keys: ChatKeys, messages: Sequence[tuple[str, str]]
+) -> list[int]:
+    """Read the number of the last stored entry of each (producer id, message id); 0: none is known."""
+    fields = [f"{producer}:{message_id}" for producer, message_id in messages]
+    return [int(value or 0) for value in await chats.execute("HMGET", keys.producers, *fields)]
