@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.auth import Authenticator
@@ -56,7 +56,7 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
     """
     auth = Authenticator(gateway)
     catalog = make_catalog(TurnSettings())
-    async with Subscriber(settings) as subscriber, arq_pool(settings) as pool:
+    async with ChatReader(settings) as subscriber, arq_pool(settings) as pool:
         client = subscriber.client
         access = ChatAccess(client, open_to_all=auth.dev)
         hub = Hub(subscriber, gateway.linger_s)

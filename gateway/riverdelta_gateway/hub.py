@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from redis.exceptions import RedisError
 
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.core.cursor import Verdict
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.events import Event
@@ -54,7 +54,7 @@ class _FanOut:
         task: Reads the chat.
     """
 
-    def __init__(self, subscriber: Subscriber, chat_id: str) -> None:
+    def __init__(self, subscriber: ChatReader, chat_id: str) -> None:
         self.readers: dict[Subscription, Reader] = {}
         self.position: Position | None = None
         self.begun = asyncio.Event()
@@ -94,7 +94,7 @@ class Hub:
         linger_s: A chat without readers stays subscribed for this long, so that a reload finds it.
     """
 
-    def __init__(self, subscriber: Subscriber, linger_s: float) -> None:
+    def __init__(self, subscriber: ChatReader, linger_s: float) -> None:
         self._subscriber = subscriber
         self._linger_s = linger_s
         self._fan_outs: dict[str, _FanOut] = {}

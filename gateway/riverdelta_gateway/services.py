@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from riverdelta.broker.client import Client
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.auth import Authenticator
@@ -42,7 +42,7 @@ class Services:
     settings: Settings
     gateway: GatewaySettings
     client: Client
-    subscriber: Subscriber
+    subscriber: ChatReader
     hub: Hub
     sockets: Sockets
     access: ChatAccess

@@ -93,7 +93,7 @@ async def test_a_chats_history_has_what_other_producers_wrote_and_no_open_messag
         async with producer.message("c", source="text", message_id="m2") as message:
             await message.push("still open")
             await until_message(subscriber, "c", "m2", text="open")
-            history = ChatHistory(subscriber)
+            history = ChatHistory(subscriber._reader)
             assert await history.load("c", []) == [Said("assistant", "Written elsewhere")]
             assert await history.load("c", ["m1"]) == []
             assert await history.load("nowhere", []) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.assets import AssetCatalog
 from riverdelta_gateway.errors import RequestError
@@ -28,7 +28,7 @@ class Posts:
 
     def __init__(
         self,
-        subscriber: Subscriber,
+        subscriber: ChatReader,
         access: ChatAccess,
         *,
         catalog: AssetCatalog,

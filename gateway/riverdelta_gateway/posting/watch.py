@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import Final, Self
 
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.user_chats import Announcement
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_gateway.errors import RequestError
@@ -33,7 +33,7 @@ class Watches:
         sockets: Get the frames; they announce the turns that other processes accepted.
     """
 
-    def __init__(self, subscriber: Subscriber, sockets: Sockets) -> None:
+    def __init__(self, subscriber: ChatReader, sockets: Sockets) -> None:
         self._subscriber = subscriber
         self._sockets = sockets
         self._watches: dict[tuple[str, str], _Watch] = {}
@@ -80,7 +80,7 @@ class _Watch:
         task: Done when no turn runs or is expected.
     """
 
-    def __init__(self, subscriber: Subscriber, sockets: Sockets, user: str, chat_id: str) -> None:
+    def __init__(self, subscriber: ChatReader, sockets: Sockets, user: str, chat_id: str) -> None:
         self.projection = Projection(chat_id)
         self._subscriber = subscriber
         self._sockets = sockets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.backends.base import Said
 from riverdelta_gateway.parts import reply_text
@@ -49,7 +49,7 @@ class ChatHistory:
 
     saves = False
 
-    def __init__(self, subscriber: Subscriber) -> None:
+    def __init__(self, subscriber: ChatReader) -> None:
         self._subscriber = subscriber
 
     async def load(self, chat_id: str, without: Sequence[str]) -> Sequence[Said]:

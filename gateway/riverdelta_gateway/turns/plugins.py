@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from pydantic import SecretStr
 
 from riverdelta.broker.plugin import load_plugin
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.assets import DEMO_FOLDER, AssetCatalog, FolderCatalog
 from riverdelta_gateway.backends.base import ChatBackend
@@ -47,7 +47,7 @@ def make_catalog(settings: TurnSettings) -> AssetCatalog:
     return cast("AssetCatalog", make(settings))
 
 
-def make_history(settings: TurnSettings, subscriber: Subscriber) -> HistoryStore:
+def make_history(settings: TurnSettings, subscriber: ChatReader) -> HistoryStore:
     """
     Make the history store that ``settings.history_store`` names; unset: the chat itself.
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.producer import Producer
-from riverdelta.broker.reader.subscriber import Subscriber
+from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.user_chats import user_of_chat
 from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
@@ -50,7 +50,7 @@ class TurnRunner:
         self._backend: ChatBackend = make_backend(turns)
         self._catalog: AssetCatalog = make_catalog(turns)
         self._producer = Producer(settings)
-        self._subscriber = Subscriber(settings)
+        self._subscriber = ChatReader(settings)
         self._history: HistoryStore = make_history(turns, self._subscriber)
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()

@@ -81,7 +81,7 @@ async def test_a_reader_whose_output_buffer_overflowed_is_cut_off_and_misses_not
         await client.chats.execute("CONFIG", "SET", "client-output-buffer-limit", limit)
         stream, events = subscriber.events("c"), []
         events.append(await anext(stream))
-        pubsub = subscriber._pubsub
+        pubsub = subscriber._reader._feeds._pubsub
         assert isinstance(pubsub, ShardedPubSub)
         link = pubsub._link
         assert link is not None

@@ -1,1 +1,1 @@
-"""How chats are read: `Subscriber` and the feeds behind it."""
+"""How chats are read: `Subscriber`, and below it what reads the log and follows the channels."""
