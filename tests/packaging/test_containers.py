@@ -13,7 +13,7 @@ from riverdelta import Settings
 from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.turns.settings import TurnSettings
 from tests.support.packaging import compose
-from tests.support.packaging.deployment import README, redis_server, variables_of_readme
+from tests.support.packaging.deployment import OPERATIONS, redis_server, variables_of_operations
 from tests.support.packaging.environment import CHECKOUT
 from tests.support.servers import binaries
 
@@ -53,8 +53,8 @@ def test_passwords_and_the_secret_must_be_chosen() -> None:
             compose.services(others)
 
 
-def test_readme_makes_all_that_must_be_chosen(tmp_path: Path) -> None:
-    made = variables_of_readme(tmp_path)
+def test_the_operations_page_makes_all_required_variables(tmp_path: Path) -> None:
+    made = variables_of_operations(tmp_path)
     assert set(made) == set(VARIABLES)
     assert len(set(made.values())) == len(made)
     GatewaySettings.model_validate({"token_secret": made["RIVERDELTA_GATEWAY_TOKEN_SECRET"]})
@@ -93,8 +93,8 @@ def test_what_a_service_is_given_are_settings(name: str) -> None:
     assert set(SERVICES[name]["environment"]) <= known
 
 
-def test_what_readme_says_can_be_set_is_handed_on() -> None:
-    table = README.partition("## In production")[2].partition("\n## ")[0]
+def test_settings_of_the_operations_page_are_passed_on() -> None:
+    table = OPERATIONS.partition("## In production")[2].partition("\n## ")[0]
     settings = set(re.findall(r"^\| `(RIVERDELTA_\w+)`", table, re.MULTILINE))
     settings -= {"RIVERDELTA_QUEUE_URL"}  # here it is the same server
     handed_on = set(re.findall(r"RIVERDELTA_\w+", compose.TEXT))

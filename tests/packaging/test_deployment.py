@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from riverdelta import Producer, Settings, Stopped, Subscriber
 from tests.support.gateway.clients import Client, client
 from tests.support.gateway.tokens import token
-from tests.support.packaging.deployment import Deployment, redis_server, variables_of_readme
+from tests.support.packaging.deployment import Deployment, redis_server, variables_of_operations
 from tests.support.packaging.environment import Environment
 from tests.support.servers import Server, binaries, until
 
@@ -27,7 +27,7 @@ ENGINES = {name: path for name, path in binaries().items() if path}
 
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    made = variables_of_readme(tmp_path_factory.mktemp("env"))
+    made = variables_of_operations(tmp_path_factory.mktemp("env"))
     # Another than the default, to see that it is everywhere.
     return made | {"RIVERDELTA_KEY_PREFIX": PREFIX}
 

@@ -12,12 +12,12 @@ from tests.support.packaging import compose
 from tests.support.packaging.environment import CHECKOUT, Environment
 from tests.support.servers import Server, free_port
 
-README = (CHECKOUT / "README.md").read_text("utf-8")
+OPERATIONS = (CHECKOUT / "docs" / "operations.md").read_text("utf-8")
 
 
-def variables_of_readme(folder: Path) -> dict[str, str]:
-    """Do what README does to get passwords and a secret; return what is in its ``.env`` then."""
-    section = README.partition("## In production")[2]
+def variables_of_operations(folder: Path) -> dict[str, str]:
+    """Run the commands of docs/operations.md that make passwords; return the variables of ``.env``."""
+    section = OPERATIONS.partition("## In production")[2]
     script = section.partition("```sh\n")[2].partition("docker compose up")[0]
     subprocess.run(["sh", "-eu"], input=script, text=True, cwd=folder, check=True)
     lines = (folder / ".env").read_text("utf-8").splitlines()

@@ -1,7 +1,6 @@
-"""What README shows, run as it stands there."""
+"""The Python of README and docs/ that needs a server, run unchanged."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 import pytest
 
 from riverdelta import Producer, Settings, Subscriber
+from tests.support.documents import code_with
 from tests.support.local_workers import local_workers
 from tests.support.reading import BEGINNING, read_until_ends, view_of
 from tests.support.servers import until, worker_processes
-
-README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
 async def fake_stream() -> AsyncIterator[dict[str, Any]]:
@@ -23,14 +21,7 @@ async def fake_stream() -> AsyncIterator[dict[str, Any]]:
     yield {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
-def code_with(words: str) -> str:
-    """Give the one block of README's Python that has *words* in it."""
-    blocks: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (code,) = (block for block in blocks if words in block)
-    return code
-
-
-async def test_the_python_of_the_readme(
+async def test_the_example_of_the_readme(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RIVERDELTA_KEY_PREFIX", settings.key_prefix)
@@ -51,9 +42,9 @@ async def test_the_python_of_the_readme(
     assert view.text(view.messages[0]["message"]) == "Hello world"
 
 
-async def test_the_retry_of_the_readme(settings: Settings, subscriber: Subscriber) -> None:
+async def test_the_retried_call_of_the_docs(settings: Settings, subscriber: Subscriber) -> None:
     names: dict[str, Any] = {}
-    exec(compile(code_with("message.restart()"), "README.md", "exec"), names)  # noqa: S102  # as above
+    exec(compile(code_with("message.restart()"), "producing.md", "exec"), names)  # noqa: S102  # as above
     calls = 0
 
     async def broken_stream() -> AsyncIterator[str]:
@@ -78,10 +69,10 @@ async def test_the_retry_of_the_readme(settings: Settings, subscriber: Subscribe
     assert "chunk.reset" not in {event.type for event in events}
 
 
-async def test_the_pipeline_of_the_readme(
+async def test_the_pipeline_of_the_docs(
     settings: Settings, subscriber: Subscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a worker process, as README says it: a file on PYTHONPATH, and the variable."""
+    """In a worker process, as docs/pipeline.md describes: a file on PYTHONPATH, and the variable."""
     (tmp_path / "pipeline.py").write_text(code_with("def build("))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     own = settings.model_copy(update={"pipeline": "pipeline:build", "redact": True})
@@ -98,3 +89,14 @@ async def test_the_pipeline_of_the_readme(
         reply, order = view.messages[0]["chunks"]
         assert reply["text"] == "Write - if you like - to [email]"
         assert order["outputs"] == {"order": {"id": "call-1", "title": "Tea - green"}}
+
+
+async def test_the_view_of_the_docs(settings: Settings, subscriber: Subscriber) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(code_with("def last_reply("), "reading.md", "exec"), names)  # noqa: S102  # as above
+    async with local_workers(settings), Producer(settings) as producer:
+        async with producer.message("c", source="text") as message:
+            await message.push("Hello ")
+            await message.push("world")
+        async with asyncio.timeout(20):
+            assert await names["last_reply"](subscriber, "c") == "Hello world"
