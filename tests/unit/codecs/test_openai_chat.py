@@ -79,8 +79,9 @@ def test_kinds_alternate_without_closing_each_other() -> None:
         ([chunk(None, usage=USAGE)], KNOWN),
         ([chunk({"role": "assistant", "content": ""}, usage=USAGE)], KNOWN),
         ([chunk(None, id_="other", usage=USAGE)], KNOWN),
-        ([chunk(None, usage=USAGE), chunk({"content": ""}), chunk({}, "stop")], KNOWN),
-        ([chunk(None, usage=USAGE), chunk(None, usage={"prompt_tokens": 9})], KNOWN),
+        ([chunk(None, usage=USAGE), chunk({"content": ""}), chunk({})], KNOWN),
+        ([chunk(None, usage={"prompt_tokens": 9}), chunk(None, usage=USAGE)], KNOWN),
+        ([chunk(None, usage=USAGE), chunk(None, usage={"prompt_tokens": 0})], KNOWN),
         ([chunk(None, usage=None), chunk(None, usage="many")], None),
     ],
 )
@@ -137,13 +138,14 @@ def test_responses_without_ids() -> None:
     assert [(step.text, step.usage) for step in fold(pieces)] == [("a", None), ("b", USAGE)]
 
 
-def test_done_without_a_finish_reason_ends_the_step() -> None:
+def test_done_without_a_finish_reason_ends_the_chunks() -> None:
     codec = make_codec("openai-chat")
     codec.decode(json.dumps(chunk(call("", "call_1", "f"))).encode())
-    cut, end = codec.decode(b" [DONE]\n")
+    start, cut = codec.decode(b" [DONE]\n")
+    assert start == ChunkStart("tool:0", "tool_call", "json", "f", "call_1")
     assert isinstance(cut, ChunkFail)  # nobody said that it has no arguments
-    assert end == StepEnd(None, None, None)
     assert codec.decode(b"[DONE]") == []
+    assert codec.finish() == [StepEnd(None, None, None)]
 
 
 @pytest.mark.parametrize("finish", ["", None, 5, []])
@@ -275,20 +277,21 @@ def test_a_new_id_at_the_same_index_is_a_new_call() -> None:
     )
     assert [piece for piece in pieces if not isinstance(piece, StepStart)] == [
         ChunkStart("tool:0", "tool_call", "json", "f", "call_1"),
+        ChunkStart("tool:1", "tool_call", "json", "g", "call_2"),
+        Text("tool:1", '{"x":1}'),
+        ChunkStart("tool:2", "tool_call", "json", "h", "call_3"),
         Text("tool:0", "{}"),
         ChunkEnd("tool:0"),
-        ChunkStart("tool:0", "tool_call", "json", "g", "call_2"),
-        Text("tool:0", '{"x":1}'),
-        ChunkEnd("tool:0"),
-        ChunkStart("tool:0", "tool_call", "json", "h", "call_3"),
-        Text("tool:0", "{}"),
-        ChunkEnd("tool:0"),
+        ChunkEnd("tool:1"),
+        Text("tool:2", "{}"),
+        ChunkEnd("tool:2"),
         StepEnd("tool_calls", "tool_calls", None),
     ]
 
 
-def test_a_call_that_never_says_its_name_is_not_lost() -> None:
+def test_a_call_that_never_says_its_name_is_not_lost_but_cannot_be_run() -> None:
     pieces = pieces_of(chunk(call('{"a":1}', "call_1")), chunk({}, "tool_calls"))
+    assert [piece.code for piece in pieces if isinstance(piece, ChunkFail)] == ["incomplete"]
     assert fold(pieces)[0].tool_calls == [("call_1", None, '{"a":1}')]
 
 

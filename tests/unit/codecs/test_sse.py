@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riverdelta.core.codecs import make_codec
-from riverdelta.core.codecs.pieces import ChunkStart, Rejected, StepEnd, Text
+from riverdelta.core.codecs.pieces import ChunkEnd, ChunkStart, Rejected, StepEnd, Text
 from riverdelta.core.codecs.sse import MAX_FRAME_BYTES, SseDecoder, TooLarge
 from tests.support.core.codec_tools import RECORDINGS, fold, lines_of, merged, run
 from tests.support.core.sdk_oracle import SOURCES
@@ -105,12 +105,13 @@ def _slow_frames(lines: list[bytes]) -> list[bytes]:
     return frames
 
 
-def test_done_ends_a_step_that_waits_for_its_usage() -> None:
+def test_done_ends_the_chunks_of_a_step_that_waits_for_its_usage() -> None:
     chunk = {"id": "c1", "choices": [{"index": 0, "delta": {"content": "a"}}]}
     end = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     codec = make_codec("openai-chat+sse")
     codec.decode(f"data: {json.dumps(chunk)}\n\ndata: {json.dumps(end)}\n\n".encode())
-    assert codec.decode(b"data: [DONE]\n\n") == [StepEnd("stop", "stop", None)]
+    assert codec.decode(b"data: [DONE]\n\n") == [ChunkEnd("text")]
+    assert codec.settle() == [StepEnd("stop", "stop", None)]
     assert codec.finish() == []
     assert make_codec("anthropic+sse").decode(b"data: [DONE]\n\n") == []
 

@@ -37,6 +37,11 @@ class Sent:
         self.note(track, missing)
         return missing
 
+    def is_all(self, track: str, text: str) -> bool:
+        """Whether *text* is exactly what went out."""
+        length, checksum = self._tracks.get(track, (0, 0))
+        return length == len(text) and length > 0 and crc32(_bytes(text)) == checksum
+
     def forget(self, prefix: str) -> None:
         """Drop the tracks of one item."""
         for track in [track for track in self._tracks if track.startswith(prefix)]:

@@ -2,63 +2,124 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
-from riverdelta.core.codecs.json_text import object_or_empty, spell
-from riverdelta.core.codecs.pieces import (
-    CodecState,
-    Format,
-    Piece,
-    Run,
-    Text,
-    Usage,
-)
-from riverdelta.core.codecs.provider import ProviderCodec
+from riverdelta.core.codecs.calls import Call, CallBook
+from riverdelta.core.codecs.choices import Choices
+from riverdelta.core.codecs.delivered import Sent
+from riverdelta.core.codecs.failures import find_failure, step_fail
+from riverdelta.core.codecs.json_text import spell
+from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, Run, StepFail, Text
+from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
 from riverdelta.core.codecs.surrogates import join_halves
-from riverdelta.core.codecs.texts import text_or_empty, text_or_none
-from riverdelta.core.codecs.usage import finish_reason, openai_chat_usage
+from riverdelta.core.codecs.texts import (
+    find_usage,
+    index_or_none,
+    object_of,
+    objects_of,
+    text_of,
+    text_or_empty,
+    text_or_none,
+)
+from riverdelta.core.codecs.usage import (
+    finish_reason,
+    finish_word,
+    later_usage,
+    openai_chat_usage,
+)
 
 _LEGACY_CALL = -1
 """Index of a `function_call`, the form before tools; it has no id."""
 
+_REASONING = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "reasoning_text",
+    "reasoning_details",
+    "thinking_blocks",
+    "thought",
+)
+"""Names of reasoning, of which the first that has text counts: some say it under several."""
+
+_CONTENT = ("content", "text", "output_text")
+_CALLS = ("tool_calls", "function_call")
+_PAYLOAD = frozenset({*_CONTENT, *_REASONING, *_CALLS, "refusal", "audio"})
+_QUIET = frozenset({"role", "id", "type", "index", "object", "signature", "reasoning_opaque"})
+"""Fields of a delta that are no content."""
+
+_PLAIN = frozenset(
+    {
+        "choices",
+        "created",
+        "id",
+        "model",
+        "object",
+        "obfuscation",
+        "provider",
+        "service_tier",
+        "system_fingerprint",
+        "usage",
+    }
+)
+_PLAIN_CHOICE = frozenset(
+    {
+        "content_filter_results",
+        "delta",
+        "finish_reason",
+        "index",
+        "logprobs",
+        "matched_stop",
+        "native_finish_reason",
+        "stop_reason",
+    }
+)
+"""Fields that mean nothing, or nothing while they are null, in a chunk that is only more text."""
+
+_STABLE = 2
+"""Chunks with one id after which ids are taken to name responses."""
+
 _loads = orjson.loads
-
-
-class _Call:
-    """A tool call of the open step."""
-
-    __slots__ = ("call_id", "custom", "held", "key", "name")
-
-    def __init__(self, key: str, *, custom: bool) -> None:
-        self.key = key
-        self.custom = custom
-        self.call_id: str | None = None
-        self.name: str | None = None
-        self.held: str | None = ""
-        """Arguments that wait for the name, without which they are no use. None: it began."""
 
 
 class OpenAIChatCodec(ProviderCodec):
     """
     One text, one reasoning and one refusal chunk per step, a chunk per tool call.
 
-    All end, in the order they began, where the finish reason comes. Then the step waits for its
-    usage: in the same chunk, in one without choices, or until `[DONE]`, a new step or the
-    producer's end shows that there is none.
+    A finish reason ends nothing by itself: content may follow it, and another finish or usage may
+    replace it. The step ends where nothing more can come of it: with a new response, a tool's result,
+    or the message. Its chunks end there, or already where `[DONE]` or a chunk with nothing but usage
+    follows the finish; its calls where a finish `tool_calls` comes alone.
 
-    A tool call begins when its name is known and its id too, or arguments show that the id is
-    late; an id later than that is only remembered. Only choice 0 is read.
+    A new response has another id (or none, and a role), and begins behind a finish or with a role. Ids
+    that change with each chunk name nothing. Which choice is read: see `choices`; which call a
+    fragment belongs to: see `calls`.
+
+    A tool call begins with its first arguments, or when something else shows that its name is whole.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._id = ""
+        self._id_chunks = 0
+        """Chunks of the step with this id, up to `_STABLE`."""
+        self._rotating = False
+        """Ids have changed within the step."""
         self._finish: str | None = None
+        self._settled = False
+        """Something came behind the finish that ends a response for good."""
         self._usage: dict[str, Any] = {}
-        self._calls: dict[int, _Call] = {}
+        self._calls = CallBook()
+        self._choices = Choices()
+        self._sent = Sent()
+        self._reasoning_name = ""
+        """The field that reasoning first came in: another one may say it again."""
+        self._short = False
+        """Whether a chunk may take the short way; see `_only_text`."""
 
     def decode(self, raw: bytes) -> list[Piece]:
         """Take one raw chunk; see `Codec.decode`."""
@@ -90,6 +151,8 @@ class OpenAIChatCodec(ProviderCodec):
         Nearly every chunk of a reply is one, and is checked in full here, in a few lookups; all
         others, and all surprises, go the long way.
         """
+        if not self._short:
+            return None
         try:
             (choice,) = document["choices"]
             delta = choice["delta"]
@@ -98,12 +161,12 @@ class OpenAIChatCodec(ProviderCodec):
                 (len(delta) == 1 or not _says_more(delta))
                 and type(text) is str
                 and text
-                and "text" in self._open
                 and document["id"] == self._id
-                and choice["index"] == 0
+                and choice["index"] == self._choices.index
                 and not choice.get("finish_reason")
                 and not document.get("usage")
-                and "error" not in document
+                and document.keys() <= _PLAIN
+                and choice.keys() <= _PLAIN_CHOICE
                 and not self._halves
             ):
                 return text
@@ -113,212 +176,382 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _said(self, document: Any) -> list[Piece]:
         out = self._pieces_of(document)
+        self._short = self._may_be_short()
         return join_halves(out, self._halves) if self._halves else out
 
-    def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
-        seen, skipped = len(out), 0
-        choices = document.get("choices")
-        choices = choices if type(choices) is list else []
-        for choice in choices:
-            if type(choice) is dict and choice.get("index") in (0, None):
-                skipped += not self._choice(document, choice, out)
-            else:
-                skipped += 1
-        error = document.get("error")
-        if error:
-            self._fail_step(error, out)
-            return
-        usage = object_or_empty(document.get("usage"))
-        if usage and self._in_step:
-            self._usage = usage
-            if self._finish is not None:
-                self._end(out)
-        elif not choices and len(out) == seen:
-            skipped += 1
-        self.skipped += skipped
+    def _may_be_short(self) -> bool:
+        """Whether nothing is under way that one more text would touch."""
+        return (
+            "text" in self._open
+            and self._finish is None
+            and self._id_chunks == _STABLE
+            and self._choices.one
+            and not any(call.held is not None for call in self._calls)
+        )
 
-    def _choice(self, document: dict[str, Any], choice: dict[str, Any], out: list[Piece]) -> bool:
-        """Take choice 0 of a chunk; False: it said nothing."""
-        delta = choice.get("delta")
-        delta = delta if type(delta) is dict else {}
-        finish = text_or_none(choice.get("finish_reason"))
-        payload = bool(delta.get("content")) or _says_more(delta)
-        role = bool(delta.get("role"))
-        goes_on = self._in_step and self._finish is None and document.get("id") == self._id
-        if not goes_on and not self._enter_step(
-            document, out, payload=payload, role=role, ends=bool(finish)
+    # --- documents ---
+
+    def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
+        failure = find_failure(document)
+        choices = objects_of(document.get("choices"))
+        skipped = self.skipped
+        self._choices.see(choices)
+        for choice in choices:
+            if type(choice) is not dict:
+                self._skip("choice")
+                continue
+            self._choice(document, choice, out)
+            failure = failure or _failure_in(choice)
+        if failure is not None:
+            self._decide_choices(out)
+            self._start_calls(out)
+            self._fail(failure, out)
+            return
+        usage = find_usage(document, *choices)
+        if usage and self._in_step:
+            self._usage = later_usage(self._usage, usage)
+            if self._finish is not None and not choices:
+                self._settle_step(out)
+        elif usage:
+            self._skip("usage", lost=False)
+        elif not choices and self.skipped == skipped:
+            known = "choices" in document
+            self._skip(text_or_empty(document.get("object")) or self._event, lost=not known)
+
+    def _choice(self, document: dict[str, Any], choice: dict[str, Any], out: list[Piece]) -> None:
+        delta = self._delta_of(choice)
+        payload = any(delta.get(name) for name in _PAYLOAD)
+        finish = finish_word(choice.get("finish_reason"))
+        opens = bool(delta.get("role")) and finish is None
+        if not self._enter_step(
+            document, out, payload=payload, opens=opens, ends=finish is not None
         ):
-            return False
+            self._skip("straggler", lost=payload)
+            return
+        index = index_or_none(choice.get("index"))
+        verdict = self._choices.judge(index, said=payload, shown=self._shown)
+        self.skipped += self._choices.take_dropped()
+        if verdict == "hold":
+            self._choices.hold(index, json.dumps(choice), ends=self._finish is not None)
+        elif verdict == "drop":
+            self._skip("another choice", lost=False)
+        else:
+            self._read_held(out)
+            self._read(delta, finish, out, payload=payload)
+
+    def _read_held(self, out: list[Piece]) -> None:
+        """Read choices that turned out to be parts of the one answer."""
+        for held in self._choices.take_held():
+            choice = json.loads(held)
+            delta = self._delta_of(choice)
+            payload = any(delta.get(name) for name in _PAYLOAD)
+            self._read(delta, finish_word(choice.get("finish_reason")), out, payload=payload)
+
+    def _decide_choices(self, out: list[Piece]) -> None:
+        """Nothing more comes: decide on the choices that were held."""
+        self._choices.decide(shown=self._shown, finished=self._finish is not None)
+        self.skipped += self._choices.take_dropped()
+        self._read_held(out)
+
+    def _read(
+        self,
+        delta: dict[str, Any],
+        finish: str | None,
+        out: list[Piece],
+        *,
+        payload: bool,
+    ) -> None:
+        """Read one part of the answer."""
         if payload:
+            self._settled = False
             self._delta(delta, out)
-        if finish is not None:
-            if self._finish is None:
-                self._finish = finish
-            self._open_late_calls(out)
-            self._close_all(out)
-            self._calls.clear()
-        return payload or role or finish is not None
+        elif finish is None and not delta.get("role"):
+            self._skip("choice without content", lost=False)
+        for name, value in delta.items():
+            if value and name not in _PAYLOAD and name not in _QUIET:
+                self._skip(name)
+        if finish is None:
+            return
+        self._finish = finish
+        if not payload:
+            self._settled = True
+            self._start_calls(out)
+            self._close_calls(finish_reason(finish) == "tool_calls", out)
+
+    def _delta_of(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """Give what a choice adds: its delta, or what is new of a whole message or a text."""
+        delta = choice.get("delta")
+        if type(delta) is str:
+            delta = {"content": delta}
+        delta = object_of(delta)
+        if any(delta.get(name) for name in _PAYLOAD):
+            return delta
+        message = choice.get("message")
+        if type(message) is dict and not (self._in_step and "text" in self._open):
+            return message
+        if type(choice.get("text")) is str and choice["text"]:
+            return {**delta, "content": choice["text"]}  # the completions of old
+        return delta
+
+    # --- steps ---
 
     def _enter_step(
-        self, document: dict[str, Any], out: list[Piece], *, payload: bool, role: bool, ends: bool
+        self, document: dict[str, Any], out: list[Piece], *, payload: bool, opens: bool, ends: bool
     ) -> bool:
-        """Decide which step a chunk belongs to, and begin it if it is new. False: to none."""
+        """
+        Decide which step a choice belongs to, and begin it if it is new. False: to none.
+
+        Args:
+            document: The chunk that it stands in.
+            out: Gets the pieces.
+            payload: It has content.
+            opens: It has a role, and no finish.
+            ends: It has a finish.
+        """
         new_id = text_or_empty(document.get("id"))
-        other = bool(new_id) and new_id != self._id
+        other = bool(new_id and self._id) and new_id != self._id
         if not self._in_step:
             # A straggler of the step that just ended must not begin another one.
-            begins = payload or ((role or ends) and (other or not self._id))
-        elif self._finish is not None:
-            nameless = not new_id and role and not document.get("usage")
-            begins = (other and (payload or role)) or nameless
-        else:
-            begins = other and role and bool(self._id)
+            begins = payload if not self._failed else (payload and other)
+            begins = begins or ((opens or ends) and (other or not self._id))
+        elif self._finish is None:
+            alone = self._id_chunks == _STABLE or (self._shown and not payload)
+            begins = other and bool(_role_in(document)) and not self._rotating and alone
+        elif other and not self._rotating:
+            begins = payload or opens
+        else:  # nothing tells responses apart but their roles
+            nameless = opens and (not new_id or self._rotating) and not document.get("usage")
+            begins = nameless and (self._settled or not payload)
         if begins:
             if self._in_step:
                 self._finish_step(out)
-            self._id = new_id
+            self._id, self._id_chunks = new_id, 1
             self._begin_step(document.get("model"), out)
-        elif self._in_step and not self._id:
+        elif self._in_step and new_id:
+            if other:
+                self._rotating, self._id_chunks = True, 1
+            else:
+                self._id_chunks = min(self._id_chunks + 1, _STABLE)
             self._id = new_id
         return self._in_step
 
-    def _delta(self, delta: dict[str, Any], out: list[Piece]) -> None:
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if type(reasoning) is str:
-            self._say("reasoning", "reasoning", reasoning, out)
-        content = delta.get("content")
-        if type(content) is str:
-            self._say("text", "text", content, out)
-        elif type(content) is list:
-            self._parts(content, out)
-        self._say("refusal", "refusal", text_or_empty(delta.get("refusal")), out)
-        calls = delta.get("tool_calls")
-        for position, call in enumerate(calls if type(calls) is list else ()):
-            if type(call) is dict:
-                index = call.get("index")
-                self._call(index if type(index) is int else position, call, out)
-            else:
-                self.skipped += 1
-        legacy = delta.get("function_call")
-        if type(legacy) is dict:
-            self._call(_LEGACY_CALL, {"function": legacy}, out)
-
-    def _parts(self, parts: list[Any], out: list[Piece]) -> None:
-        """Take content spelled as a list of typed parts, as Mistral does."""
-        for part in parts:
-            kind = part.get("type") if type(part) is dict else None
-            if kind == "text":
-                self._say("text", "text", text_or_empty(part.get("text")), out)
-            elif kind == "thinking":
-                self._say("reasoning", "reasoning", _thinking(part.get("thinking")), out)
-            else:
-                self.skipped += 1
-
-    def _call(self, index: int, delta: dict[str, Any], out: list[Piece]) -> None:
-        custom = delta.get("type") == "custom" or type(delta.get("custom")) is dict
-        spoken = delta.get("custom" if custom else "function")
-        spoken = spoken if type(spoken) is dict else {}
-        call_id = text_or_none(delta.get("id"))
-        name = text_or_none(spoken.get("name"))
-        call = self._calls.get(index)
-        if call is not None and call_id and call.call_id and call_id != call.call_id:
-            self._start_call(call, out)
-            self._close(call.key, out)
-            call = None
-        if call is None:
-            call = self._calls[index] = _Call(f"tool:{index}", custom=custom)
-        if call.held is not None and not call.held and not call.name:
-            call.custom = call.custom or custom
-        call.call_id = call.call_id or call_id
-        call.name = call.name or name
-        text = _arguments(spoken.get("input" if call.custom else "arguments"))
-        if call.held is None:
-            self._add(call.key, text, out)
-            return
-        call.held += text
-        if call.name and (call.call_id or call.held):
-            self._start_call(call, out)
-
-    def _start_call(self, call: _Call, out: list[Piece]) -> None:
-        """Begin the chunk of a call, with what it held back; nothing to do if it has begun."""
-        if call.held is None:
-            return
-        held, call.held = call.held, None
-        form: Format = "text" if call.custom else "json"
-        self._begin_call(call.key, call.name, call.call_id, out, form=form)
-        self._add(call.key, held, out)
-
-    def _open_late_calls(self, out: list[Piece]) -> None:
-        for call in self._calls.values():
-            if call.name or call.call_id or call.held:
-                self._start_call(call, out)
+    def _settle_step(self, out: list[Piece]) -> None:
+        """The response is over, but for its usage: end its chunks."""
+        self._settled = True
+        self._decide_choices(out)
+        self._start_calls(out)
+        self._end_calls(out)
+        self._close_all(out, cut=finish_reason(self._finish) not in WHOLE_ENDS)
 
     def _done_marker(self, out: list[Piece]) -> None:
-        """`[DONE]` ends a step that waits for its usage, and one whose finish reason never came."""
-        if self._in_step:
-            self._end(out)
+        """`[DONE]` ends the chunks of a step; usage may still come."""
+        if self._in_step and not (self._settled and not self._open):
+            self._settle_step(out)
         else:
-            self.skipped += 1
+            self._skip("[DONE]", lost=False)
 
-    def _end(self, out: list[Piece]) -> None:
-        self._open_late_calls(out)
-        self._end_step(finish_reason(self._finish), self._finish, self._known_usage(), out)
+    def _waits(self) -> bool:
+        return self._finish is not None or self._settled
 
     def _finish_step(self, out: list[Piece]) -> None:
-        if self._finish is not None:
-            self._end(out)
-            return
-        self._open_late_calls(out)
-        self._end_step(None, None, self._known_usage(), out)
-
-    def _known_usage(self) -> Usage | None:
-        return openai_chat_usage(self._usage) if self._usage else None
+        self._decide_choices(out)
+        self._start_calls(out)
+        self._end_calls(out)
+        usage = openai_chat_usage(self._usage) if self._usage else None
+        self._end_step(finish_reason(self._finish), self._finish, usage, out)
 
     def _forget_step(self) -> None:
         self._finish = None
+        self._settled = self._rotating = False
+        self._id_chunks = 0
         self._usage = {}
         self._calls.clear()
+        self._choices = Choices()
+        self._sent.clear()
+        self._reasoning_name = ""
+        self._short = False
+
+    # --- content ---
+
+    def _delta(self, delta: dict[str, Any], out: list[Piece]) -> None:
+        if not any(delta.get(name) for name in _CALLS):
+            self._start_calls(out)
+        self._reasoning(delta, out)
+        self._content(delta, out)
+        if delta.get("refusal"):
+            self._text("refusal", "refusal", delta["refusal"], out)
+        calls = objects_of(delta.get("tool_calls"))
+        if delta.get("tool_calls") and not calls:
+            self._skip("tool_calls")
+        for position, call in enumerate(calls):
+            if type(call) is dict:
+                index = index_or_none(call.get("index"))
+                if index is None and len(calls) > 1:
+                    index = position
+                self._call(index, call, out)
+            else:
+                self._skip("tool_calls")
+        if delta.get("function_call"):
+            self._call(_LEGACY_CALL, {"function": delta["function_call"]}, out)
+
+    def _reasoning(self, delta: dict[str, Any], out: list[Piece]) -> None:
+        for name in _REASONING:
+            value = delta.get(name)
+            text = text_of(value) if value else ""
+            if text:
+                if not self._is_repeated(name, text):
+                    self._sent.note("reasoning", text)
+                    self._say("reasoning", "reasoning", text, out)
+                return
+            if value:
+                self._skip(name, lost=type(value) is not dict)  # an object may be all signature
+
+    def _is_repeated(self, name: str, text: str) -> bool:
+        """Whether another field says all of the reasoning again."""
+        self._reasoning_name = self._reasoning_name or name
+        return name != self._reasoning_name and self._sent.is_all("reasoning", text)
+
+    def _content(self, delta: dict[str, Any], out: list[Piece]) -> None:
+        said = False
+        for name in _CONTENT:
+            value = delta.get(name)
+            if not value or said:
+                continue
+            said = True
+            if type(value) is str:
+                self._say("text", "text", value, out)
+            elif type(value) in (list, dict):
+                self._parts(objects_of(value), out)
+            else:
+                self._skip(name)
+        audio = delta.get("audio")
+        if audio:
+            transcript = text_of(object_of(audio).get("transcript"))
+            if transcript and not said:
+                self._say("text", "text", transcript, out)
+            else:
+                self._skip("audio", lost=False)
+
+    def _parts(self, parts: list[Any], out: list[Piece]) -> None:
+        """Take content that is a list of typed parts, as Mistral sends it."""
+        for part in parts:
+            name = text_or_empty(object_of(part).get("type"))
+            if "think" in name or "reason" in name:
+                self._text("reasoning", "reasoning", part, out)
+            elif "refusal" in name:
+                self._text("refusal", "refusal", part, out)
+            else:
+                self._text("text", "text", part, out)
+
+    def _text(self, key: str, kind: Kind, value: Any, out: list[Piece]) -> None:
+        text = text_of(value)
+        if text:
+            self._say(key, kind, text, out)
+        else:
+            self._skip(text_or_empty(object_of(value).get("type")) or kind)
+
+    # --- calls ---
+
+    def _call(self, index: int | None, delta: dict[str, Any], out: list[Piece]) -> None:
+        custom = delta.get("type") == "custom" or type(delta.get("custom")) is dict
+        spoken = delta.get("custom" if custom else "function")
+        name = text_or_none(spoken)  # some give the name where the object belongs
+        spoken = spoken if type(spoken) is dict else delta
+        name = name or text_or_none(spoken.get("name"))
+        call_id = text_or_none(delta.get("id")) or text_or_none(spoken.get("id"))
+        call_id = call_id or text_or_none(delta.get("call_id"))
+        value = spoken.get("arguments", spoken.get("input"))
+        text = spell(value) if type(value) in (dict, list) else text_or_empty(value)
+        if value and not text:
+            self._skip("arguments")
+        call = self._calls.take(index, call_id, name, text, custom=custom)
+        if call.held is None:
+            if call.key in self._open:
+                self._add(call.key, text, out)
+            elif text:
+                self._skip("arguments")
+            return
+        call.held += text
+        if call.held and call.name:
+            self._start_calls(out, until=call)
+
+    def _start_calls(self, out: list[Piece], until: Call | None = None) -> None:
+        """Begin the chunks of the calls whose names are known, in order, *until* and with one of them."""
+        for call in self._calls:
+            if call.held is not None and call.name:
+                held, call.held = call.held, None
+                form: Format = "text" if call.custom else "json"
+                self._begin_call(call.key, call.name, call.call_id, out, form=form)
+                self._add(call.key, held, out)
+            if call is until:
+                return
+
+    def _close_calls(self, ended: bool, out: list[Piece]) -> None:  # noqa: FBT001 - private
+        """End the calls that are whole; those without arguments too, if the provider *ended* them."""
+        for call in self._calls:
+            if call.whole or (ended and call.empty and not call.custom):
+                self._close(call.key, out)
+
+    def _end_calls(self, out: list[Piece]) -> None:
+        """End calls that never said their name: shown if they have arguments, but never whole."""
+        for call in self._calls:
+            if call.held is None:
+                continue
+            held, call.held = call.held, None
+            if held:
+                self._begin_call(call.key, None, call.call_id, out)
+                self._add(call.key, held, out)
+                self._fail_nameless(call.key, out)
+            else:
+                self._skip("a call without a name")
+
+    # --- state ---
 
     def _dump_step(self) -> CodecState:
         return {
             "id": self._id,
+            "id_chunks": self._id_chunks,
+            "rotating": self._rotating,
             "finish": self._finish,
+            "settled": self._settled,
             "usage": self._usage,
-            "calls": [
-                [index, call.key, call.custom, call.call_id, call.name, call.held]
-                for index, call in self._calls.items()
-            ],
+            "calls": self._calls.dump(),
+            "choices": self._choices.dump(),
+            "sent": self._sent.dump(),
+            "reasoning_name": self._reasoning_name,
         }
 
     def _load_step(self, state: CodecState) -> None:
         self._id = state["id"]
+        self._id_chunks = state["id_chunks"]
+        self._rotating = state["rotating"]
         self._finish = state["finish"]
+        self._settled = state["settled"]
         self._usage = state["usage"]
-        self._calls = {}
-        for index, key, custom, call_id, name, held in state["calls"]:
-            call = self._calls[index] = _Call(key, custom=custom)
-            call.call_id, call.name, call.held = call_id, name, held
+        self._calls.load(state["calls"])
+        self._choices.load(state["choices"])
+        self._sent.load(state["sent"])
+        self._reasoning_name = state["reasoning_name"]
+        self._short = self._may_be_short()
 
 
 def _says_more(delta: dict[str, Any]) -> bool:
-    """Tell whether a delta has anything for a reader but its content."""
-    get = delta.get
-    return bool(
-        get("reasoning_content")
-        or get("tool_calls")
-        or get("reasoning")
-        or get("refusal")
-        or get("function_call")
-    )
+    """Whether a delta has anything but its content and its role."""
+    return any(value and name not in ("content", "role") for name, value in delta.items())
 
 
-def _arguments(value: Any) -> str:
-    """Pass text; some give the arguments as the object they spell, all at once."""
-    return spell(value) if type(value) is dict else text_or_empty(value)
+def _failure_in(choice: dict[str, Any]) -> StepFail | None:
+    """Find a failure that stands in a choice or in its delta."""
+    for place in (choice, object_of(choice.get("delta"))):
+        if place.get("error"):
+            return step_fail(place["error"])
+    return None
 
 
-def _thinking(value: Any) -> str:
-    if type(value) is list:
-        parts = (part.get("text") for part in value if type(part) is dict)
-        return "".join(text_or_empty(text) for text in parts)
-    return text_or_empty(value)
+def _role_in(document: dict[str, Any]) -> Any:
+    """Give the role in a chunk's first choice."""
+    for choice in objects_of(document.get("choices")):
+        role = object_of(object_of(choice).get("delta")).get("role")
+        if role:
+            return role
+    return None

@@ -158,6 +158,12 @@ class SseCodec(Codec):
         self.skipped = self._inner.skipped + self._blank
         return out
 
+    def settle(self) -> list[Piece]:
+        """End a step that only waits for stragglers; see `Codec.settle`."""
+        out = self._inner.settle()
+        self.skipped = self._inner.skipped + self._blank
+        return out
+
     def finish(self) -> list[Piece]:
         """
         Close what is open; see `Codec.finish`.

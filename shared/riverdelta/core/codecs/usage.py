@@ -85,12 +85,17 @@ the earlier value. The list is that of Anthropic's SDK, so that `raw` is what th
 _TOO_MANY_TOKENS = 1 << 53  # exact in every JSON reader; more is not a count
 
 
+def later_usage(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Choose of two usages of one step: the later one, unless it counts nothing."""
+    return new if not old or any(_count(value) for value in new.values()) else old
+
+
 def openai_chat_usage(raw: dict[str, Any]) -> Usage:
     """Normalise a chunk's `usage`; DeepSeek's spelling of cached tokens counts too."""
     cached = _count(_inside(raw, "prompt_tokens_details", "cached_tokens"))
     return Usage(
-        input_tokens=_count(raw.get("prompt_tokens")),
-        output_tokens=_count(raw.get("completion_tokens")),
+        input_tokens=_count(raw.get("prompt_tokens")) or _count(raw.get("input_tokens")),
+        output_tokens=_count(raw.get("completion_tokens")) or _count(raw.get("output_tokens")),
         reasoning_tokens=_count(_inside(raw, "completion_tokens_details", "reasoning_tokens")),
         cached_tokens=cached or _count(raw.get("prompt_cache_hit_tokens")),
         raw=raw,
@@ -100,8 +105,8 @@ def openai_chat_usage(raw: dict[str, Any]) -> Usage:
 def openai_responses_usage(raw: dict[str, Any]) -> Usage:
     """Normalise a response's `usage`."""
     return Usage(
-        input_tokens=_count(raw.get("input_tokens")),
-        output_tokens=_count(raw.get("output_tokens")),
+        input_tokens=_count(raw.get("input_tokens")) or _count(raw.get("prompt_tokens")),
+        output_tokens=_count(raw.get("output_tokens")) or _count(raw.get("completion_tokens")),
         reasoning_tokens=_count(_inside(raw, "output_tokens_details", "reasoning_tokens")),
         cached_tokens=_count(_inside(raw, "input_tokens_details", "cached_tokens")),
         raw=raw,
