@@ -78,14 +78,14 @@ def test_a_finished_item_alone_is_enough() -> None:
         done("message", 1, content=[{"type": "output_text", "text": "c"}, {"type": "new"}]),
         done("function_call", 2, name="f", arguments='{"x":1}'),
         done("function_call", 3, name="g", arguments=""),
-        event("response.function_call_arguments.delta", 3, delta="late"),
+        COMPLETED,
     )
     (step,) = fold(pieces)
     assert (step.reasoning, step.text) == ("a\n\nb", "c")
     assert step.tool_calls == [("call2", "f", '{"x":1}'), ("call3", "g", "{}")]
 
 
-def test_what_comes_after_its_item_was_finished_is_old() -> None:
+def test_text_after_its_item_was_finished_is_shown_but_nothing_twice() -> None:
     pieces = pieces_of(
         CREATED,
         done("message", content=[{"type": "output_text", "text": "all"}]),
@@ -94,7 +94,7 @@ def test_what_comes_after_its_item_was_finished_is_old() -> None:
         done("message", content=[{"type": "output_text", "text": "again"}]),
         added("message"),
     )
-    assert fold(pieces)[0].text == "all"
+    assert fold(pieces)[0].text == "allagain"
 
 
 def test_a_finished_response_alone_is_enough() -> None:

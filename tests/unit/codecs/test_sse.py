@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import ChunkEnd, ChunkStart, Rejected, StepEnd, Text
-from riverdelta.core.codecs.sse import MAX_FRAME_BYTES, SseDecoder, TooLarge
+from riverdelta.core.codecs.sse import MAX_FRAME_BYTES, Frame, SseDecoder, TooLarge
 from tests.support.core.codec_tools import RECORDINGS, fold, lines_of, merged, run
 from tests.support.core.sdk_oracle import SOURCES
 
@@ -55,7 +55,7 @@ def _data(raws: list[bytes]) -> list[bytes]:
     decoder = SseDecoder()
     frames = [frame for raw in raws for frame in decoder.feed(raw)]
     assert not any(isinstance(frame, TooLarge) for frame in frames)
-    return [frame for frame in frames if isinstance(frame, bytes)]
+    return [frame.data for frame in frames if isinstance(frame, Frame)]
 
 
 @pytest.mark.parametrize(

@@ -30,22 +30,21 @@ class Sent:
 
     def rest(self, track: str, full: str) -> str:
         """Give what *full* has beyond what went out, and count it as gone out."""
-        length, checksum = self._tracks.get(track, (0, 0))
-        if length and crc32(_bytes(full[:length])) != checksum:
+        if not self.begins(track, full):
             return ""
-        missing = full[length:]
+        missing = full[self._tracks.get(track, (0, 0))[0] :]
         self.note(track, missing)
         return missing
+
+    def begins(self, track: str, full: str) -> bool:
+        """Whether *full* begins with all that went out."""
+        length, checksum = self._tracks.get(track, (0, 0))
+        return length <= len(full) and (not length or crc32(_bytes(full[:length])) == checksum)
 
     def is_all(self, track: str, text: str) -> bool:
         """Whether *text* is exactly what went out."""
         length, checksum = self._tracks.get(track, (0, 0))
         return length == len(text) and length > 0 and crc32(_bytes(text)) == checksum
-
-    def forget(self, prefix: str) -> None:
-        """Drop the tracks of one item."""
-        for track in [track for track in self._tracks if track.startswith(prefix)]:
-            del self._tracks[track]
 
     def clear(self) -> None:
         """Drop all tracks."""

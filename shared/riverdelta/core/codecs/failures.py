@@ -84,17 +84,19 @@ def find_failure(document: dict[str, Any]) -> StepFail | None:
     return None
 
 
-def find_loose_failure(document: dict[str, Any], *, named: bool = False) -> StepFail | None:
+def find_loose_failure(
+    document: dict[str, Any], *, named: bool = False, body: bool = False
+) -> StepFail | None:
     """
     Find a failure in a document that says nothing which its source knows; None: it is none.
 
     Args:
         document: Such as `{"detail": "Unauthorized"}` or `{"code": 500, "message": "…"}`.
-        named: It came as an event called `error`, or as the body of a response that is no event
-            stream: then every message is a failure, and so is a document without one.
+        named: It came as an event called `error`: it is a failure, whatever it says.
+        body: It is the body of a response that is no event stream: every message is a failure.
     """
     failure = step_fail(document)
-    if named or (failure.detail and _is_failure(document)):
+    if named or (failure.detail and (body or _is_failure(document))):
         return failure
     return None
 

@@ -55,6 +55,9 @@ from riverdelta.core.codecs.texts import text_or_none
 EMPTY_JSON = "{}"
 """What empty arguments of a JSON tool call mean."""
 
+BODY = "body of a response"
+"""Name of the event for JSON that is the body of a response, and no event at all."""
+
 INCOMPLETE = "incomplete"
 """Code of a call that was cut."""
 
@@ -254,14 +257,18 @@ class ProviderCodec(Codec, ABC):
         except UnusableError as unusable:
             out.append(Rejected(unusable.code, unusable.detail))
         if not out and (self.skipped > skipped or self._event == "error"):
-            failure = find_loose_failure(document, named=self._event == "error")
+            failure = find_loose_failure(
+                document, named=self._event == "error", body=self._event == BODY
+            )
             if failure is not None and not self._is_foreign():
                 self._fail(failure, out)
         return out
 
     def _is_foreign(self) -> bool:
         """Whether the event's name shows that it is not the provider's own."""
-        return self._event not in ("", "message", "error", "data") and not self._knows(self._event)
+        return self._event not in ("", "message", "error", "data", BODY) and not self._knows(
+            self._event
+        )
 
     def _knows(self, event: str) -> bool:
         """Whether the source has events of this name."""

@@ -80,11 +80,11 @@ _NOT_ARGUMENTS = frozenset(
 class CallItem:
     """A call that is being streamed."""
 
-    __slots__ = ("begun", "commands", "in_command", "item_id", "kind", "prefix")
+    __slots__ = ("begun", "commands", "in_command", "kind", "name", "prefix")
 
-    def __init__(self, kind: str, item_id: str | None) -> None:
+    def __init__(self, kind: str, name: str | None) -> None:
         self.kind = kind
-        self.item_id = item_id
+        self.name = name
         self.prefix = ""
         """apply_patch: the document up to its diff, as long as it has not gone out."""
         self.begun = False
@@ -97,7 +97,7 @@ class CallItem:
     def dump(self) -> list[Any]:
         """Spell it as JSON values, in the order `load` takes them."""
         return [
-            self.kind, self.item_id, self.prefix, self.begun, self.commands, self.in_command
+            self.kind, self.name, self.prefix, self.begun, self.commands, self.in_command
         ]  # fmt: skip
 
     @classmethod
