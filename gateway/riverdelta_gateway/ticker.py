@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import logging
 from typing import Final
 
+from riverdelta.broker.loop import Loop
 from riverdelta_gateway.sockets import Sockets
 
 _PERIOD_S: Final = 1.0
 
+_log = logging.getLogger("riverdelta.gateway")
 
-class Ticker:
+
+class Ticker(Loop):
     """
     Ticks each socket once a second.
 
@@ -20,26 +22,10 @@ class Ticker:
     """
 
     def __init__(self, sockets: Sockets) -> None:
+        super().__init__(_PERIOD_S, _log)
         self._sockets = sockets
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="riverdelta-ticker")
-
-    async def shutdown(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    def exec(self) -> None:
+    async def exec(self) -> None:
         """Tick every socket."""
         for socket in self._sockets.all():
             socket.tick()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_PERIOD_S)
-            self.exec()

@@ -1,5 +1,5 @@
-// Draws cards: the outputs that processors make of tool calls. A card keeps its elements and changes
-// only what is new, so that a file that grows line by line costs a line, not a file.
+// Draws cards: the outputs that processors make from tool calls. A card keeps its elements and changes
+// only what is new: a file that grows by a line costs a line, not a file.
 
 import { element, goesOn, LongText, makeScrollable, setText } from "./dom.js";
 import { Markdown } from "./markdown.js";
@@ -82,7 +82,7 @@ class PillsBody {
   update(card) {
     const groups = card.pill_containers ?? [];
     const drawn = JSON.stringify(groups);
-    if (drawn === this.#drawn) return; // always whole, and rare: draw it anew
+    if (drawn === this.#drawn) return; // always whole, and rare: draw all of it again
     this.#drawn = drawn;
     this.root.replaceChildren(
       ...groups.flatMap((group) => {
@@ -140,7 +140,7 @@ class YmlBody {
 
 const BODIES = { text: TextBody, files: FilesBody, pills: PillsBody, yml: YmlBody };
 
-const PART_LINES = 100; // are laid out together: a line that is added moves few others
+const PART_LINES = 100; // lines in one layout part: a new line moves few others
 
 /** A file whose lines appear as they arrive, numbered. */
 class FileText {
@@ -190,7 +190,7 @@ class FileText {
     if (this.#lines % PART_LINES === 0) this.#pre.append(element("span", "part"));
     this.#lines += 1;
     const line = element("span", "line");
-    line.dataset.number = this.#lines; // counted here: counting in CSS goes over all lines for each
+    line.dataset.number = this.#lines; // counted here: CSS counters visit all lines for each new one
     this.#pre.lastElementChild.append(line);
     return line;
   }

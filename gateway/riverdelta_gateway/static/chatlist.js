@@ -1,4 +1,4 @@
-// The list of chats. Each chat keeps its elements, so that the keyboard's place in the list survives news.
+// The list of chats. Each chat keeps its elements, so that the keyboard focus survives updates.
 
 import { element, setText } from "./dom.js";
 
@@ -55,7 +55,7 @@ export class ChatList {
       if (item === next) next = next.nextSibling;
       else this.#list.insertBefore(item, next);
     }
-    if (this.#list.contains(focused)) focused.focus(); // what is moved loses it
+    if (this.#list.contains(focused)) focused.focus(); // moving an element loses its focus
   }
 
   /** Put a chat first; it may be new. */

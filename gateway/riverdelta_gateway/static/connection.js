@@ -1,15 +1,15 @@
-// One WebSocket to the gateway that comes back by itself, and goes on in each chat where it was.
+// One WebSocket to the gateway. It reconnects by itself, and resumes each chat at its position.
 
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 8000;
-const QUIET_MS = 15000; // the gateway was silent for this long: ask whether it is still there
-const ANSWER_MS = 5000; // how long it may take to say so
+const QUIET_MS = 15000; // without a frame for this long, send a request to test the connection
+const ANSWER_MS = 5000; // how long the answer may take
 const OPEN_MS = 10000; // how long a connection may take to open
-const AGAIN_MS = 2000; // a chat that cannot be followed now is asked for again after this
+const AGAIN_MS = 2000; // a refused subscription is retried after this
 
 /**
  * Calls back:
- *   onState(state)  "connecting" | "live" | "lost" | "refused" (coming again would not help)
+ *   onState(state)  "connecting" | "live" | "lost" | "refused" (reconnecting would not help)
  *   onFrame(frame)  every frame the gateway sends, as section "WebSocket" of the README has them
  */
 export class Connection {
@@ -20,8 +20,8 @@ export class Connection {
   #failures = 0;
   #timer = 0;
   #lastHeard = 0;
-  #pinged = false; // since it was last heard
-  #chats = new Map(); // chat → {position: after which to go on, asked: id of the request, live}
+  #pinged = false; // since the last frame
+  #chats = new Map(); // chat → {position: resume behind it, asked: id of the request, live}
   #unsent = new Map(); // id → request
   #lastId = 0;
 
@@ -38,7 +38,7 @@ export class Connection {
     this.#open();
   }
 
-  /** Follow a chat from now on, over every reconnection: from a snapshot on. */
+  /** Subscribe to a chat, over all reconnections; a snapshot comes first. */
   subscribe(chat) {
     this.#chats.set(chat, { position: null, asked: 0, live: false });
     this.#ask(chat);
@@ -48,24 +48,24 @@ export class Connection {
     if (this.#chats.delete(chat)) this.#send(this.#request("/chats/unsubscribe", { chat_id: chat }));
   }
 
-  /** Where a chat's last event stands; null before the first. */
+  /** Position of a chat's last event; null before the first. */
   position(chat) {
     return this.#chats.get(chat)?.position ?? null;
   }
 
-  /** Send a request, now or when the connection is back; gives its id. */
+  /** Send a request, now or when the connection is back; returns its id. */
   request(route, payload = {}) {
     const request = this.#request(route, payload);
     if (!this.#send(request)) this.#unsent.set(request.request_id, request);
     return request.request_id;
   }
 
-  /** Whether a request still waits for the connection. */
+  /** Whether a request was not sent yet. */
   isUnsent(id) {
     return this.#unsent.has(id);
   }
 
-  /** Do not send a request that still waits. */
+  /** Drop a request that was not sent yet. */
   forget(id) {
     this.#unsent.delete(id);
   }
@@ -121,12 +121,12 @@ export class Connection {
 
   #heard(frame) {
     this.#hear();
-    this.#failures = 0; // only now: a gateway may accept, and close at once
+    this.#failures = 0; // only now: a gateway may accept a connection and close it at once
     if (frame.route === "/chats/subscribe" && !this.#belongs(frame)) return;
     this.#onFrame(frame);
   }
 
-  /** Take note of a frame of a chat; false: it is of a subscription that is over. */
+  /** Record a chat's frame; false: it belongs to an ended subscription. */
   #belongs({ event, payload, position, error, request_id: id }) {
     if (event === "error") return this.#refused(error, id);
     const chat = payload.chat ?? payload.chat_id;
@@ -183,14 +183,14 @@ export class Connection {
     this.#open();
   }
 
-  /** A network that vanished without a word closes nothing: ask, and believe no answer. */
+  /** A lost network does not close the socket: send a request, and reconnect if no answer comes. */
   #watch() {
     if (!this.#socket) return;
     const quiet = performance.now() - this.#lastHeard;
     if (this.#socket.readyState === WebSocket.CONNECTING) {
       if (quiet > OPEN_MS) this.#giveUp();
     } else if (this.#pinged) {
-      // The clock of a hidden tab ticks once a minute: give the question its time, too.
+      // The timers of a hidden tab run once a minute: the request needs its time, too.
       if (performance.now() - this.#pinged > ANSWER_MS) this.#giveUp();
     } else if (quiet > QUIET_MS) {
       this.#pinged = performance.now();
@@ -205,7 +205,7 @@ export class Connection {
   }
 }
 
-/** The gateway's close codes say by their range whether coming back would help. */
+/** The range of a close code says whether reconnecting would help. */
 function isFinal(code) {
   return code >= 4500 && code < 5000;
 }

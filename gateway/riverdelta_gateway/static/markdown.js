@@ -1,23 +1,23 @@
-// Draws Markdown that is still growing. What a reply says is only ever text here: tokens become elements
-// one by one, HTML in it is shown as it is written, and links lead to the web or to a mailbox.
+// Draws Markdown that is still growing. A reply is never markup: tokens become elements one by one,
+// HTML is shown as text, and links lead only to the web or to a mail address.
 
 import { element, goesOn, LongText, makeScrollable } from "./dom.js";
 import { Lexer, Tokenizer } from "./vendor/marked.esm.js";
 
-/** Markdown less what a growing text cannot have, or no text should. */
+/** Markdown without what a growing text cannot have, or no text should. */
 class Growing extends Tokenizer {
   html() {} // HTML is text
   tag() {}
   def() {} // a later line would change earlier ones
   reflink() {}
-  lheading() {} // each "---" on its way would make a heading of the paragraph above it
+  lheading() {} // an incomplete "---" would turn the paragraph above it into a heading
 }
 
 const tokensOf = (text) => new Lexer({ gfm: true, breaks: true, tokenizer: new Growing() }).lex(text);
 
 // -- where a text may be cut -----------------------------------------------------------------------
 
-const PART_CHARS = 4_000; // of segments are laid out together: what is added at the end moves few others
+const PART_CHARS = 4_000; // segments of one layout part: new text at the end moves few others
 const SOFT_CHARS = 8_000; // a block that is longer ends with the line
 const HARD_CHARS = 16_000; // or, where its lines belong together, here
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`\n]{0,200})$/;
@@ -33,11 +33,11 @@ const BLANK = /^\s*$/;
 class Segments {
   start = 0; // of the segment that is still open
   fence = null; // {mark, info, body}: how it began, if it is one
-  #at = 0; // of the first line that is not judged
+  #at = 0; // start of the first line that is not classified
   #blank = false; // the line before it is blank
   #list = false; // the open segment has a list
 
-  /** Read on in `text`, which begins with all that was read; gives the segments that are settled now. */
+  /** Continue in `text`, which begins with all that was read; returns the newly settled segments. */
   *advance(text) {
     for (;;) {
       const newline = text.indexOf("\n", this.#at);
@@ -74,7 +74,7 @@ class Segments {
     this.#blank = this.#list = false;
   }
 
-  /** Whether a line, or what is there of it, begins what can be read alone. False may become true. */
+  /** Whether a line, perhaps incomplete, begins a segment. False may become true. */
   #isNew(line, whole) {
     if (!line || /^\s/.test(line)) return false;
     if (this.#list) {
@@ -109,7 +109,7 @@ function wholeCharacters(text, end) {
 
 // -- drawing ---------------------------------------------------------------------------------------
 
-/** A text in Markdown. What is settled is drawn once; of the rest, only what changed is touched. */
+/** A text in Markdown. Settled segments are drawn once; of the rest, only what changed. */
 export class Markdown {
   root = element("div", "markdown");
   #text = "";
@@ -163,7 +163,7 @@ export class Markdown {
   }
 }
 
-/** A piece of code, and which language it says it is. */
+/** A block of code, with its language. */
 export class Code {
   root = element("section", "card code");
   #text;
@@ -185,7 +185,7 @@ export class Code {
   }
 }
 
-/** Make the children of `parent` from `node` on be as `made`; what is alike stays, selections with it. */
+/** Replace the children of `parent` from `node` on by `made`; equal ones stay, with their selections. */
 function putChildren(parent, node, made) {
   for (const next of made) {
     const following = node?.nextSibling ?? null;
@@ -212,12 +212,12 @@ function become(node, made) {
   return true;
 }
 
-/** The nodes of a text that is read as one. */
+/** The nodes of one segment's text. */
 export function blocks(text) {
   try {
     return tokensOf(text).flatMap(block);
   } catch (error) {
-    console.warn("shown as it is written:", error); // thousands of nested quotes are deeper than the stack
+    console.warn("shown as plain text:", error); // thousands of nested quotes are deeper than the stack
     return [element("p", "text", text)];
   }
 }
@@ -292,7 +292,7 @@ function inline(tokens) {
         return [new Text(token.checked ? "☑ " : "☐ ")];
       case "link":
         return [link(token, inline(token.tokens))];
-      case "image": // nothing is loaded from anywhere else
+      case "image": // nothing is loaded from other hosts
         return [link(token, [new Text(token.text || token.href)])];
       default:
         if (SPANS.has(token.type)) return [filled(token.type, inline(token.tokens))];

@@ -1,13 +1,13 @@
-// Draws the messages of a chat. Each message and chunk keeps its elements; what a view says was
-// touched is drawn once per frame, however many deltas came in it.
+// Draws the messages of a chat. Each message and chunk keeps its elements; what changed in the view
+// is drawn once per frame, however many deltas came in between.
 
 import { Card } from "./cards.js";
 import { element, LongText, makeScrollable, setText } from "./dom.js";
 import { Code, Markdown } from "./markdown.js";
 
 const SENTENCES = {
-  producer_lost: "The service that was writing this reply went away.",
-  producer_timeout: "The service that was writing this reply fell silent.",
+  producer_lost: "The service that was writing this reply was lost.",
+  producer_timeout: "The service that was writing this reply sent nothing for too long.",
   producer_error: "The service that was writing this reply failed.",
   source_error: "The model reported an error.",
   data_lost: "A part of this reply was lost.",
@@ -16,7 +16,7 @@ const SENTENCES = {
 export class Messages {
   #list;
   #shown = new Map(); // message id → ShownMessage
-  #dirty = new Map(); // message id → ids of the chunks that changed; null: all of it did
+  #dirty = new Map(); // message id → ids of the chunks that changed; null: all
   #view = null;
   #all = false;
   #asked = 0;
@@ -31,12 +31,12 @@ export class Messages {
   show(view) {
     this.#view = view;
     this.#list.replaceChildren();
-    this.#shown.clear(); // another chat may have messages of the same names
+    this.#shown.clear(); // another chat may have messages with the same ids
     this.#dirty.clear();
     this.touch({ all: true });
   }
 
-  /** Redraw what `ChatView.apply` says was touched. */
+  /** Redraw what `ChatView.apply` changed. */
   touch(touched) {
     if (!touched) return;
     const { all, message, chunk } = touched;
@@ -44,7 +44,7 @@ export class Messages {
     else if (!chunk) this.#dirty.set(message, null);
     else if (!this.#dirty.has(message)) this.#dirty.set(message, new Set([chunk]));
     else this.#dirty.get(message)?.add(chunk);
-    // A tab that nobody sees gets no frames: what it missed is drawn in one when it is shown.
+    // A hidden tab gets no frames: what it missed is drawn at once when it is shown.
     this.#asked ||= requestAnimationFrame(() => this.#draw());
   }
 
@@ -108,7 +108,7 @@ class ShownMessage {
     this.root.append(this.#reply);
   }
 
-  /** `changed`: the chunks that did, in their order; null: any of them may have. */
+  /** `changed`: chunks to redraw, in order; null: all. */
   update(message, changed) {
     const open = message.status === "open";
     this.#reply.classList.toggle("open", open);
@@ -130,7 +130,7 @@ class ShownMessage {
       this.#chunks.set(chunk.chunk, shown);
       this.#reply.append(shown.root);
     }
-    // Some providers end a chunk with its step only: what is not the last one grows no more.
+    // Some providers end a chunk only with its step: a chunk that is not the last grows no more.
     shown.update(chunk, open && chunk === this.#last && chunk.status === "open");
   }
 
@@ -181,7 +181,7 @@ class Plain {
   }
 }
 
-/** What led to a reply: folded, until a reader wants it. */
+/** The reasoning before a reply, folded. */
 class Folded {
   root = element("details", "reasoning");
   #summary = element("summary");
@@ -200,15 +200,15 @@ class Folded {
   }
 }
 
-/** What a tool gave: rarely for people, so it is shown as it is. */
+/** A tool's result, shown as raw text. */
 class Result {
   root = element("details", "reasoning");
   #text;
 
   constructor() {
     const pre = element("pre", "raw");
-    makeScrollable(pre, "Result of the tool");
-    this.root.append(element("summary", "", "Result of the tool"), pre);
+    makeScrollable(pre, "Tool result");
+    this.root.append(element("summary", "", "Tool result"), pre);
     this.#text = new LongText(pre);
   }
 

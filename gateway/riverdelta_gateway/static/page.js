@@ -1,4 +1,4 @@
-// The chat page: which chat is shown, what is asked of the gateway, and what its answers change.
+// The chat page: the chat that is shown, the requests to the gateway, and what their answers change.
 
 import { ChatList } from "./chatlist.js";
 import { Connection } from "./connection.js";
@@ -22,11 +22,11 @@ const headers = token ? { authorization: `Bearer ${token}` } : {};
 
 // -- the chat that is shown ------------------------------------------------------------------------
 
-let chat = null; // its id; null: a new one that nobody asked anything yet
+let chat = null; // its id; null: a new chat, not posted to yet
 let view = new ChatView();
-const posts = new Map(); // chat id or null → {prompt, asset, request}: a post of ours that has no answer
-let timed = null; // {chat, at}: where and when we asked, until the first delta
-let lostPrompt = null; // what we asked as the connection was lost: it may have arrived
+const posts = new Map(); // chat id or null → {prompt, asset, request}: our post without an answer
+let timed = null; // {chat, at}: chat and time of our post, until the first delta
+let lostPrompt = null; // our prompt when the connection was lost: it may have arrived
 let follow = true; // the reader is at the end of the text: stay there
 const rate = new Rate();
 const messages = new Messages($("messages"), drawn);
@@ -62,7 +62,7 @@ function setTitle() {
   document.title = chat ? `${title} · riverdelta` : "riverdelta";
 }
 
-/** A chat's title: the last one that a message said. */
+/** A chat's title: the last one in its messages. */
 function titleOf(messages) {
   for (const { annotations, metadata } of messages.toReversed()) {
     const note = annotations.findLast(({ name, data }) => name === "title" && data?.title);
@@ -74,7 +74,7 @@ function titleOf(messages) {
 
 const liveMessage = () => view.messages.findLast(({ status }) => status === "open");
 
-/** Bring everything beside the messages in line with the chat. */
+/** Update everything beside the messages. */
 function update() {
   const live = liveMessage();
   const waiting = posts.has(chat);
@@ -84,7 +84,7 @@ function update() {
   $("send").hidden = waiting || Boolean(live);
   $("stop").hidden = !$("send").hidden;
   $("stop").disabled = !live;
-  if (stopFocused && $("stop").hidden) $("prompt").focus(); // the focus would be lost with the button
+  if (stopFocused && $("stop").hidden) $("prompt").focus(); // else the focus is lost with the button
   chats.mark(chat, Boolean(live));
   showPlace(chat, link.position(chat));
 }
@@ -119,7 +119,7 @@ function takeEvent(event) {
       timed = null;
     }
   }
-  if (event.chunk) return; // the rest is up to date when it is drawn
+  if (event.chunk) return; // only the chunk changed
   if (event.type === "message.annotated" || event.type === "snapshot") setTitle();
   const live = liveMessage();
   if (live) {
@@ -135,13 +135,13 @@ function takeEvent(event) {
 
 function takeList(payload) {
   const listed = payload.chats.map((each) => each.chat_id);
-  // The one that is shown is listed too, whoever began it.
+  // The chat that is shown is listed too, even if another user began it.
   chats.setAll(chat && !listed.includes(chat) ? [chat, ...listed] : listed);
   setTitle();
   update();
 }
 
-/** The list has no titles: they are in the chats. */
+/** Read a chat's title from the chat: the list has no titles. */
 async function readTitle(id) {
   let messages;
   try {
@@ -149,13 +149,13 @@ async function readTitle(id) {
     if (!response.ok) return;
     messages = (await response.json()).data.messages;
   } catch {
-    return; // the network went away meanwhile
+    return; // the network was lost meanwhile
   }
   if (!chats.title(id)) chats.setTitle(id, titleOf(messages));
   if (!chat && forgetIfArrived(messages)) show(id);
 }
 
-/** Frames that all of a user's sockets get: a turn began or is over, here or in another tab; its title. */
+/** Frames to all of a user's sockets: a turn began or ended, here or in another tab; its title. */
 function takePost({ event, payload }) {
   const id = payload.chat_id ?? payload.id;
   if (event === "initializeChat") {
@@ -171,7 +171,7 @@ function takePost({ event, payload }) {
     }
     update();
   } else if (event === "complete") {
-    posts.delete(id); // it may have been over before it was followed
+    posts.delete(id); // it may have ended before we subscribed
     update();
   } else if (event === "generatingTitle" && payload.progress === "completed") {
     chats.setTitle(id, payload.title);
@@ -215,7 +215,7 @@ function ask(prompt, asset) {
   update();
 }
 
-/** A post came to nothing: what was asked goes back into the field, if that is free. */
+/** A post failed: put its prompt back into the field, if that is empty. */
 function giveBack(where, { prompt, asset }) {
   posts.delete(where);
   timed = null;
@@ -230,10 +230,10 @@ function giveBack(where, { prompt, asset }) {
   }
 }
 
-/** The connection is lost: what was sent on it may have arrived or not, and no answer will say. */
+/** The connection is lost: a request without an answer may have arrived or not. */
 function giveBackUnanswered(isFinal) {
   for (const [where, post] of [...posts]) {
-    if (link.isUnsent(post.request) && !isFinal) continue; // it is sent when the connection is back
+    if (link.isUnsent(post.request) && !isFinal) continue; // it will be sent when the connection is back
     link.forget(post.request);
     giveBack(where, post);
     lostPrompt = post.prompt;
@@ -242,7 +242,7 @@ function giveBackUnanswered(isFinal) {
   update();
 }
 
-/** What was asked as the connection was lost did arrive: nobody should send it again. */
+/** A prompt that was in doubt did arrive: do not offer to send it again. */
 function forgetIfArrived(messages) {
   if (!lostPrompt || messages.at(-1)?.metadata?.turn?.prompt !== lostPrompt) return false;
   if ($("prompt").value === lostPrompt) {
@@ -321,7 +321,7 @@ function choose(id) {
 }
 
 $("new-chat").addEventListener("click", () => {
-  posts.delete(null); // whatever becomes of it, it is not what is shown now
+  posts.delete(null); // its answer is for a chat that is no longer shown
   choose(null);
   update();
 });
@@ -356,12 +356,12 @@ let scrolledTo = 0;
 $("scroll").addEventListener("scroll", () => {
   const { scrollTop, clientHeight, scrollHeight } = $("scroll");
   const atEnd = scrollTop + clientHeight >= scrollHeight - 40;
-  // Only who goes up leaves the end: it also moves away by itself, when what is above it grows.
+  // Only scrolling up leaves the end: the end also moves down when the text above it grows.
   if (atEnd || scrollTop < scrolledTo) follow = atEnd;
   scrolledTo = scrollTop;
   $("latest").hidden = follow;
 });
-// What comes into sight may turn out longer than was reckoned; a window or the composer may shrink it.
+// Text that becomes visible may be longer than estimated; the window or the composer may change size.
 const sizes = new ResizeObserver(toEnd);
 sizes.observe($("messages"));
 sizes.observe($("scroll"));
@@ -375,7 +375,7 @@ $("latest").addEventListener("click", () => {
 // -- the connection --------------------------------------------------------------------------------
 
 const LOST = {
-  lost: "The connection is lost. The reply goes on without it; this page catches up when it is back.",
+  lost: "The connection is lost. The reply goes on; this page catches up when the connection is back.",
   refused: "The gateway refused this page. Reload it, or sign in again.",
 };
 
@@ -403,7 +403,7 @@ function named() {
   try {
     return decodeURIComponent(location.hash.slice(1)) || null;
   } catch {
-    return null; // no address of ours
+    return null; // not an address of this page
   }
 }
 
@@ -414,7 +414,7 @@ if (named()) {
   show(named());
 } else if (linked) {
   const type = query.get("asset_type");
-  query.delete("asset_id"); // once is enough: a reload does not ask again
+  query.delete("asset_id"); // once is enough: a reload must not post again
   query.delete("asset_type");
   history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   ask("", { asset_id: linked, asset_type: type });

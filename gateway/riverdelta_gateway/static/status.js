@@ -1,4 +1,4 @@
-// The status line: which chat, where in it, how fast, how soon, and how the connection is.
+// The status line: chat, position, deltas per second, time to the first delta, connection.
 
 import { setText } from "./dom.js";
 
@@ -13,7 +13,7 @@ const SLOTS = 4; // a second
 
 const $ = (name) => document.getElementById(`status-${name}`);
 
-/** Deltas of the last second, in slots: how many there are does not matter. */
+/** Deltas of the last second, counted in slots. */
 export class Rate {
   #counts = new Array(SLOTS).fill(0);
   #slot = 0;

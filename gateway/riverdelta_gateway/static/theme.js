@@ -1,5 +1,5 @@
-// Light or dark: as the system has it, until a reader says otherwise. Not a module, so that it runs
-// before anything is drawn.
+// Light or dark: the system's choice, until the reader chooses. Not a module, so that it runs before
+// the first drawing.
 {
   const KEY = "riverdelta-theme";
   const root = document.documentElement;
@@ -8,7 +8,7 @@
   try {
     const theme = localStorage.getItem(KEY);
     if (theme) root.dataset.theme = theme;
-  } catch {} // storage may be forbidden
+  } catch {} // storage may be blocked
 
   addEventListener("DOMContentLoaded", () => {
     document.getElementById("theme").addEventListener("click", () => {

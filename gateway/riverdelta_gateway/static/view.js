@@ -1,7 +1,7 @@
-// A chat as a reader sees it: the reduction of its events, and of the cards in them.
-// The same rules as riverdelta.core.view and riverdelta.core.outputs; touches neither page nor network.
+// A chat as a reader sees it: reduces its events, and the cards in them.
+// The same rules as riverdelta.core.view and riverdelta.core.outputs; uses neither page nor network.
 
-/** Put `output` onto the card so far (null before the first); neither is changed. */
+/** Apply `output` to the card so far (null before the first); returns a new card. */
 export function reduceOutput(before, output) {
   if (output.type === "json") {
     const value = output.patches?.length
@@ -43,7 +43,7 @@ function reduceObject(before, output) {
   return after;
 }
 
-/** Apply `chunk.patch` patches, each [path, op, value]; `document` stays as it was. */
+/** Apply `chunk.patch` patches, each [path, op, value]; returns a new document. */
 export function applyPatches(document, patches) {
   const root = [structuredClone(document)];
   for (const [path, op, value] of patches) {
@@ -67,7 +67,7 @@ const ENDS = {
 /**
  * Reduces a chat's events, in the order of their `seq`, to `messages` in the shape of a snapshot.
  *
- * `apply` says what it touched, so that a page redraws that and nothing else:
+ * `apply` returns what it changed, so that a page redraws only that:
  * {all: true}, {message}, {message, chunk} or null.
  */
 export class ChatView {
