@@ -80,18 +80,24 @@ test-node: $(READY) $(NODE_READY) ## run the tests with the AI SDK's own client
 test-browser: $(READY) ## run the page's tests in chromium; pictures in .artifacts/browser
 	@$(PY) -m pytest tests/browser $(ARGS)
 
-lint: $(READY) ## ruff, mypy and the import contracts
+# What codespell reads. Recordings and vendored code keep their authors' words.
+WORDS_IN = $(shell git ls-files '*.py' '*.md' '*.lua' '*.js' '*.mjs' '*.html' '*.css' '*.sh' '*.yml' Makefile .ci/run ops \
+	':!tests/recordings' ':!*/static/vendor' ':!shared/riverdelta/broker' ':!shared/riverdelta/core/codecs' \
+	':!gateway' ':!ops/faults' ':!tests')
+
+lint: $(READY) ## ruff, mypy, the import contracts and the banned words
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-cache --no-logo
+	@.venv/bin/codespell $(WORDS_IN)
 
 format: $(READY) ## apply ruff's formatting and safe fixes
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix --quiet .
 
 SCHEMA := shared/riverdelta/core/events.schema.json
-schema: $(READY) ## write the JSON Schema of the events anew
+schema: $(READY) ## write the JSON Schema of the events
 	@$(PY) -c 'import json; from riverdelta.core.events import json_schema; print(json.dumps(json_schema(), indent=2))' > $(SCHEMA)
 
 bench: $(READY) ## measure against the rivals in one run

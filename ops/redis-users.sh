@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts the server given as arguments with a user for each role, who may do what the role does and
 # nothing else. Options of the command line, because no configuration file of Redis can name a variable;
-# the server is told a password's SHA-256 only, which anyone may see there.
+# the server gets only the SHA-256 of a password, which may be visible there.
 #
 #   RIVERDELTA_REDIS_PASSWORD  default: may do all, for people
 #   RIVERDELTA_REDIS_WORKER_PASSWORD, _TURNS_, _GATEWAY_, _BACKEND_  the users of that name

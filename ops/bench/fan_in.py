@@ -109,6 +109,6 @@ async def connect(url: str, chats: list[str], first_frame: Callable[[str], bytes
 
 
 def subscription(chat: str) -> bytes:
-    """Spell what a client of the gateway sends to follow a chat from the beginning of its log."""
+    """Encode the frame with which a client follows a chat from the beginning of its log."""
     payload = {"chat_id": chat, "after": "00000000:0"}
     return json.dumps({"route": "/chats/subscribe", "payload": payload}).encode()

@@ -92,7 +92,7 @@ class Seed:
 
     A scan over all of the text finds what is open (with one compiled pattern: as fast as Python has
     it), ``json.loads`` reads it with that closed, the files that have a name and content are pulled
-    out, and a file's news are what its content has more than when it was last seen.
+    out, and the new part of a file is what its content gained since the last chunk.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Seed:
         self._text += chunk
         value = _loads(self._text)
         files = value.get("files") if isinstance(value, dict) else None
-        news = []
+        new_parts = []
         for file in files if isinstance(files, list) else []:
             if not isinstance(file, dict):
                 continue
@@ -113,9 +113,9 @@ class Seed:
                 continue
             sent = self._sent.get(name, "")
             if content != sent:
-                news.append((name, content[len(sent) :]))
+                new_parts.append((name, content[len(sent) :]))
                 self._sent[name] = content
-        return news
+        return new_parts
 
     def texts(self) -> list[str]:
         """Texts of the files, at the end."""

@@ -108,7 +108,7 @@ async def _own(client: Client, chat_id: str) -> None:
 
 
 def _xadd_args(number: int, chunk: bytes) -> tuple[Arg, ...]:
-    """Spell the XADD that stores what push stores."""
+    """Encode the XADD that stores what push stores."""
     key = f"rd:{{bench-{number:04d}}}:chunks"
     message_id = f"m-{number:016x}"
     return ("XADD", key, "*", "message", message_id, "type", "chunk", "at", 12, "data", chunk)

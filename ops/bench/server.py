@@ -136,7 +136,7 @@ class BareConnection:
 
 
 def pack(args: tuple[Arg, ...]) -> bytes:
-    """Spell a command as the protocol wants it."""
+    """Encode a command for the Redis protocol."""
     return bytes(hiredis.pack_command(args))  # type: ignore[arg-type]  # its stub says a 1-tuple
 
 

@@ -1,4 +1,4 @@
-"""The commands: what each is called, takes and teaches. What each does is in a module of its own."""
+"""The command line: names, options and help of all commands. Each command has a module of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def about(
     ] = False,
 ) -> None:
     """
-    Redis streams in, deltas out: an LLM reply that every reader sees once, in order, whatever dies.
+    Redis streams in, deltas out: every reader sees an LLM reply once and in order, whatever dies.
 
     [bold]Try it[/bold] with one command, without a Redis of your own:
 
@@ -74,7 +74,7 @@ def about(
     [bold]Exit codes[/bold]
 
         0    done
-        1    it worked, and the answer is no: the reply failed, nothing was open
+        1    it worked, but the result is negative: the reply failed, nothing was open
         2    bad usage, or a server or input that cannot be used
         130  Ctrl-C
     """
@@ -107,18 +107,18 @@ def up(
     ] = None,
 ) -> None:
     """
-    Run a server, workers, a gateway and what replies in its chats, until Ctrl-C.
+    Run a server, workers, a gateway and a process that writes replies, until Ctrl-C.
 
     The server is a real Valkey on a free port of 127.0.0.1, with an append-only
-    file in --data-dir. The gateway asks for no tokens, and listens on 127.0.0.1
-    only. What dies is replaced. Ctrl-C ends all that was started.
+    file in --data-dir. The gateway needs no tokens, and listens on 127.0.0.1
+    only. A process that dies is replaced. Ctrl-C ends all of them.
 
     [bold]Example[/bold]
 
         riverdelta up --workers 3
 
     [bold]Prints[/bold] the URLs, and what to type in other terminals. Commands in the same
-    folder find the server by themselves.
+    folder find the server automatically.
 
     [bold]Exit codes[/bold]
 
@@ -170,7 +170,7 @@ def gateway(
     *,
     dev: Annotated[
         bool,
-        typer.Option("--dev", metavar="", help="Ask for no tokens; on a loopback address only."),
+        typer.Option("--dev", metavar="", help="Need no tokens; on a loopback address only."),
     ] = False,
     redis_url: o.RedisUrl = None,
     data_dir: o.DataDir = o.FOLDER,
@@ -179,8 +179,8 @@ def gateway(
     Run one gateway process until Ctrl-C or SIGTERM: chats over WebSocket and SSE.
 
     Start as many as you like behind a load balancer. At SIGTERM sockets are
-    closed with code 4000: clients reconnect to another one, and go on where they
-    were. Users are known by tokens: set RIVERDELTA_GATEWAY_TOKEN_SECRET (HS256)
+    closed with code 4000: clients reconnect to another one, and continue at their
+    position. Users send tokens: set RIVERDELTA_GATEWAY_TOKEN_SECRET (HS256)
     or RIVERDELTA_GATEWAY_TOKEN_PUBLIC_KEY_FILE.
 
     [bold]Example[/bold]
@@ -211,7 +211,7 @@ def turns(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="Who replies: scripted, openai, anthropic, or package.module:factory.",
+            help="Backend: scripted, openai, anthropic, or package.module:factory.",
         ),
     ] = None,
     *,
@@ -221,8 +221,8 @@ def turns(
     """
     Write the replies that gateways ask for, until Ctrl-C or SIGTERM.
 
-    Start as many as you like. A reply outlives the socket and the gateway it was
-    asked through. Models and keys are settings: RIVERDELTA_TURNS_OPENAI_MODEL,
+    Start as many as you like. A reply outlives the socket and the gateway that
+    asked for it. Models and keys are settings: RIVERDELTA_TURNS_OPENAI_MODEL,
     RIVERDELTA_TURNS_OPENAI_API_KEY and so on.
 
     [bold]Example[/bold]
@@ -257,7 +257,7 @@ def pipe(
     """
     Send a recording through the whole pipeline and print the reply as it streams.
 
-    Starts a server and a worker of its own, and leaves nothing behind.
+    Starts a temporary server and a worker, and leaves nothing behind.
 
     [bold]Examples[/bold]
 
@@ -265,12 +265,12 @@ def pipe(
         curl -sN ... | riverdelta pipe --source anthropic+sse --json -
 
     [bold]Prints[/bold] the text; reasoning dimmed, tool calls as they build up, then how it
-    ended. With --json: one event per line. Rejected chunks are named on stderr.
+    ended. With --json: one event per line. Rejected chunks are listed on stderr.
 
     [bold]Exit codes[/bold]
 
         0    the message completed
-        1    it failed or was stopped, or nothing was understood as --source
+        1    it failed or was stopped, or no line is valid for --source
         2    bad usage, or input that cannot be read
         130  Ctrl-C
     """
@@ -308,7 +308,7 @@ def push(
 
     [bold]Exit codes[/bold]
 
-        0    stored and ended; input not understood as --source is only warned of
+        0    stored and ended; input that is not valid for --source gives a warning
         1    a reader stopped it, the id exists, or no worker made room
         2    bad usage, or no server there
         130  Ctrl-C (the message fails)
@@ -336,7 +336,7 @@ def tail(
         str | None,
         typer.Option(
             metavar="POSITION",
-            help="Only what follows this position. Unset: all there is, then live.",
+            help="Only what follows this position. Unset: everything, then live.",
         ),
     ] = None,
     as_json: o.Json = False,
@@ -347,7 +347,7 @@ def tail(
     data_dir: o.DataDir = o.FOLDER,
 ) -> None:
     """
-    Follow a chat, also one that does not exist yet. Goes on when Redis was away.
+    Follow a chat, even before it exists. Continues after an outage of Redis.
 
     [bold]Examples[/bold]
 
@@ -355,7 +355,7 @@ def tail(
         riverdelta tail chat-1 --after 9f2c41aa:120 --json
 
     [bold]Prints[/bold] the replies as they stream; with --json one event per line. Ctrl-C
-    prints the position to go on from.
+    prints the position to continue from.
 
     [bold]Exit codes[/bold]
 
@@ -381,7 +381,7 @@ def tail(
 @app.command(cls=Command)
 def inspect(
     chat: Annotated[
-        str | None, typer.Argument(metavar="CHAT", help="Unset: workers, producers, what waits.")
+        str | None, typer.Argument(metavar="CHAT", help="Unset: workers, producers, waiting chats.")
     ] = None,
     *,
     as_json: o.Json = False,
@@ -389,7 +389,7 @@ def inspect(
     data_dir: o.DataDir = o.FOLDER,
 ) -> None:
     """
-    Show what is in Redis about a chat, or about everything. Only reads.
+    Show the state of a chat, or of all workers and producers. Read-only.
 
     [bold]Examples[/bold]
 
@@ -397,8 +397,8 @@ def inspect(
         riverdelta inspect --json
 
     [bold]Prints[/bold] of a chat: owner, position, backlog, messages, chunks, keys with
-    their sizes. Without CHAT: workers and producers with their heartbeats, chats
-    that wait.
+    their sizes. Without CHAT: workers and producers with their heartbeats, and
+    waiting chats.
 
     [bold]Exit codes[/bold]
 
@@ -428,7 +428,7 @@ def stop(
     data_dir: o.DataDir = o.FOLDER,
 ) -> None:
     """
-    Stop a reply: its producer is told at its next push, or within a second.
+    Stop a reply. Its producer learns it at the next push, or within a second.
 
     [bold]Example[/bold]
 
@@ -461,32 +461,31 @@ def dead(
     *,
     requeue: Annotated[
         bool,
-        typer.Option("--requeue", metavar="", help="Put each back onto the chat, at its end."),
+        typer.Option("--requeue", metavar="", help="Push each again, at the end of the chat."),
     ] = False,
     as_json: o.Json = False,
     redis_url: o.RedisUrl = None,
     data_dir: o.DataDir = o.FOLDER,
 ) -> None:
     """
-    Show what a chat could not use: raw chunks that broke, or that killed workers.
+    Show dead letters of a chat: raw chunks that failed, or that killed workers.
 
-    With --requeue each goes back as a new chunk, once, however often the command
-    is repeated or cut off; first mend what broke, or it comes back. Only an open
-    message takes it: readers were told the end of the others.
+    With --requeue each is pushed again as a new chunk, only once, even if the
+    command is repeated or interrupted. Fix the cause first, or it fails again.
+    Only messages that are still open accept chunks.
 
     [bold]Examples[/bold]
 
         riverdelta dead chat-1
         riverdelta dead chat-1 --requeue
 
-    [bold]Prints[/bold] of each: id, message and its status, why it is here, what it
-    holds (as it was pushed: filters have not seen it). With --json one per line,
-    with all of it.
+    [bold]Prints[/bold] of each: id, message and its status, reason, and content as it was
+    pushed (not filtered). With --json one per line, complete.
 
     [bold]Exit codes[/bold]
 
-        0    shown, or all of them put back
-        1    no such chat, or some could not be put back
+        0    shown, or all pushed again
+        1    no such chat, or some could not be pushed again
         2    bad usage, or no server there
     """
     _run_on(

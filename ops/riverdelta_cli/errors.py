@@ -1,4 +1,4 @@
-"""What a command says when it cannot go on: one line on stderr, and an exit code."""
+"""Errors of commands: one line on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from riverdelta_cli.output.words import friendly
 
 DONE: Final = 0
 NOT_DONE: Final = 1
-"""The command worked, and the answer is no: the reply failed or was stopped, nothing was open."""
+"""The command worked, but the result is negative: the reply failed or was stopped, nothing was open."""
 UNUSABLE: Final = 2
 """Bad usage, input that cannot be read, a server that cannot be used."""
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
@@ -40,7 +40,7 @@ _UNION_MEMBERS: Final = ("bool", "tuple[str, ...]")
 
 
 class CliError(Exception):
-    """Ends the command: *text* is the line to print, *exit_code* what the shell gets."""
+    """Ends the command: prints *text* and exits with *exit_code*."""
 
     def __init__(self, text: str, exit_code: int = UNUSABLE) -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class CliError(Exception):
 
 
 def explain(error: BaseException) -> CliError | None:
-    """Turn an error that is to be expected into one line; None: a bug, show the traceback."""
+    """Turn an expected error into one line; None: a bug, show the traceback."""
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return explain(error.exceptions[0])
     if isinstance(error, CliError):
@@ -84,10 +84,10 @@ def _settings_line(error: ValidationError) -> str:
 
 def require_extras(what: str, *needed: str) -> None:
     """
-    See that extras are installed, before anything starts.
+    Check that extras are installed, before anything starts.
 
     Raises:
-        CliError: One or more are not there.
+        CliError: One or more are missing.
     """
     if line := lacking(what, needed):
         raise CliError(line)

@@ -12,7 +12,7 @@ from riverdelta_cli.processes.folder import DEFAULT_FOLDER
 
 
 class Source(StrEnum):
-    """How raw chunks are spelled; `riverdelta.SOURCES` (a test holds them together)."""
+    """Encodings of raw chunks; equal to `riverdelta.SOURCES` (a test compares them)."""
 
     TEXT = "text"
     TEXT_SNAPSHOT = "text-snapshot"
@@ -30,14 +30,14 @@ class Source(StrEnum):
 
 
 class ModeName(StrEnum):
-    """Whether texts are increments, or all so far."""
+    """Whether texts are increments or snapshots."""
 
     APPEND = "append"
     SNAPSHOT = "snapshot"
 
 
 class OnMismatchName(StrEnum):
-    """What to do with a snapshot that does not go on from the last one."""
+    """Rule for a snapshot that does not continue the last one."""
 
     EMIT = "emit"
     HOLD = "hold"
@@ -66,7 +66,7 @@ SourceOption = Annotated[
         "--source",
         "-s",
         metavar="SOURCE",
-        help=f"How the raw chunks are spelled: {', '.join(Source)}.",
+        help=f"Encoding of the raw chunks: {', '.join(Source)}.",
     ),
 ]
 PaceMs = Annotated[
@@ -77,7 +77,7 @@ ModeOption = Annotated[
     typer.Option(
         "--mode",
         metavar="MODE",
-        help="append: texts are increments; snapshot: all so far. Unset: as the source means it.",
+        help="append: texts are increments; snapshot: all text so far. Unset: default of the source.",
     ),
 ]
 OnMismatchOption = Annotated[
@@ -98,7 +98,5 @@ FileArgument = Annotated[
 ChatArgument = Annotated[str, typer.Argument(metavar="CHAT", help="Id of the chat.")]
 Json = Annotated[
     bool,
-    typer.Option(
-        "--json", metavar="", help="For programs: JSON on stdout, and nothing else there."
-    ),
+    typer.Option("--json", metavar="", help="For programs: print only JSON on stdout."),
 ]

@@ -1,4 +1,4 @@
-"""``riverdelta dead``: shows the raw entries that a chat could not use, and puts them back."""
+"""``riverdelta dead``: shows the dead letters of a chat, and pushes them again."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _SHOWN: Final = 200
 """Characters of an entry that people are shown; programs get all of it."""
 
 _WHY_LEFT: Final = {
-    "absent": "somebody else put it back",
+    "absent": "another command pushed it again",
     "unknown": "its message is gone",
     "completed": "its message has completed",
     "failed": "its message has failed",
     "stopped": "its message was stopped",
     "stopping": "its message is being stopped",
 }
-"""Why a letter was not put back, by what `requeue` answers."""
+"""Why a letter was not pushed again, by the answer of `requeue`."""
 
 
 async def dead(
     chat_id: str, *, requeued: bool, settings: Settings, as_json: bool, interrupt: Interrupt
 ) -> int:
-    """Print a chat's dead letters, and put each back if *requeued*; the exit code."""
+    """Print a chat's dead letters, and push each again if *requeued*; returns the exit code."""
     check_id("chat_id", chat_id)
     async with Client(settings) as client:
         work = _go_through(client, chat_id, requeued=requeued, as_json=as_json)
@@ -59,11 +59,11 @@ async def _go_through(client: Client, chat_id: str, *, requeued: bool, as_json: 
             statuses[letter.message] = "gone" if status is None else status
         outcome = await requeue(client, chat_id, letter) if requeued else None
         outcomes[outcome] += 1
-        told = _told(letter, statuses[letter.message], outcome)
+        described = _described(letter, statuses[letter.message], outcome)
         if as_json:
-            print_json(told)
+            print_json(described)
         else:
-            _print(told)
+            _print(described)
     if not outcomes:
         say(f"chat {chat_id} has no dead letters")
     elif requeued:
@@ -73,8 +73,8 @@ async def _go_through(client: Client, chat_id: str, *, requeued: bool, as_json: 
     return DONE
 
 
-def _told(letter: DeadLetter, status: str, outcome: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _described(letter: DeadLetter, status: str, outcome: str | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
         "id": letter.id,
         "message": letter.message,
         "status": status,
@@ -84,19 +84,19 @@ def _told(letter: DeadLetter, status: str, outcome: str | None) -> dict[str, Any
         "bytes": len(letter.data),
     }
     try:
-        told["data"] = letter.data.decode()
+        described["data"] = letter.data.decode()
     except UnicodeDecodeError:
-        told["data_base64"] = base64.b64encode(letter.data).decode()
-    return told if outcome is None else told | {"outcome": outcome}
+        described["data_base64"] = base64.b64encode(letter.data).decode()
+    return described if outcome is None else described | {"outcome": outcome}
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(described: dict[str, Any]) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    about = f"{told['type']} of message {told['message']} ({told['status']})"
-    console.print(f"{told['id']}  {about}, {count(told['bytes'], 'byte')}", style="bold")
-    console.print(printable(f"  {told['code']}: {told['detail']}"))
-    data = told.get("data", f"base64 {told.get('data_base64')}")
+    about = f"{described['type']} of message {described['message']} ({described['status']})"
+    console.print(f"{described['id']}  {about}, {count(described['bytes'], 'byte')}", style="bold")
+    console.print(printable(f"  {described['code']}: {described['detail']}"))
+    data = described.get("data", f"base64 {described.get('data_base64')}")
     console.print("  " + printable(truncate_message(data, _SHOWN)).replace("\n", "\n  "))
-    if outcome := told.get("outcome"):
+    if outcome := described.get("outcome"):
         line = "put back" if outcome == "requeued" else f"left here: {_WHY_LEFT[outcome]}"
         console.print(f"  {line}", style="green" if outcome == "requeued" else "yellow")

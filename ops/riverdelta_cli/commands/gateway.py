@@ -36,7 +36,9 @@ def gateway(settings: Settings, **options: Any) -> int:
         async with gateway_server(settings, chosen) as running:
             _log.info("listening at %s%s", running.url, " without tokens" if chosen.dev else "")
             await interrupt.asked.wait()
-            _log.info("ending: %d sockets are told to reconnect", len(running.services.sockets))
+            _log.info(
+                "shutting down: asking %d sockets to reconnect", len(running.services.sockets)
+            )
 
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(serve())

@@ -1,4 +1,4 @@
-"""``riverdelta inspect``: reads what is in Redis, for people. Writes nothing."""
+"""``riverdelta inspect``: shows the state in Redis. Read-only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from riverdelta_cli.output.words import count
 from riverdelta_cli.session import Interrupt
 
 _BEAT_S: Final = 1.2
-"""Longer than the pause between two heartbeats: whose counter stands still in it is not well."""
+"""Longer than the pause between two heartbeats: a counter that stands still is a bad sign."""
 _LISTED: Final = 20
 """Waiting chats that are named."""
 _NUMBERS: Final = {"length", "count", "bytes", "ttl s", "beats", "chats", "messages", "attempts"}
@@ -32,7 +32,7 @@ _NUMBERS: Final = {"length", "count", "bytes", "ttl s", "beats", "chats", "messa
 async def inspect_chat(
     chat_id: str, *, settings: Settings, as_json: bool, interrupt: Interrupt
 ) -> int:
-    """Print how a chat stands; the exit code."""
+    """Print the state of a chat; returns the exit code."""
     keys = settings_keys(settings, chat_id)
     async with Client(settings) as client:
         found = await interrupt.unless(_read_chat(client, keys, chat_id))
@@ -49,7 +49,7 @@ async def inspect_chat(
 
 
 async def inspect_all(*, settings: Settings, as_json: bool, interrupt: Interrupt) -> int:
-    """Print who works, who pushes and what waits; the exit code."""
+    """Print live workers and producers, and waiting chats; returns the exit code."""
     async with Client(settings) as client:
         found = await interrupt.unless(_read_all(client))
     if found is None:
@@ -114,26 +114,26 @@ async def _read_message(
     )
     if not message:
         return None
-    told = describe(message)
+    stored = describe(message)
     return {
         "message": message_id,
-        "status": told.get("status"),
-        "source": told.get("source"),
-        "step": told.get("step"),
-        "finish_reason": told.get("finish_reason") or None,
-        "failure": told.get("failure"),
+        "status": stored.get("status"),
+        "source": stored.get("source"),
+        "step": stored.get("step"),
+        "finish_reason": stored.get("finish_reason") or None,
+        "failure": stored.get("failure"),
         "stop_asked": message.get("stop", b"").decode() or None,
-        "raw_chunks": told.get("raw_chunks", 0),
-        "rejected": told.get("rejected", 0),
-        "skipped": told.get("skipped", 0),
+        "raw_chunks": stored.get("raw_chunks", 0),
+        "rejected": stored.get("rejected", 0),
+        "skipped": stored.get("skipped", 0),
         "chunks": [_chunk(f"{message_id}.{i}", chunk) for i, chunk in enumerate(chunks) if chunk],
     }
 
 
 def _chunk(chunk_id: str, fields: dict[str, bytes]) -> dict[str, Any]:
     names = ("kind", "status", "tool_name", "tool_call_id")
-    told: dict[str, Any] = {name: fields.get(name, b"").decode() or None for name in names}
-    return {"chunk": chunk_id} | told | {"length": int(fields.get("length", 0))}
+    stored: dict[str, Any] = {name: fields.get(name, b"").decode() or None for name in names}
+    return {"chunk": chunk_id} | stored | {"length": int(fields.get("length", 0))}
 
 
 def _key(size: inspection.KeySize) -> dict[str, Any]:

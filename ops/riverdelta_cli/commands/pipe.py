@@ -1,4 +1,4 @@
-"""``riverdelta pipe``: the whole pipeline in one go, on a server and a worker of its own."""
+"""``riverdelta pipe``: runs the whole pipeline once, on a temporary server and worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _INTERRUPTED_S: Final = 1.0
 
 
 async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
-    """Push an input and print what comes out at the other end; the exit code."""
+    """Push an input and print the events that come out; returns the exit code."""
     require_extras("riverdelta pipe", "embedded", "workers")
     feeder = Feeder(what)
     Settings()  # a variable that cannot be used is found before anything starts
@@ -70,7 +70,7 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
 
 
 async def _ready(settings: Settings, pool: WorkerPool) -> bool:
-    """Wait for the worker, so that the times we show are those of a running system."""
+    """Wait for the worker, so that the printed times are those of a running system."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_S
     async with Client(settings) as client:
@@ -84,13 +84,13 @@ async def _ready(settings: Settings, pool: WorkerPool) -> bool:
 
 
 async def _watch(server: EmbeddedServer, failed: asyncio.Future[CliError]) -> None:
-    """Say at once that the server died; a push would wait for it, and it keeps nothing."""
+    """Fail at once if the server dies; a push would wait for it, and it keeps no data."""
     while True:
         await asyncio.sleep(_LOOK_S)
         if not server.alive:
             break
     if not failed.done():
-        failed.set_result(CliError("the embedded server died, and the reply with it"))
+        failed.set_result(CliError("the embedded server died; the reply is lost"))
 
 
 class _Reply:

@@ -1,4 +1,4 @@
-"""``riverdelta stop``: ends a reply from the reader's side."""
+"""``riverdelta stop``: stops a reply from the side of a reader."""
 
 from __future__ import annotations
 

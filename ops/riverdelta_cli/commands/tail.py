@@ -79,10 +79,12 @@ class _Follower:
         return "completed"  # not reached: the iterator does not end by itself
 
     def farewell(self) -> str:
-        """Say how to go on from here."""
+        """Print how to continue from here."""
         if self._position is None:
             return "interrupted before the first event"
-        return f"interrupted; go on with:\nriverdelta tail {self._chat_id} --after {self._position}"
+        return (
+            f"interrupted; continue with:\nriverdelta tail {self._chat_id} --after {self._position}"
+        )
 
 
 def _end_status(event: Event) -> str | None:
@@ -125,7 +127,7 @@ class _Outages(logging.Handler):
             with contextlib.suppress(RiverdeltaError):
                 await self._subscriber.snapshot(self._chat_id)
                 break
-        self._printer.notice("Redis is back, going on")
+        self._printer.notice("Redis is back, continuing")
 
 
 @contextlib.contextmanager

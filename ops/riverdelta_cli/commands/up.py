@@ -1,4 +1,4 @@
-"""``riverdelta up``: a server, workers, a gateway and turns, for as long as somebody wants them."""
+"""``riverdelta up``: runs a server, workers, a gateway and turns until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ async def up(
             watching.result()
         if not asked.done():
             raise next(each.result() for each in failed if each.done())
-        say("ending what was started")
+        say("stopping everything")
     return DONE
 
 
 def _port_for(wanted: int | None) -> int:
     """
-    Choose the gateway's port, before anything is started and anybody is told of it.
+    Choose the gateway's port before anything is started.
 
     Raises:
-        CliError: The *wanted* one is not free.
+        CliError: The *wanted* port is in use.
     """
     port = free_port(_GATEWAY_PORT if wanted is None else wanted)
     if wanted not in {None, port}:
@@ -146,7 +146,7 @@ async def _new_workers(client: Client, count: int) -> None:
 def _what_next(
     path: Path, url: str, server: EmbeddedServer | None, workers: int, port: int, *, note: str
 ) -> str:
-    """Say what runs, and exactly what to type in other terminals."""
+    """Print what is running, and the commands for other terminals."""
     other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
     host = urlsplit(url).hostname or "localhost"
     what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"

@@ -1,4 +1,4 @@
-"""Reads an input along with the worker: which lines of it cannot be used, and whether any can."""
+"""Decode an input in parallel with the worker, to report which lines of it cannot be used."""
 
 from __future__ import annotations
 

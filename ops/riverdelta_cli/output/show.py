@@ -158,10 +158,10 @@ class TextPrinter:
     def _snapshot(self, event: Event) -> None:
         for message in event.data["messages"]:
             message_id, chunks = message["message"], message["chunks"]
-            anew = message_id not in self._ended and not any(
+            restarted = message_id not in self._ended and not any(
                 chunk["chunk"] in self._shown for chunk in chunks
             )
-            if anew:
+            if restarted:
                 self._begin(message_id, message["role"])
             for chunk in chunks:
                 self._kinds[chunk["chunk"]] = (chunk["kind"], chunk["tool_name"] or "")
@@ -213,7 +213,7 @@ class TextPrinter:
 
 
 def closing_line(type_: str, data: dict[str, Any]) -> str:
-    """Say in one line how a message ended: why, what it used, how long it took."""
+    """Return one line about the end of a message: reason, usage and time."""
     if type_ == "message.failed":
         return f"failed · {data['code']}: {data['detail']}"
     if type_ == "message.stopped":

@@ -31,7 +31,7 @@ class PlanProcessor(ObjectProcessor):
         """Return the plan's new text; all of it at the end."""
         if self._finished:
             return None
-        news = self._field.read(chunk.patches)
+        new = self._field.read(chunk.patches)
         if chunk.complete or chunk.done:
             self._finished = True
             if not self._field.found:
@@ -43,12 +43,12 @@ class PlanProcessor(ObjectProcessor):
                 message=self._field.text(chunk.value),
                 status="completed" if chunk.complete else "failed",
             )
-        if news is None:
+        if new is None:
             return None
         return ReasoningText(
             id=chunk.card_id,
             title=TITLE,
-            message=news.full,
-            message_chunk=news.chunk,
+            message=new.full,
+            message_chunk=new.chunk,
             status="loading",
         )

@@ -106,7 +106,7 @@ class ChatFold:
         # Count the bytes that were pushed, not those that a filter left: producers wait for them.
         taken = self.state.processed_bytes + sum(len(entry.data) for entry in entries)
         run: list[Entry] = []
-        told: set[tuple[str, Call]] = set()
+        emitted: set[tuple[str, Call]] = set()
         for entry in entries:
             filter_result = filter_results.get(entry.number)
             if filter_result is None:
@@ -115,7 +115,7 @@ class ChatFold:
             if filter_result.failures:
                 self._fold(run)
                 run = []
-                self._filter_failed(entry, filter_result, told)
+                self._filter_failed(entry, filter_result, emitted)
             if filter_result.data is not None:
                 run.append(entry._replace(data=filter_result.data))
         self._fold(run)
@@ -123,15 +123,15 @@ class ChatFold:
         self.state.processed_bytes = taken
 
     def _filter_failed(
-        self, entry: Entry, filter_result: FilterResult, told: set[tuple[str, Call]]
+        self, entry: Entry, filter_result: FilterResult, emitted: set[tuple[str, Call]]
     ) -> None:
         message = self.state.messages.get(entry.message)
         for call in filter_result.failures:
             detail = f"filter agent {call.agent} {call.detail}"
             if call.outcome == "failed_blocked":
                 self._reject(message, entry, "filter_blocked", detail)
-            elif (entry.message, call) not in told:
-                told.add((entry.message, call))
+            elif (entry.message, call) not in emitted:
+                emitted.add((entry.message, call))
                 failure = Failure(code="filter_failed", detail=detail)
                 self._batch.emit("input.rejected", entry.message, None, failure)
 

@@ -1,5 +1,5 @@
 """
-What `Redact` looks for: the patterns that ship, and how settings spell others.
+Patterns of `Redact`: the built-in ones, and those from settings.
 
 A pattern is a head, which decides that there is a secret, and what of the following text belongs to
 it as well. Heads of the shipped patterns are short and cannot grow past their bound: as soon as the
@@ -74,7 +74,7 @@ class Pattern:
 
 class RedactRule(BaseModel):
     r"""
-    A pattern of one's own, as settings spell it.
+    A custom pattern from settings.
 
     Give quantifiers upper bounds (``\w{1,64}`` rather than ``\w+``): a candidate still undecided
     after *max_length* characters is hidden, and without a *tail* all that follows it, too.

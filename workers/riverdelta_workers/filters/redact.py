@@ -171,7 +171,7 @@ class Redact:
         return shown
 
     def _show(self, text: str, start: int, frontier: int) -> str:
-        """Spell the text between *start* and *frontier* with replacements instead of secrets."""
+        """Return the text between *start* and *frontier* with replacements instead of secrets."""
         out: list[str] = []
         covered = max((span.end for span in self._spans if span.shown), default=0)
         fresh = [span for span in self._spans if not span.shown and span.start < frontier]
@@ -192,7 +192,7 @@ class Redact:
         self._held = text[frontier:]
 
     def _move(self, text: str, frontier: int) -> None:
-        """Drop what is settled, and count offsets anew from the character before the frontier."""
+        """Drop what is settled, and count offsets from the character before the frontier."""
         self._keep(text, frontier)
         origin = len(self._before)
         shift = frontier - origin

@@ -40,7 +40,7 @@ class FieldTextProcessor:
         if field is None:
             own = self._fields.get(chunk.tool_name or "")
             field = self._field = StringField(self._fields.values() if own is None else (own,))
-        news = field.read(chunk.patches)
+        new = field.read(chunk.patches)
         if chunk.complete or chunk.done:
             self._finished = True
             if not field.found:
@@ -50,8 +50,8 @@ class FieldTextProcessor:
                 message=field.text(chunk.value),
                 status="completed" if chunk.complete else "failed",
             )
-        if news is None:
+        if new is None:
             return None
         return ResponseText(
-            id=chunk.card_id, message=news.full, message_chunk=news.chunk, status="loading"
+            id=chunk.card_id, message=new.full, message_chunk=new.chunk, status="loading"
         )
