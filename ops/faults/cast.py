@@ -19,8 +19,8 @@ SIZES: Final = {"worker": 3, "producer": 3, "reader": 2}
 """Children of each role."""
 
 SETTINGS: Final[dict[str, Any]] = {
-    "command_timeout_s": 1.2,  # below the lease: what is frozen is given up by one who is alive
-    "idle_release_s": 2.0,  # so that chats are given up and taken again all the time
+    "command_timeout_s": 1.2,  # below the lease: live clients abandon a frozen server
+    "idle_release_s": 2.0,  # so that chats are released and claimed all the time
 }
 _READY_S: Final = 30.0
 _POLL_S: Final = 0.02

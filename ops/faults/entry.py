@@ -3,8 +3,8 @@ Where every child process of the harness begins: ``python -m faults.entry FD``.
 
 It takes the wall clock into its hands before anything of riverdelta is imported, imports everything,
 and then forks a child for each order that comes over the socket FD: so a child is there in a moment,
-also on a slow machine, and its start disturbs nobody's measurements. The child breaks what it was told
-to break (`faults.sabotage`), and plays its role with riverdelta as it is. It is told what to do by JSON
+also on a slow machine, and its start disturbs nobody's measurements. The child breaks what its arguments
+name (`faults.sabotage`), and plays its role with unchanged riverdelta. It gets its commands as JSON
 lines on stdin, and reports by JSON lines on stdout.
 """
 

@@ -1,4 +1,4 @@
-"""One run: load goes on, faults strike as scheduled, and in the end the oracle judges."""
+"""One run: load goes on, faults are injected as scheduled, and in the end the oracle judges."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Harness:
         async with self._cast:
             feeding = asyncio.create_task(self._feed())
             began = time.monotonic()
-            await self._strike_all()
+            await self._inject_all()
             feeding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await feeding
@@ -99,8 +99,8 @@ class Harness:
             await self._cast.end("worker")  # so that logs stand still while they are read
             await self._read_logs()
         self._excuse()
-        violations = self._violations + self._not_struck() + self._oracle.judge()
-        measures = measure(self._oracle, self._injector.struck, self._slack)
+        violations = self._violations + self._not_injected() + self._oracle.judge()
+        measures = measure(self._oracle, self._injector.injected, self._slack)
         violations += [violation for times in measures for violation in times.violations()]
         return Result(
             self._seed,
@@ -115,23 +115,23 @@ class Harness:
 
     # -- faults ----------------------------------------------------------------------------------
 
-    async def _strike_all(self) -> None:
-        """Let each fault strike at its time; what has to wait makes all that follow wait."""
+    async def _inject_all(self) -> None:
+        """Inject each fault at its time; a fault that has to wait delays all later ones."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for fault in self._schedule.faults:
                 await asyncio.sleep(began + fault.at_s - time.monotonic())
                 if not fault.calm:
-                    tasks.create_task(self._injector.strike(fault))
+                    tasks.create_task(self._injector.inject(fault))
                     continue
                 waited_since = time.monotonic()
                 await self._calm()
                 began += time.monotonic() - waited_since
                 if fault.kind != "worker.roll":
-                    tasks.create_task(self._injector.strike(fault))
+                    tasks.create_task(self._injector.inject(fault))
                     continue
                 rolling_since = time.monotonic()
-                await self._injector.strike(fault)
+                await self._injector.inject(fault)
                 began += max(0.0, time.monotonic() - rolling_since - 5.0)
             await asyncio.sleep(began + self._schedule.seconds - time.monotonic())
 
@@ -146,11 +146,11 @@ class Harness:
                 return
             await asyncio.sleep(0.02)
 
-    def _not_struck(self) -> list[Violation]:
-        """A run whose faults did not strike shows nothing."""
+    def _not_injected(self) -> list[Violation]:
+        """Report faults that were not injected: such a run shows nothing."""
         scheduled = Counter(fault.kind for fault in self._schedule.faults)
         return [
-            Violation("not struck", kind, f"{self._injector.counts[kind]} of {count}")
+            Violation("not injected", kind, f"{self._injector.counts[kind]} of {count}")
             for kind, count in scheduled.items()
             if self._injector.counts[kind] < count
         ]
@@ -199,8 +199,8 @@ class Harness:
 
     def _follow(self, reader: Child, chat_id: str, after: tuple[str, int] | None) -> None:
         number = new_run(self._oracle.chat(chat_id), reader.name, after)
-        spelled = None if after is None else f"{after[0]}:{after[1]}"
-        reader.tell(do="follow", chat=chat_id, run=number, after=spelled)
+        position = None if after is None else f"{after[0]}:{after[1]}"
+        reader.tell(do="follow", chat=chat_id, run=number, after=position)
 
     def _leave(self, chat_id: str) -> None:
         """Have readers leave a chat that nothing more comes for."""

@@ -1,4 +1,4 @@
-"""Strikes: one method for each kind of fault."""
+"""Inject faults: one method for each kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from faults.cast import Cast
-from faults.measures import Struck
+from faults.measures import Injected
 from faults.oracle import Loss, Oracle
 from faults.processes import Child
 from faults.schedule import Fault
@@ -33,15 +33,15 @@ class Injector:
     Carries out faults, each in a task of its own.
 
     Attributes:
-        counts: Faults that struck, by kind.
-        struck: Calm ones, to be measured.
+        counts: Injected faults, by kind.
+        injected: Calm ones, to be measured.
         away: Producer → from when to when something was between it and the server.
         active: Faults that are in force.
     """
 
     def __init__(self, cast: Cast, oracle: Oracle, reconnect: Callable[[Fault], None]) -> None:
         self.counts: Counter[str] = Counter()
-        self.struck: list[Struck] = []
+        self.injected: list[Injected] = []
         self.away: list[tuple[int | None, float, float]] = []
         self.active = 0
         self._cast = cast
@@ -49,11 +49,11 @@ class Injector:
         self._reconnect = reconnect
         self._server_busy = asyncio.Lock()
 
-    async def strike(self, fault: Fault) -> None:
+    async def inject(self, fault: Fault) -> None:
         """Carry *fault* out; returns when it is over, and what it took down is up again."""
         self.active += 1
         try:
-            if await self._STRIKES[fault.kind](self, fault):
+            if await self._INJECT[fault.kind](self, fault):
                 self.counts[fault.kind] += 1
         finally:
             self.active -= 1
@@ -69,7 +69,7 @@ class Injector:
         await victim.kill()
         if fault.calm:
             seqs = {chat: (await self._head(chat))[1] for chat in owned}
-            self.struck.append(Struck(fault.kind, killed_at, seqs))
+            self.injected.append(Injected(fault.kind, killed_at, seqs))
         await self._cast.put(victim.role, victim.slot)
         return True
 
@@ -83,13 +83,13 @@ class Injector:
         return True
 
     async def _roll_workers(self, fault: Fault) -> bool:
-        """A rolling restart: each one's successor is up before it is told to end."""
+        """A rolling restart: each process ends after its successor is up."""
         for worker in self._cast.living("worker"):
             worker.wanted = True
             await self._cast.put(worker.role, worker.slot)
             owned = await self._owned_by(worker)
             terms = {chat: term for chat, term in owned.items() if term}
-            self.struck.append(Struck(fault.kind, time.monotonic(), terms))
+            self.injected.append(Injected(fault.kind, time.monotonic(), terms))
             await worker.end()
         return True
 
@@ -105,7 +105,7 @@ class Injector:
         for sent in dead:
             sent.outcome, sent.outcome_at = "died", at
         if fault.calm:
-            self.struck.append(Struck(fault.kind, at, messages=dead))
+            self.injected.append(Injected(fault.kind, at, messages=dead))
         await self._cast.put(victim.role, victim.slot)
         return True
 
@@ -206,7 +206,7 @@ class Injector:
     # -- helpers ---------------------------------------------------------------------------------
 
     async def _target(self, fault: Fault, *, calm_with_chats: bool = False) -> Child | None:
-        """Choose whom it strikes, waiting for one to be there; None: nobody came in time."""
+        """Choose the target, waiting until there is one; None: there was none in time."""
         role = fault.kind.partition(".")[0]
         deadline = time.monotonic() + _TARGET_S
         while time.monotonic() < deadline:
@@ -244,7 +244,7 @@ class Injector:
             if victim.role == "producer":
                 self.away.append((victim.slot, began, time.monotonic()))
 
-    _STRIKES: ClassVar[Mapping[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
+    _INJECT: ClassVar[Mapping[str, Callable[[Injector, Fault], Awaitable[bool]]]] = {
         "worker.kill": _kill_worker,
         "worker.freeze": _freeze_worker,
         "worker.roll": _roll_workers,

@@ -63,7 +63,7 @@ class Plan:
     last: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Spell it for another process."""
+        """Encode it for another process."""
         return asdict(self)
 
     @classmethod
@@ -98,7 +98,7 @@ def plans(seed: str, *, open_chats: int) -> Iterator[Plan]:
 
 def _plan(rng: random.Random, chat: str, message: str, *, last: bool) -> Plan:
     source = rng.choice(("text", "bytes", "text-snapshot", "openai-chat", "chunks"))
-    pushes = _SPELLED[source](rng, rng.randint(8, 30))
+    pushes = _ENCODED[source](rng, rng.randint(8, 30))
     for at in sorted(rng.sample(range(len(pushes)), k=rng.randint(0, 2)), reverse=True):
         pushes.insert(at, ("annotate", {"name": f"note-{at}", "data": {"words": _words(rng)}}))
     pace_s = rng.uniform(0.03, 0.2)
@@ -171,7 +171,7 @@ def _direct(rng: random.Random, count: int) -> list[Push]:
     return pushes
 
 
-_SPELLED: Final = {
+_ENCODED: Final = {
     "text": _text,
     "bytes": _bytes,
     "text-snapshot": _snapshots,

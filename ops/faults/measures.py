@@ -19,14 +19,14 @@ PRODUCER_LOST_S: Final = 6.0
 
 
 @dataclass(slots=True)
-class Struck:
+class Injected:
     """
     A calm fault, to be measured when all is over.
 
     Attributes:
         at: When.
-        chats: Of the worker that was struck: chat → last seq (kill) or term (hand-over) then.
-        messages: That the producer which was struck had open.
+        chats: Of the target worker: chat → last seq (kill) or term (hand-over) at that time.
+        messages: Open messages of the target producer.
     """
 
     kind: str
@@ -37,12 +37,12 @@ class Struck:
 
 @dataclass(slots=True)
 class Measure:
-    """Times of one sort, in seconds, and what they may be at most; *strikes* that gave any."""
+    """Times of one sort, in seconds, and their limit; *faults*: faults that gave any."""
 
     name: str
     most_s: float
     times: list[tuple[float, str]] = field(default_factory=list)
-    strikes: int = 0
+    faults: int = 0
 
     @property
     def p50(self) -> float | None:
@@ -63,67 +63,66 @@ class Measure:
         ]
 
 
-def measure(oracle: Oracle, struck: Iterable[Struck], slack: float = 1.0) -> list[Measure]:
+def measure(oracle: Oracle, injected: Iterable[Injected], slack: float = 1.0) -> list[Measure]:
     """Measure every calm fault; *slack* times what is promised is let pass."""
     takeover = Measure("takeover", TAKEOVER_S * slack)
     hand_over = Measure("hand-over", HAND_OVER_S * slack)
     lost = Measure("producer_lost", PRODUCER_LOST_S * slack)
-    for strike in struck:
-        match strike.kind:
+    for fault in injected:
+        match fault.kind:
             case "worker.kill":
-                times, into = _takeovers(oracle, strike), takeover
+                times, into = _takeovers(oracle, fault), takeover
             case "worker.roll":
-                times, into = _hand_overs(oracle, strike), hand_over
+                times, into = _hand_overs(oracle, fault), hand_over
             case _:
-                times, into = _losses(oracle, strike), lost
+                times, into = _losses(oracle, fault), lost
         into.times += times
-        into.strikes += bool(times)
+        into.faults += bool(times)
     return [takeover, hand_over, lost]
 
 
-def _takeovers(oracle: Oracle, strike: Struck) -> list[tuple[float, str]]:
+def _takeovers(oracle: Oracle, fault: Injected) -> list[tuple[float, str]]:
     """From the kill to the next event, as readers got it."""
     times = []
-    for chat_id, seq in strike.chats.items():
+    for chat_id, seq in fault.chats.items():
         chat = oracle.chats[chat_id]
-        if _goes_on(chat, strike.at):
+        if _goes_on(chat, fault.at):
             next_at = _first_after(chat, seq)
-            times.append((next_at - strike.at, chat_id))
+            times.append((next_at - fault.at, chat_id))
     return times
 
 
-def _hand_overs(oracle: Oracle, strike: Struck) -> list[tuple[float, str]]:
+def _hand_overs(oracle: Oracle, fault: Injected) -> list[tuple[float, str]]:
     """From SIGTERM to the claim of another, for chats whose replies went on all the time."""
     times = []
-    for chat_id, term in strike.chats.items():
+    for chat_id, term in fault.chats.items():
         chat = oracle.chats[chat_id]
         if any(
-            _open_through(sent, strike.at, strike.at + HAND_OVER_S)
-            for sent in chat.messages.values()
+            _open_through(sent, fault.at, fault.at + HAND_OVER_S) for sent in chat.messages.values()
         ):
             claimed = min(
                 (claim.at for claim in chat.claims if claim.term > term), default=float("inf")
             )
-            times.append((claimed - strike.at, chat_id))
+            times.append((claimed - fault.at, chat_id))
     return times
 
 
-def _losses(oracle: Oracle, strike: Struck) -> list[tuple[float, str]]:
+def _losses(oracle: Oracle, fault: Injected) -> list[tuple[float, str]]:
     """From the kill to ``message.failed``, as readers got it."""
     times = []
-    for sent in strike.messages:
+    for sent in fault.messages:
         chat = oracle.chats[sent.plan.chat]
         ended = min(
             (
                 at
                 for run in chat.runs
                 for at, raw in run.events
-                if at > strike.at and _is_failure(raw, sent.plan.message)
+                if at > fault.at and _is_failure(raw, sent.plan.message)
             ),
             default=None,
         )
         if ended is not None:
-            times.append((ended - strike.at, f"{sent.plan.chat}/{sent.plan.message}"))
+            times.append((ended - fault.at, f"{sent.plan.chat}/{sent.plan.message}"))
     return times
 
 

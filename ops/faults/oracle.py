@@ -101,7 +101,7 @@ class Loss(NamedTuple):
 
     Attributes:
         since: When somebody was let in again after the restart before; 0 if there was none. Not when
-            it was killed: what it had just said is heard, and counted, some ms after that.
+            it was killed: its last words are received, and counted, some ms after that.
         died_at: When it was killed.
         durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
             was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
@@ -129,7 +129,7 @@ class Commit(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim that a worker was told of: its term, when, and who."""
+    """A claim that a worker knows of: its term, time and worker."""
 
     term: int
     at: float
@@ -459,7 +459,7 @@ def _broke_its_word(chat: Chat, loss: Loss) -> bool:
 
 
 def _lost_of(sent: Sent, loss: Loss, since: float) -> bool:
-    """Whether a restarted server lacked what was heard to be acknowledged of a message after *since*."""
+    """Whether a restarted server lost what it had acknowledged of a message after *since*."""
     if sent.opened_at is None or sent.opened_at >= loss.died_at:
         return False
     acked = bisect_left(sent.acked, loss.died_at)

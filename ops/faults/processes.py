@@ -1,4 +1,4 @@
-"""Child processes of the harness: forked by `faults.entry`, told by JSON lines, killed."""
+"""Child processes of the harness: forked by `faults.entry`, commanded by JSON lines, killed."""
 
 from __future__ import annotations
 

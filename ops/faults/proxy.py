@@ -158,7 +158,7 @@ class _Link:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, thawed: asyncio.Event
     ) -> None:
-        """Take in and deliver, until the sender is through; then the receiver hears of it."""
+        """Take in and deliver, until the sender has ended; then end the receiver's side."""
         held: asyncio.Queue[bytes] = asyncio.Queue(_HELD_BYTES // _PIECE)
         taking = asyncio.create_task(self._take(reader, held))
         try:

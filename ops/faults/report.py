@@ -45,5 +45,5 @@ def _times(measure: Measure) -> str:
         return f"{measure.name:24}{'-':>8}{'-':>8}{measure.most_s:7.1f}s   nothing"
     return (
         f"{measure.name:24}{measure.p50:7.2f}s{measure.maximum:7.2f}s{measure.most_s:7.1f}s"
-        f"   {len(measure.times)} in {measure.strikes} calm strikes"
+        f"   {len(measure.times)} in {measure.faults} calm faults"
     )

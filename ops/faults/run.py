@@ -47,7 +47,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long faults strike")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long faults are injected")
     parser.add_argument("--seed", help="replay this one; unset: drawn, and printed")
     parser.add_argument(
         "--drain", type=float, default=25.0, help="how long replies may take to end"

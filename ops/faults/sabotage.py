@@ -63,7 +63,7 @@ def _no_term_check() -> None:
     Owners are not fenced: they load and commit as before, even when they were declared dead.
 
     The check in the script alone is not enough to break anything: a fenced owner's state is old, too,
-    and it learns from its heartbeat that it is dead before it could load anew.
+    and it learns from its heartbeat that it is dead before it could load again.
     """
     _rewrite(scripts._commit, "h[1] ~= ARGV[1] or version ~= ARGV[2]", "version ~= ARGV[2]")  # noqa: SLF001
 
@@ -118,7 +118,7 @@ def _publish_outside() -> None:
 
 
 def _wake_dropped() -> None:
-    """Owners do not hear that there is something to read."""
+    """Owners get no wakes."""
     pump.Pump._on_wake = lambda *_: None  # type: ignore[method-assign]  # noqa: SLF001
 
 

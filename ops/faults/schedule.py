@@ -1,7 +1,7 @@
 """
-When which fault strikes: drawn from a seed. Pure.
+The time of each fault, drawn from a seed. Pure.
 
-Two kinds of time take turns. In a storm many faults overlap, as they come. In the calm one strikes
+Two kinds of time take turns. In a storm many faults overlap, as they come. In the calm one comes
 alone, and long enough nothing else does, so that it is fair to say how long a takeover took. A reader
 that reconnects disturbs nobody: that goes on all the time.
 """
@@ -29,9 +29,9 @@ class Kind(NamedTuple):
     One kind of fault.
 
     Attributes:
-        floor: It strikes so often in 300 s, at least.
+        floor: Least number in 300 s.
         lasts_s: For how long: from, to. What that is depends on the kind.
-        calm_share: Of its strikes, the share that is alone.
+        calm_share: Share of its faults that come alone.
         window_s: How long it is alone then.
     """
 
@@ -75,7 +75,7 @@ class Fault:
         kind: Of `KINDS`.
         pick: 0 to 1: which of the processes that there are then; also how much, where that matters.
         lasts_s: For how long.
-        calm: Nothing else strikes near it: it is measured.
+        calm: No other fault comes near it: it is measured.
     """
 
     at_s: float
@@ -99,7 +99,7 @@ def make_schedule(seed: str, seconds: float, kinds: tuple[str, ...] = ()) -> Sch
     Args:
         seed: The same gives the same.
         seconds: How long they go on; longer, where the floors do not fit in.
-        kinds: Only these; one that is named several times strikes so often, at least. Unset: all.
+        kinds: Only these; one that is named several times comes at least so often. Unset: all.
     """
     rng = random.Random(f"{seed}/schedule")
     calm: list[str] = []
@@ -137,7 +137,7 @@ def make_schedule(seed: str, seconds: float, kinds: tuple[str, ...] = ()) -> Sch
 
 
 def at_least(name: str, seconds: float) -> int:
-    """How often a kind strikes in a run of *seconds*."""
+    """How often a kind comes in a run of *seconds*."""
     return math.ceil(KINDS[name].floor * seconds / FLOOR_SECONDS)
 
 

@@ -62,17 +62,17 @@ async def test_a_server_without_memory_does_not_end_the_producers_loops(
         assert view_of(await read_until_ends(subscriber, "c")).text("m") == "xy"
 
 
-async def test_a_producer_that_was_struck_off_lists_its_messages_again(
+async def test_a_producer_that_was_removed_lists_its_messages_again(
     settings: Settings, workers: None, client: Client, subscriber: Subscriber
 ) -> None:
-    """It came to itself between the reaper's reading of its messages and its strike."""
+    """It came to itself between the reaper's reading of its messages and its removal."""
     producer = await Producer(settings).__aenter__()
     message = await producer.message("c", source="text", message_id="m").__aenter__()
     await message.push("x")
 
-    async def struck() -> bool:
+    async def removed() -> bool:
         counter = await beat_of(client, producer)
-        return await scripts.strike(
+        return await scripts.remove_producer(
             client.queue, client.keys, producer_id=producer.id, counter=counter
         )
 
@@ -80,7 +80,7 @@ async def test_a_producer_that_was_struck_off_lists_its_messages_again(
         alive = await client.queue.execute("HEXISTS", client.keys.producers, producer.id)
         return bool(alive) and await listed(client, producer) == {b"c m"}
 
-    await until(struck)
+    await until(removed)
     await until(back)
     await die(producer)
     assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "producer_lost")

@@ -84,10 +84,10 @@ async def test_a_dead_duplicate_does_not_end_the_original(
             await client.queue.execute("SADD", client.keys.producer_messages("dead"), "c m")
             await client.queue.execute("HSET", client.keys.producers, "dead", 1)
 
-            async def struck() -> bool:
+            async def removed() -> bool:
                 return not await client.queue.execute("HEXISTS", client.keys.producers, "dead")
 
-            await until(struck)
+            await until(removed)
             await message.push("goes on")
         events = await read_until_ends(subscriber, "c")
     assert outcome(events) == ("completed", None)

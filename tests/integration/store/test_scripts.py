@@ -392,12 +392,12 @@ async def test_beats_count_and_a_buried_worker_learns_of_it(client: Client) -> N
     assert await client.queue.execute("EXISTS", chats) == 0
 
 
-async def test_strike_takes_a_dead_producer_off_once(client: Client) -> None:
+async def test_a_dead_producer_is_removed_once(client: Client) -> None:
     await scripts.beat(client.queue, client.keys.producers, "p", first=True)
     await client.queue.execute("SADD", client.keys.producer_messages("p"), "c m")
-    assert not await scripts.strike(client.queue, client.keys, producer_id="p", counter=9)
-    assert await scripts.strike(client.queue, client.keys, producer_id="p", counter=1)
-    assert not await scripts.strike(client.queue, client.keys, producer_id="p", counter=1)
+    assert not await scripts.remove_producer(client.queue, client.keys, producer_id="p", counter=9)
+    assert await scripts.remove_producer(client.queue, client.keys, producer_id="p", counter=1)
+    assert not await scripts.remove_producer(client.queue, client.keys, producer_id="p", counter=1)
     left = (client.keys.producers, client.keys.producer_messages("p"))
     assert await client.queue.execute("EXISTS", *left) == 0
 

@@ -11,7 +11,7 @@ from faults.schedule import KINDS, at_least, make_schedule
 
 @pytest.mark.parametrize("seconds", [10, 60, 300, 1000])
 @pytest.mark.parametrize("seed", ["a", "b", "c"])
-def test_every_kind_strikes_as_often_as_it_must(seed: str, seconds: int) -> None:
+def test_every_kind_comes_as_often_as_it_must(seed: str, seconds: int) -> None:
     faults, length = make_schedule(seed, seconds)
     counts = Counter(fault.kind for fault in faults)
     assert all(counts[kind] >= at_least(kind, seconds) for kind in KINDS)
@@ -20,7 +20,7 @@ def test_every_kind_strikes_as_often_as_it_must(seed: str, seconds: int) -> None
     assert faults == sorted(faults)
 
 
-def test_in_300_seconds_thirty_workers_are_killed_and_all_else_strikes_five_times() -> None:
+def test_in_300_seconds_thirty_workers_are_killed_and_all_else_comes_five_times() -> None:
     schedule = make_schedule("any", 300)
     counts = Counter(fault.kind for fault in schedule.faults)
     assert counts.pop("worker.kill") >= 30
@@ -38,7 +38,7 @@ def test_a_seed_can_be_replayed() -> None:
     assert first != [next(other) for _ in range(20)]
 
 
-def test_in_the_calm_nothing_else_strikes_that_would_spoil_the_measure() -> None:
+def test_in_the_calm_nothing_else_comes_that_would_spoil_the_measure() -> None:
     for seed in "abcdef":
         disturbing = [
             fault for fault in make_schedule(seed, 300).faults if fault.kind != "reader.reconnect"

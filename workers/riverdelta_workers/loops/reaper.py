@@ -135,7 +135,7 @@ class Reaper(Loop):
             )
         if failures:
             return
-        if await scripts.strike(
+        if await scripts.remove_producer(
             self._client.queue, self._client.keys, producer_id=producer_id, counter=counter
         ):
             _log.warning("producer %s is dead; open messages failed: %d", producer_id, len(listed))

@@ -70,7 +70,7 @@ _enlist = Script("enlist")
 _doubt = Script("doubt")
 _beat = Script("beat")
 _bury = Script("bury")
-_strike = Script("strike")
+_remove_producer = Script("remove_producer")
 _list_chat = Script("list_chat")
 _take_token = Script("take_token")
 
@@ -376,14 +376,16 @@ async def bury(executor: Commands, keys: Keys, *, worker_id: str, counter: int) 
     return [chat.decode() for chat in reply[1]] if reply[0] == b"buried" else None
 
 
-async def strike(executor: Commands, keys: Keys, *, producer_id: str, counter: int) -> bool:
-    """Strike a dead producer off; False: it lives, or somebody else did. See ``strike.lua``."""
-    reply = await _strike(
+async def remove_producer(
+    executor: Commands, keys: Keys, *, producer_id: str, counter: int
+) -> bool:
+    """Remove a dead producer; False: it is alive, or already removed. See ``remove_producer.lua``."""
+    reply = await _remove_producer(
         executor,
         (keys.producers, keys.producer_messages(producer_id)),
         (producer_id, counter),
     )
-    return bool(reply[0] == b"struck")
+    return bool(reply[0] == b"removed")
 
 
 async def list_chat(
