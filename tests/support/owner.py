@@ -11,9 +11,10 @@ from riverdelta.broker.store.save import (
     _message_fields,
     _retried_chunk,
 )
-from riverdelta.broker.store.scripts import NewEntry, PushLimits
+from riverdelta.broker.store.scripts import PushLimits
 from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.core.events import Event
+from riverdelta.core.outgoing import NewEntry
 from riverdelta.core.state import ChunkState, Entry, MessageState
 from riverdelta.pipeline import Pipeline
 from tests.support.core.fold_tools import chunk, control, start

@@ -10,7 +10,8 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.save import REAPER
-from riverdelta.broker.store.scripts import NewEntry, PushLimits
+from riverdelta.broker.store.scripts import PushLimits
+from riverdelta.core.outgoing import NewEntry
 from riverdelta.core.state import MessageState
 
 

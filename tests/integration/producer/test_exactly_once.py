@@ -18,7 +18,7 @@ from riverdelta import (
 from riverdelta.broker.client import Client
 from riverdelta.broker.producer.delivery import Delivery
 from riverdelta.broker.store import scripts
-from riverdelta.broker.store.scripts import PushReply
+from riverdelta.core.outgoing import PushReply
 from tests.support.local_workers import local_workers
 from tests.support.reading import read_until_ends, view_of
 from tests.support.servers import Server, until

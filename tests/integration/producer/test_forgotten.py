@@ -336,7 +336,7 @@ async def test_an_ended_message_whose_end_was_lost_for_good_fails(
             await save(client)
             await message.push("lost")
         await read_until_ends(subscriber, "c")
-        message._delivery._sender.kept._resends._max_bytes = 0
+        message._delivery.kept._resends._max_bytes = 0
         async with producer.message("other", source="text") as other:
             await other.push("pushes what is kept out")
         fall_back(forgetful)
@@ -391,7 +391,7 @@ async def test_old_messages_that_a_chat_dropped_do_not_come_back(
         async def all_looked_at() -> bool:
             for message in registry_of(producer).messages():
                 assert isinstance(message, Delivery)
-                message._check_at = 0.0
+                message.outgoing._check_at = 0
             return looked > 15
 
         await until(all_looked_at)

@@ -181,9 +181,9 @@ async def test_a_start_that_nobody_can_read_fails_its_message_and_leaves_nothing
     brief = settings.model_copy(update={"retention_s": 1.0, "idle_release_s": 0.0})
     async with local_workers(brief), Producer(settings) as producer:
         message = producer.message("c", source="text", message_id="m")
-        sender = message._delivery._sender
-        start = sender._opening.start.replace(b'"text"', b'"telepathy"')
-        sender._opening = sender._opening._replace(start=start)
+        delivery = message._delivery
+        start = delivery.opening.start.replace(b'"text"', b'"telepathy"')
+        delivery.opening = delivery.opening._replace(start=start)
         await message.__aenter__()
         assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "fold_error")
         with pytest.raises(MessageEnded):

@@ -12,7 +12,8 @@ from riverdelta import BrokerUnavailable, NotReplicated, Producer, Settings, Sub
 from riverdelta.broker.client import Client
 from riverdelta.broker.redis.replicated import ReplicatedExecutor, _ReplicatedLink
 from riverdelta.broker.store import scripts
-from riverdelta.broker.store.scripts import NewEntry, PushLimits
+from riverdelta.broker.store.scripts import PushLimits
+from riverdelta.core.outgoing import NewEntry
 from tests.support.clusters import Node
 from tests.support.local_workers import local_workers
 from tests.support.reading import read_until_ends, view_of

@@ -14,9 +14,10 @@ from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.fields import OPENED_FORMAT, STORED_FORMAT
 from riverdelta.broker.store.head import read_head
-from riverdelta.broker.store.scripts import NewEntry, PushLimits
+from riverdelta.broker.store.scripts import PushLimits
 from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.core.errors import FormatTooNew
+from riverdelta.core.outgoing import NewEntry
 from riverdelta.core.state import Entry
 from riverdelta_cli.commands.inspect import inspect_chat
 from riverdelta_cli.session import Interrupt

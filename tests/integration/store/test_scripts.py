@@ -14,8 +14,9 @@ from riverdelta.broker.redis.pubsub import ShardedPubSub
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.outbox import field_of, read_calls, spell_call
-from riverdelta.broker.store.scripts import NewEntry, PushLimits, PushReply, Refused
+from riverdelta.broker.store.scripts import PushLimits, Refused
 from riverdelta.core.changes import OwedCall
+from riverdelta.core.outgoing import NewEntry, PushReply
 from riverdelta.core.wake import parse_wake
 from tests.support.servers import Server
 

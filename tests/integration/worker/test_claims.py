@@ -192,7 +192,7 @@ async def test_a_message_that_is_opened_around_a_release(
             await message.push("one")
 
         async def released() -> bool:
-            return bool(answers) and second._delivery._opened
+            return bool(answers) and second._delivery.outgoing.opened
 
         await until(released)
         await second.push("two")

@@ -3,7 +3,7 @@
 import random
 
 from riverdelta.broker.producer.resend_buffer import Kept, Resends
-from riverdelta.broker.store.scripts import NewEntry
+from riverdelta.core.outgoing import NewEntry
 
 
 def entry(text: str) -> NewEntry:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from riverdelta.broker.store.scripts import NewEntry
+from riverdelta.core.outgoing import NewEntry
 
 _ENTRY_BYTES: Final = 160
 """What an entry takes in memory beside its data; else many small ones would not count."""

@@ -15,6 +15,7 @@ from riverdelta.broker.store.fields import OPENED_FORMAT, STORED_FORMAT
 from riverdelta.broker.store.keys import ChatKeys, Keys
 from riverdelta.broker.store.outbox import field_of, spell_call
 from riverdelta.core.changes import OwedCall
+from riverdelta.core.outgoing import NewEntry, PushReply
 
 WAKE_PAYLOAD_BYTES: Final = 16 * 1024
 """Entries up to this size travel in the wake; larger ones would only be copied once more."""
@@ -75,50 +76,18 @@ _list_chat = Script("list_chat")
 _take_token = Script("take_token")
 
 
-class PushReply(NamedTuple):
-    """
-    What `open_message`, `push` and `check` answer.
-
-    Attributes:
-        status: open: stored, repeat, exists. push: stored, repeat, hole, unknown, ended, stopped, full.
-            check: open, completed, failed, stopped, unknown.
-        last: Number of the last entry stored for this producer and message.
-        pushed, processed: Entries of the chat so far, and how many of them workers are done with.
-        owner: Worker id; "" when nobody has the chat.
-        term: Fencing number of the last owner.
-        stop: "" or the reason a reader gave for stopping the message.
-    """
-
-    status: str
-    last: int
-    pushed: int
-    processed: int
-    owner: str
-    term: int
-    stop: str
-
-    @classmethod
-    def of(cls, reply: list[Any]) -> PushReply:
-        """Read a script's reply."""
-        status, last, pushed, processed, owner, term, stop = reply
-        return cls(
-            status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode()
-        )
-
-
-class NewEntry(NamedTuple):
-    """An entry to push; see `riverdelta.core.state.Entry`."""
-
-    type: str
-    at_ms: int
-    data: bytes
-
-
 class PushLimits(NamedTuple):
     """Unread entries and bytes of a chat at which a push of raw chunks is refused."""
 
     chunks: int
     bytes: int
+
+
+def _push_reply(reply: list[Any]) -> PushReply:
+    status, last, pushed, processed, owner, term, stop = reply
+    return PushReply(
+        status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode()
+    )
 
 
 async def open_message(
@@ -150,7 +119,7 @@ async def open_message(
         ),
         (producer, message_id, opener, OPENED_FORMAT, start, user),
     )
-    return PushReply.of(reply)
+    return _push_reply(reply)
 
 
 async def push(
@@ -181,7 +150,7 @@ async def push(
             *flat,
         ),
     )
-    return PushReply.of(reply)
+    return _push_reply(reply)
 
 
 async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
@@ -191,7 +160,7 @@ async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id
         (keys.head, keys.producers, keys.message(message_id), keys.wake),
         (f"{producer}:{message_id}",),
     )
-    return PushReply.of(reply)
+    return _push_reply(reply)
 
 
 class Claimed(NamedTuple):

@@ -1,0 +1,80 @@
+"""The producer's machine, against a model of Redis that loses, repeats, delays and forgets."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from riverdelta.core.outgoing import Outgoing, Sent
+from tests.support.core.outgoing_story import STEPS, Story
+
+
+def play(steps: tuple[str, ...] | list[str], resend_bytes: int = 1 << 20) -> Story:
+    story = Story(resend_bytes)
+    story.play(steps)
+    story.finish()
+    return story
+
+
+@pytest.mark.parametrize("first", STEPS)
+def test_every_short_story_ends_well(first: str) -> None:
+    for rest in itertools.product(STEPS, repeat=2):
+        play((first, *rest))
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=40))
+def test_many_long_stories_end_well(steps: list[str]) -> None:
+    play(steps)
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=30), st.sampled_from([0, 200, 500]))
+def test_stories_with_little_to_send_again_end_well(steps: list[str], resend_bytes: int) -> None:
+    play(steps, resend_bytes)
+
+
+def test_the_table_has_every_answer_to_everything_that_is_sent() -> None:
+    opened = {"stored", "repeat", "exists"}
+    pushed = {"stored", "repeat", "hole", "unknown", "ended", "stopped", "full"}
+    assert set(Outgoing.TRANSITIONS) == {
+        (sent, status)
+        for sent in Sent
+        for status in (opened if sent in (Sent.OPEN, Sent.REOPEN) else pushed)
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (["push", "push two"], ["done", "done"]),
+        (["push, no answer", "push"], ["done", "done"]),
+        (["push, no answer twice", "full", "push"], ["done", "BackpressureError"]),
+        (["full", "push, no answer"], ["BrokerUnavailable"]),
+        (["stop", "push", "push"], ["Stopped", "Stopped"]),
+        (["foreign end", "push", "push"], ["MessageEnded", "MessageEnded"]),
+        (["push", "forget the message", "push"], ["done", "done"]),
+        (["finish", "push", "finish"], ["done", "MessageEnded", "done"]),
+        (["cancel", "push", "push"], ["CancelledCall", "done"]),
+    ],
+)
+def test_what_calls_come_to(steps: list[str], told: list[str]) -> None:
+    story = Story()
+    story.play(steps)
+    assert story.told == told
+
+
+def test_what_is_in_doubt_is_never_said_not_to_be_stored() -> None:
+    story = Story()
+    story.play(["push, late", "full"])
+    assert story.told == ["done"]
+    story.play(["push, late twice"])
+    assert story.told[1:] == ["BrokerUnavailable"]
+
+
+def test_a_server_that_lost_what_is_not_kept_fails_the_message() -> None:
+    story = play(["push", "push", "forget all but one", "push"], resend_bytes=0)
+    assert "MessageLost" in story.told
+    assert story.server.log is not None
+    assert [entry.type for entry in story.server.log] == ["chunk", "fail"]
