@@ -211,7 +211,7 @@ def turns(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="Backend: scripted, openai, anthropic, or package.module:factory.",
+            help="Backend: scripted, openai, anthropic, gemini, or package.module:factory.",
         ),
     ] = None,
     *,

@@ -20,16 +20,19 @@ from riverdelta_gateway.turns.plugins import make_backend
 from riverdelta_gateway.turns.settings import TurnSettings
 from tests.support.core.codec_tools import lines_of, recordings
 from tests.support.gateway.local_turns import local_turns, turn_queue, until_message
-from tests.support.gateway.replay_server import Provider, provider
+from tests.support.gateway.replay_server import Provider, instruction, provider, said_in
 from tests.support.gateway.turn_events import Log
 from tests.support.local_workers import local_workers
 from tests.support.servers import until
 
-BACKENDS = {"openai-chat": "openai", "anthropic": "anthropic"}
+BACKENDS = {"openai-chat": "openai", "anthropic": "anthropic", "gemini": "gemini"}
+_HALVES = ("surrogates", "partial-arguments")
+"""Recordings with half a surrogate pair in a text: Google's SDK takes none."""
 RECORDINGS = [
     pytest.param(source, path, id=f"{source}/{path.stem}")
     for source in BACKENDS
     for path in recordings(source)
+    if source != "gemini" or path.stem not in _HALVES
 ]
 
 
@@ -105,8 +108,10 @@ async def test_what_a_backend_pushes_is_what_the_provider_sent(source: str, path
         log, error = await said_by(backend, Question("Hi"))
         await backend.aclose()
     assert contents(log) == contents(expected)
-    failed = [event for event in expected.events if event.type == "step.failed"]
-    assert (error is None) == (not failed)
+    failed, shown = (
+        any(event.type == "step.failed" for event in one.events) for one in (expected, log)
+    )
+    assert (error is not None or shown) == failed
 
 
 @pytest.mark.parametrize("source", BACKENDS)
@@ -119,14 +124,10 @@ async def test_a_provider_is_told_the_history_and_the_asset(source: str) -> None
         title = [piece async for piece in backend.title(question)]
         await backend.aclose()
     request, for_title = server.requests
-    system = request.get("system") or "".join(
-        message["content"] for message in request["messages"] if message["role"] == "system"
-    )
-    assert system.startswith("Be brief.")
-    assert "date_trunc" in system
-    told = [(m["role"], m["content"]) for m in request["messages"] if m["role"] != "system"]
-    assert told == [("user", "Hi"), ("assistant", "Hello"), ("user", "And now?")]
-    assert request["stream"] is True
+    assert instruction(request).startswith("Be brief.")
+    assert "date_trunc" in instruction(request)
+    assert said_in(request) == [("user", "Hi"), ("assistant", "Hello"), ("user", "And now?")]
+    assert request.get("stream") is True or ":streamgeneratecontent?alt=sse" in server.paths[0]
     assert title == ["Rivers ", "and seas"]
     assert "Hello" not in str(for_title)
 
@@ -242,7 +243,7 @@ def test_words_join_to_their_text(text: str) -> None:
     [
         (
             "gpt",
-            "RIVERDELTA_TURNS_BACKEND=gpt: use scripted, openai, anthropic, or package.module:name",
+            "RIVERDELTA_TURNS_BACKEND=gpt: use scripted, openai, anthropic, gemini, or package",
         ),
         ("nowhere.at_all:backend", "No module named 'nowhere'"),
         ("riverdelta_gateway.backends:nothing", "has no 'nothing'"),
@@ -250,12 +251,19 @@ def test_words_join_to_their_text(text: str) -> None:
         (":x", "write it as package.module:name"),
         ("openai", "RIVERDELTA_TURNS_OPENAI_API_KEY"),
         ("anthropic", "RIVERDELTA_TURNS_ANTHROPIC_API_KEY"),
+        ("gemini", "RIVERDELTA_TURNS_GEMINI_API_KEY"),
     ],
 )
 def test_a_backend_that_cannot_be_used_says_why(
     name: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+    for variable in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "GOOGLE_API_KEY",
+        "GEMINI_API_KEY",
+    ):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(SettingsError) as refusal:
         make_backend(TurnSettings(backend=name))

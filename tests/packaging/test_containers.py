@@ -89,7 +89,7 @@ def test_what_a_service_is_given_are_settings(name: str) -> None:
         for settings in (Settings, TurnSettings, GatewaySettings)
         for field in settings.model_fields
     }
-    known |= {"OPENAI_API_KEY", "ANTHROPIC_API_KEY"}
+    known |= {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"}
     assert set(SERVICES[name]["environment"]) <= known
 
 

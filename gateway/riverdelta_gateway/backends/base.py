@@ -59,13 +59,13 @@ def safe_errors(refused: type[Exception], *others: type[Exception]) -> Iterator[
     Turn an SDK's errors into `BackendError`.
 
     Args:
-        refused: Error with a ``status_code``: the provider answered with an error.
+        refused: Error with a ``status_code`` or ``code``: the provider answered with an error.
         others: Errors without an answer: no connection, a broken stream, data that cannot be read.
     """
     try:
         yield
     except refused as error:
-        status = getattr(error, "status_code", "unknown")
+        status = getattr(error, "status_code", None) or getattr(error, "code", "unknown")
         raise BackendError(f"The language model refused the request (status {status})") from error
     except others as error:
         raise BackendError("The language model could not be reached, or broke off") from error

@@ -95,6 +95,17 @@ def _anthropic(settings: TurnSettings) -> dict[str, Any]:
     }
 
 
+def _gemini(settings: TurnSettings) -> dict[str, Any]:
+    return {
+        "model": settings.gemini_model,
+        "system_prompt": settings.system_prompt,
+        "api_key": _secret(settings.gemini_api_key),
+        "base_url": settings.gemini_base_url,
+        "timeout_s": settings.provider_silence_s,
+        "max_retries": settings.provider_retries,
+    }
+
+
 class _BuiltIn(NamedTuple):
     """
     A backend of ours.
@@ -112,5 +123,6 @@ _BACKENDS: Final[Mapping[str, _BuiltIn]] = {
     "scripted": _BuiltIn("riverdelta_gateway.backends.scripted:ScriptedBackend", _scripted),
     "openai": _BuiltIn("riverdelta_gateway.backends.openai_chat:OpenAIBackend", _openai),
     "anthropic": _BuiltIn("riverdelta_gateway.backends.anthropic:AnthropicBackend", _anthropic),
+    "gemini": _BuiltIn("riverdelta_gateway.backends.gemini:GeminiBackend", _gemini),
 }
 """Name in the settings -> backend."""

@@ -21,8 +21,8 @@ class TurnSettings(EnvironmentSettings):
 
     backend: str = Field(
         default="scripted",
-        description="Backend: scripted, openai, anthropic, or your own as package.module:name, a function "
-        "that takes these settings and returns a ChatBackend.",
+        description="Backend: scripted, openai, anthropic, gemini, or your own as package.module:name, a "
+        "function that takes these settings and returns a ChatBackend.",
     )
     system_prompt: str = Field(
         default="You are a data analyst. Answer briefly, in the language of the question.",
@@ -60,6 +60,12 @@ class TurnSettings(EnvironmentSettings):
         description="Unset: ANTHROPIC_API_KEY; with anthropic_base_url: a placeholder.",
     )
     anthropic_model: str = Field(default="claude-sonnet-5-5", min_length=1, description="Model.")
+    gemini_base_url: str | None = Field(default=None, description="Unset: Google's own API.")
+    gemini_api_key: SecretStr | None = Field(
+        default=None,
+        description="Unset: GOOGLE_API_KEY or GEMINI_API_KEY; with gemini_base_url: a placeholder.",
+    )
+    gemini_model: str = Field(default="gemini-3-pro-preview", min_length=1, description="Model.")
     max_reply_tokens: int = Field(
         default=4096, gt=0, description="Longest reply in tokens, where the API requires a limit."
     )

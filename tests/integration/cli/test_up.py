@@ -373,7 +373,7 @@ def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) ->
 @pytest.mark.parametrize(
     ("arguments", "environment", "why"),
     [
-        (("--backend", "gpt"), {}, "use scripted, openai, anthropic"),
+        (("--backend", "gpt"), {}, "use scripted, openai, anthropic, gemini"),
         ((), {"RIVERDELTA_TURNS_ASSET_CATALOG": "x"}, "must be package.module:factory"),
         ((), {"RIVERDELTA_TURNS_MAX_TURNS": "many"}, "RIVERDELTA_TURNS_MAX_TURNS"),
     ],

@@ -23,7 +23,28 @@ _TITLE: dict[str, list[dict[str, Any]]] = {
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
         for text in ("Rivers ", "and seas")
     ],
+    "gemini": [
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]}
+        for text in ("Rivers ", "and seas")
+    ],
 }
+
+
+def instruction(request: dict[str, Any]) -> str:
+    """Find the first instruction to the model in the body of a call, whatever the API."""
+    if "contents" in request:
+        return "".join(part["text"] for part in request["systemInstruction"]["parts"])
+    if "system" in request:
+        return str(request["system"])
+    return "".join(m["content"] for m in request["messages"] if m["role"] == "system")
+
+
+def said_in(request: dict[str, Any]) -> list[tuple[str, str]]:
+    """List what was said in the body of a call: who, and the text."""
+    if "contents" in request:
+        roles = {"user": "user", "model": "assistant"}
+        return [(roles[c["role"]], c["parts"][0]["text"]) for c in request["contents"]]
+    return [(m["role"], m["content"]) for m in request["messages"] if m["role"] != "system"]
 
 
 class Provider:
@@ -32,6 +53,7 @@ class Provider:
 
     Attributes:
         requests: Bodies of the calls, in order.
+        paths: Their paths, in lower case.
         status: Unless 200, the answer to every call.
         cut_off: Close the connection in the middle of a frame, after this many lines.
         hang: Say nothing more after the recording, and keep the connection.
@@ -42,6 +64,7 @@ class Provider:
         self.source = source
         self.lines = lines
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.status = 200
         self.cut_off: int | None = None
         self.hang = False
@@ -58,6 +81,7 @@ class Provider:
         length = int(head.split("content-length:")[1].split("\r\n")[0])
         request = json.loads(await reader.readexactly(length))
         self.requests.append(request)
+        self.paths.append(head.split()[1])
         if self.status != 200:
             body = b'{"error": {"message": "secret 123", "type": "x"}}'
             writer.write(
@@ -66,7 +90,7 @@ class Provider:
             )
             return
         writer.write(_HEAD)
-        is_title = "title" in json.dumps(request.get("system") or request["messages"][0])
+        is_title = "title" in instruction(request)
         lines = (
             [json.dumps(line).encode() for line in _TITLE[self.source]] if is_title else self.lines
         )
