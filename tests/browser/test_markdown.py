@@ -247,7 +247,7 @@ def test_what_is_settled_is_not_touched_again(tab: Page) -> None:
     assert (touched["settled"], touched["removed"]) == (0, 0)
 
 
-def test_a_text_that_is_replaced_begins_anew(tab: Page) -> None:
+def test_a_text_that_is_replaced_starts_over(tab: Page) -> None:
     replaced = """async ([before, after]) => {
         const { Markdown } = await import("./markdown.js");
         const shown = new Markdown();

@@ -236,7 +236,9 @@ def test_light_and_dark_by_wish_and_by_system(open_tab: OpenTab) -> None:
     assert tab.evaluate(ground) == chosen
 
 
-def test_the_keyboard_reaches_everything_and_readers_hear_the_end(open_tab: OpenTab) -> None:
+def test_the_keyboard_reaches_everything_and_screen_readers_announce_the_end(
+    open_tab: OpenTab,
+) -> None:
     tab = open_tab()
     tab.keyboard.press("Tab")
     expect(tab.get_by_text("Skip to the message field")).to_be_focused()

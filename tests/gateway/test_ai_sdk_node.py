@@ -84,7 +84,7 @@ async def test_a_reconnect_in_the_middle_and_after_the_end(
     assert result["after"] is None
 
 
-async def test_a_chat_goes_on_and_a_reply_is_generated_anew(
+async def test_a_chat_goes_on_and_a_reply_is_generated_again(
     gateway: Running, settings: Settings, subscriber: Subscriber
 ) -> None:
     async with local_workers(settings), local_turns(settings):

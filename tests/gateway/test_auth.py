@@ -232,7 +232,7 @@ async def test_posts_are_counted_over_all_gateways(settings: Settings) -> None:
         await one.services.post_limit.take("bob")
 
 
-async def test_all_gateways_with_a_users_sockets_hear_of_the_users_messages(
+async def test_all_gateways_with_a_users_sockets_learn_of_the_users_messages(
     settings: Settings, producer: Producer
 ) -> None:
     async with (
@@ -241,10 +241,10 @@ async def test_all_gateways_with_a_users_sockets_hear_of_the_users_messages(
         client(one.url, f"?token={token('ann')}") as ann,
         client(two.url, f"?token={token('bob')}") as bob,
     ):
-        heard: asyncio.Queue[tuple[str, str, str, str]] = asyncio.Queue()
+        received: asyncio.Queue[tuple[str, str, str, str]] = asyncio.Queue()
         for name, running in (("one", one), ("two", two)):
             running.services.sockets.listen(
-                lambda user, news, name=name: heard.put_nowait((name, user, *news))  # type: ignore[misc]  # a default binds
+                lambda user, added, name=name: received.put_nowait((name, user, *added))  # type: ignore[misc]  # a default binds
             )
         for browser in (ann, bob):
             assert (await browser.ask("/chats/list", {}))["event"] == "chats"
@@ -253,9 +253,9 @@ async def test_all_gateways_with_a_users_sockets_hear_of_the_users_messages(
                 f"of-{user}", source="text", message_id="m", user=user
             ).__aenter__()
         async with asyncio.timeout(10):
-            assert await heard.get() == ("one", "ann", "of-ann", "m")
-            assert await heard.get() == ("two", "bob", "of-bob", "m")
-        assert heard.empty()
+            assert await received.get() == ("one", "ann", "of-ann", "m")
+            assert await received.get() == ("two", "bob", "of-bob", "m")
+        assert received.empty()
 
 
 def test_no_token_is_ever_in_the_log(settings: Settings, tmp_path: Path) -> None:

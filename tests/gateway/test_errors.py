@@ -1,4 +1,4 @@
-"""What goes wrong is told with a code and a safe sentence; the rest is in the log, under the same id."""
+"""Errors have a code and a safe sentence; the rest is in the log, under the same id."""
 
 import re
 

@@ -64,7 +64,7 @@ async def nothing_more(browser: Client) -> None:
     assert (await browser.next()).get("request_id") == "last"
 
 
-async def test_a_turn_is_told_in_order_to_all_sockets_of_the_user_and_to_no_other(
+async def test_a_turn_is_sent_in_order_to_all_sockets_of_the_user_and_to_no_other(
     users_gateway: Running, settings: Settings
 ) -> None:
     url = users_gateway.url
@@ -76,9 +76,9 @@ async def test_a_turn_is_told_in_order_to_all_sockets_of_the_user_and_to_no_othe
         client(url, token("bert")) as other,
     ):
         frames = await post(one, prompt="How are sales?")
-        told_two = await turn_frames(two)
+        sent_two = await turn_frames(two)
         await nothing_more(other)
-    assert told_two == frames
+    assert sent_two == frames
     assert names(frames)[0] == "initializeChat"
     assert names(frames)[-1] == "complete"
     assert [names(frames).count(name) for name in ("initializeChat", "complete", "error")] == [
@@ -243,7 +243,7 @@ async def test_every_refusal_is_a_single_error_and_the_socket_stays_open(
         assert names(await post(browser, prompt="Fine"))[-1] == "complete"
 
 
-async def test_a_user_who_posts_too_often_is_told_when_to_try_again(settings: Settings) -> None:
+async def test_a_user_who_posts_too_often_learns_when_to_try_again(settings: Settings) -> None:
     gateway = GatewaySettings(dev=True, port=0, max_posts_per_minute=1)
     async with gateway_server(settings, gateway) as running, client(running.url) as browser:
         await browser.send(POST, {"prompt": "x"})
@@ -271,7 +271,7 @@ async def test_a_turn_outlives_the_socket_and_the_gateway_that_took_it(settings:
     assert frames[-1]["payload"]["message_id"] == begun["payload"]["message_id"]
 
 
-async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
+async def test_a_turn_that_arq_picks_again_after_its_end_is_not_sent_again(
     gateway: Running, settings: Settings
 ) -> None:
     async with local_workers(settings), local_turns(settings):
@@ -289,7 +289,7 @@ async def test_a_turn_that_arq_picks_again_after_its_end_is_not_told_again(
         assert CALLS.count("began Once") == 1
 
 
-async def test_two_turns_of_a_chat_at_once_are_told_apart(
+async def test_two_turns_of_a_chat_at_once_are_kept_apart(
     gateway: Running, settings: Settings
 ) -> None:
     async with local_workers(settings), local_turns(settings), client(gateway.url) as browser:

@@ -56,9 +56,7 @@ class OwnCatalog:
         )
 
 
-async def test_stores_of_ones_own_are_asked_and_told(
-    settings: Settings, subscriber: Subscriber
-) -> None:
+async def test_stores_of_ones_own_are_used(settings: Settings, subscriber: Subscriber) -> None:
     own: dict[str, Any] = {
         "history_store": f"{__name__}:OwnHistory",
         "asset_catalog": f"{__name__}:OwnCatalog",
@@ -78,9 +76,9 @@ async def test_stores_of_ones_own_are_asked_and_told(
 
             await until(saved)
         last = await until_message(subscriber, "c", "m3")
-    told = "user: ASSET|assistant: Number 7|user: Well FAIL|assistant: Well "
-    assert reply_text(last) == told
-    assert SAVED[-1] == ("c", "m3", [Said("user", "HISTORY"), Said("assistant", told)])
+    expected = "user: ASSET|assistant: Number 7|user: Well FAIL|assistant: Well "
+    assert reply_text(last) == expected
+    assert SAVED[-1] == ("c", "m3", [Said("user", "HISTORY"), Said("assistant", expected)])
 
 
 async def test_a_chats_history_has_what_other_producers_wrote_and_no_open_message(

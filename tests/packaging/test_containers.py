@@ -134,7 +134,7 @@ def test_a_password_that_no_url_can_hold_is_refused(password: str) -> None:
     assert not refused.stdout
 
 
-def test_a_server_is_not_told_a_password() -> None:
+def test_a_server_gets_no_password() -> None:
     started = subprocess.run(
         ["sh", CHECKOUT / "ops" / "redis-users.sh", "echo", "started"],
         env=os.environ | VARIABLES,

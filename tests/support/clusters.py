@@ -263,8 +263,8 @@ class Sentinels:
         async def complete() -> bool:
             if len(primary.role()[2]) < len(replicas):
                 return False
-            told = [s.call("SENTINEL", "MASTER", self.service) for s in self.sentinels]
-            facts = [dict(zip(t[::2], t[1::2], strict=True)) for t in told]
+            replies = [s.call("SENTINEL", "MASTER", self.service) for s in self.sentinels]
+            facts = [dict(zip(t[::2], t[1::2], strict=True)) for t in replies]
             return all((f[b"num-slaves"], f[b"num-other-sentinels"]) == (b"2", b"2") for f in facts)
 
         await until(complete)

@@ -28,7 +28,7 @@ class Reply:
     Attributes:
         began: When the push of each piece began.
         seen: When the reader had each piece.
-        heard: When the reader had any event at all.
+        received: When the reader had any event at all.
         epochs: Of all events, in order of their first.
         text, status: What the reader ended with.
     """
@@ -37,7 +37,7 @@ class Reply:
         self.chat_id = chat_id
         self.began: list[float] = []
         self.seen: list[float] = []
-        self.heard: list[float] = []
+        self.received: list[float] = []
         self.epochs: list[str] = []
         self.text = ""
         self.status = "open"
@@ -56,7 +56,7 @@ class Reply:
             async for event in events:
                 view.apply(event)
                 now = time.monotonic()
-                self.heard.append(now)
+                self.received.append(now)
                 if event.seq and event.epoch not in self.epochs:
                     self.epochs.append(event.epoch)
                 if not view.messages:
@@ -74,7 +74,7 @@ class Reply:
         return (self.status, self.text) == ("completed", whole)
 
     def longest_silence_s(self) -> float:
-        times = [self.began[0], *self.heard]
+        times = [self.began[0], *self.received]
         return max(later - sooner for sooner, later in itertools.pairwise(times))
 
 
@@ -97,7 +97,7 @@ class Streams:
         """
         Wait until every reader gets what is pushed from now on, and gets it by the short way.
 
-        A reader that hears nothing still looks at the log each second or two: late, but right.
+        A reader that receives nothing still looks at the log each second or two: late, but right.
         """
         now = time.monotonic()
         await self.all_saw_what_began_after(now)

@@ -223,7 +223,7 @@ def demo_text() -> dict[str, str]:
     return said
 
 
-def told(events: list[dict[str, Any]]) -> dict[str, str]:
+def texts_of(events: list[dict[str, Any]]) -> dict[str, str]:
     """What events say, by kind."""
     kinds: dict[str, str] = {}
     said: dict[str, str] = {}

@@ -19,7 +19,7 @@ from tests.support.shell import (
     Shell,
     demo_text,
     one_line,
-    told,
+    texts_of,
     with_us,
 )
 
@@ -101,7 +101,7 @@ def test_json_is_one_event_a_line_and_sse_bytes_go_in_as_they_are(runs: dict[str
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[0]["type"] == "message.started"
     assert events[-1]["type"] == "message.completed"
-    assert told(events) == demo_text()
+    assert texts_of(events) == demo_text()
 
 
 def test_a_wrong_source_is_no_success(runs: dict[str, Done]) -> None:
@@ -124,7 +124,7 @@ def test_rejected_chunks_are_a_few_warnings_and_the_reply_goes_on(runs: dict[str
         f"riverdelta: warning: line {number}" for number in range(7, 12)
     ]
     assert more == "riverdelta: warning: 4 more rejected (invalid_json)"
-    assert told(events_of(done)) == demo_text()
+    assert texts_of(events_of(done)) == demo_text()
 
 
 def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
@@ -135,7 +135,7 @@ def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
     assert "line 2 is longer than max_chunk_bytes (1048576)" in one_line(done.stderr)
     end = events_of(done)[-1]
     assert (end["type"], end["data"]["code"]) == ("message.failed", "chunk_too_large")
-    assert told(events_of(done)) == {"text": "good\n"}
+    assert texts_of(events_of(done)) == {"text": "good\n"}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.shell import (
     demo_text,
     eventually,
     one_line,
-    told,
+    texts_of,
 )
 
 READY = "Ctrl-C ends everything"
@@ -70,7 +70,7 @@ def test_a_reply_goes_from_one_terminal_to_another(shared: tuple[Shell, Running]
         tail.says("message.completed")
         live = [event for event in tail.events if event["seq"]]
         assert [event["seq"] for event in live] == list(range(1, len(live) + 1))
-        assert told(live) == demo_text()
+        assert texts_of(live) == demo_text()
         tail.send(signal.SIGINT)
         assert tail.exit_code() == 130
         position = f"{live[-1]['epoch']}:{live[-1]['seq']}"

@@ -28,11 +28,11 @@ async def by_word(request: Request, writer: asyncio.StreamWriter) -> None:
     writer.write(says.get(request.body, answer(request.body.upper())))
 
 
-async def test_the_reader_gets_what_the_agents_let_through_and_hears_what_failed(
+async def test_the_reader_gets_what_the_agents_let_through_and_learns_what_failed(
     settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
 ) -> None:
-    told = {"pass": "ONE fail TWO fail THREE", "block": "ONE TWO THREE"}
-    for chat, text in told.items():
+    expected = {"pass": "ONE fail TWO fail THREE", "block": "ONE TWO THREE"}
+    for chat, text in expected.items():
         async with AgentServer(by_word) as server:
             filtered = with_agents(settings, agent(server.url, on_failure=chat))
             async with local_workers(filtered):

@@ -50,7 +50,7 @@ def _add(step: Assembled, chunks: dict[str | None, tuple[Event, list[str]]]) -> 
 
 
 def check_patches(events: list[Event]) -> None:
-    """The patches of each chunk rebuild what its text spells."""
+    """The patches of each chunk rebuild the JSON in its text."""
     view, documents = view_of(events), dict[str, Any]()
     for event in events:
         if event.type == "chunk.patch":

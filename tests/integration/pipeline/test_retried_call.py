@@ -25,7 +25,7 @@ STORY = "".join(f"Line {n} of a story that goes on. " for n in range(40))
 async def test_a_retry_over_workers_that_are_killed_in_the_middle_of_it(
     settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
 ) -> None:
-    """Each worker dies while it holds text back; no reader is told a character twice."""
+    """Each worker dies while it holds text back; no reader gets a character twice."""
     keys = client.keys.chat("c")
 
     async def all_processed() -> bool:
@@ -96,7 +96,7 @@ async def test_one_batch_leaves_what_many_do(rule: str, client: Client) -> None:
 
 
 async def shown_over_take_overs(client: Client, chat_id: str, steps: Steps) -> list[SnapshotChunk]:
-    """Fold *steps* with redact, a new owner at each; the chunks readers have, none told twice."""
+    """Fold *steps* with redact, a new owner at each; the chunks readers have, none sent twice."""
     pipeline = build_pipeline(client.settings.model_copy(update={"redact": True}))
     owner = Owner(client, chat_id, pipeline)
     entries = await owner.push(steps)
@@ -106,9 +106,9 @@ async def shown_over_take_overs(client: Client, chat_id: str, steps: Steps) -> l
         hot = await owner.load()
         events += await owner.commit(hot, [entry])
     assert not any(event.type == "chunk.reset" for event in events)
-    news = [event.data["text"] for event in events if event.type == "chunk.delta"]
+    added = [event.data["text"] for event in events if event.type == "chunk.delta"]
     (message,) = view_of(events).messages
-    assert sum(map(len, news)) == sum(len(chunk["text"]) for chunk in message["chunks"])
+    assert sum(map(len, added)) == sum(len(chunk["text"]) for chunk in message["chunks"])
     assert not any(SECRET in chunk["text"] for chunk in message["chunks"])
     return message["chunks"]
 

@@ -18,7 +18,7 @@ from tests.support.reading import BEGINNING, read_until_ends, view_of
 
 
 def openai(text: str | None) -> dict[str, Any]:
-    """Spell a delta, or the end of the reply."""
+    """Encode a delta, or the end of the reply."""
     delta = {} if text is None else {"content": text}
     finish = "stop" if text is None else None
     return {"id": "r", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
@@ -96,8 +96,8 @@ def test_a_list_of_names_and_rules_of_ones_own(settings: Settings) -> None:
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIVERDELTA_SECTION_RULES", orjson.dumps([OWN]).decode())
-    for spelled, meant in (("true", True), ("0", False), ('["note"]', ("note",))):
-        monkeypatch.setenv("RIVERDELTA_SECTIONS", spelled)
+    for encoded, meant in (("true", True), ("0", False), ('["note"]', ("note",))):
+        monkeypatch.setenv("RIVERDELTA_SECTIONS", encoded)
         assert Settings().sections == meant
         assert Settings().section_rules == (OWN,)
 

@@ -1,4 +1,4 @@
-"""What users get wrong: told clearly, and nothing that was accepted is lost."""
+"""What users get wrong: reported clearly, and nothing that was accepted is lost."""
 
 import asyncio
 

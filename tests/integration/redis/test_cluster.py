@@ -203,35 +203,37 @@ async def test_a_primary_that_stands_still_is_noticed_by_its_silence(
 ) -> None:
     primary = cluster.primary_of("silent")
     replica = cluster.replica_of(primary)
-    heard: list[bytes] = []
+    received: list[bytes] = []
     gaps: list[str] = []
     async with Client(settings) as client:
         channel = client.keys.chat("silent").deltas
-        pubsub = client.pubsub(on_message=lambda _, data: heard.append(data), on_gap=gaps.extend)
+        pubsub = client.pubsub(on_message=lambda _, data: received.append(data), on_gap=gaps.extend)
         await pubsub.start()
         await pubsub.subscribe(channel)
         primary.freeze()
         await cluster.promoted(replica)
 
-        async def hears() -> bool:
+        async def receives() -> bool:
             await asyncio.to_thread(replica.call, "SPUBLISH", channel, "here")
-            return bool(heard)
+            return bool(received)
 
-        await until(hears, READERS_WAIT_S)
+        await until(receives, READERS_WAIT_S)
         assert gaps == [channel]
         await pubsub.aclose()
 
 
 @ONE_ENGINE
-async def test_whoever_waits_for_a_node_that_was_replaced_is_told_at_once(
+async def test_whoever_waits_for_a_node_that_was_replaced_learns_it_at_once(
     cluster: TestCluster, settings: Settings
 ) -> None:
     primary = cluster.primary_of("waits")
     replica = cluster.replica_of(primary)
-    heard: list[bytes] = []
+    received: list[bytes] = []
     async with Client(settings.model_copy(update={"command_timeout_s": 30.0})) as client:
         keys = client.keys.chat("waits")
-        pubsub = client.pubsub(on_message=lambda _, data: heard.append(data), on_gap=lambda _: None)
+        pubsub = client.pubsub(
+            on_message=lambda _, data: received.append(data), on_gap=lambda _: None
+        )
         await pubsub.start()
         await pubsub.subscribe(keys.deltas)
         await client.chats.execute("HGET", keys.head, "a")
@@ -240,22 +242,22 @@ async def test_whoever_waits_for_a_node_that_was_replaced_is_told_at_once(
         await cluster.promoted(replica)
         promoted_at = time.monotonic()
 
-        async def told() -> bool:
+        async def notified() -> bool:
             # As whoever asks for another chat of a node that is gone.
             await client.chats.connect()
             return asked.done()
 
         with pytest.raises(BrokerUnavailable):
-            await until(told)
+            await until(notified)
             await asked
         assert await client.chats.execute("HGET", keys.head, "a") is None
         await pubsub.subscribe(client.keys.chat("waits").wake)  # known to be settled by now
         await client.chats.execute("SPUBLISH", keys.deltas, "here")
 
-        async def hears() -> bool:
-            return bool(heard)
+        async def receives() -> bool:
+            return bool(received)
 
-        await until(hears)
+        await until(receives)
         assert time.monotonic() - promoted_at < 2.0, "sooner than by its silence"
         await pubsub.aclose()
 

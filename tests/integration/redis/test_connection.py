@@ -71,7 +71,7 @@ async def test_a_server_that_became_a_replica_is_away(parser: str, own_server: S
         await client.chats.execute("REPLICAOF", "127.0.0.1", own_server.port)
         with pytest.raises(BrokerUnavailable, match="read only replica"):
             await client.chats.execute("SET", "k", "v")
-        assert client.chats.run_id_for("k") is None, "the next command connects anew"
+        assert client.chats.run_id_for("k") is None, "the next command connects again"
         await client.chats.execute("REPLICAOF", "NO", "ONE")
         await client.chats.execute("SET", "k", "v")
 
@@ -127,36 +127,36 @@ async def test_a_closed_client_says_so(parser: str, settings: Settings) -> None:
 
 
 class Listener:
-    """Pub/sub that writes down what it hears."""
+    """Pub/sub that records what it receives."""
 
     def __init__(self, url: str, command_timeout_s: float = 5.0) -> None:
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
         self.gaps = 0
         self.pubsub = ShardedPubSub(
             url,
             command_timeout_s,
-            on_message=lambda channel, payload: self.heard.append((channel, payload)),
+            on_message=lambda channel, payload: self.received.append((channel, payload)),
             on_gap=self._gap,
         )
 
     def _gap(self, _channels: Collection[str]) -> None:
         self.gaps += 1
 
-    async def hears(self, payload: bytes) -> None:
-        async def heard() -> bool:
-            return payload in [data for _, data in self.heard]
+    async def receives(self, payload: bytes) -> None:
+        async def received() -> bool:
+            return payload in [data for _, data in self.received]
 
-        await until(heard)
+        await until(received)
 
 
-async def test_pubsub_hears_again_after_its_connection_was_cut(
+async def test_pubsub_receives_again_after_its_connection_was_cut(
     parser: str, settings: Settings, client: Client
 ) -> None:
     listener, channel = Listener(settings.redis_url), f"{settings.key_prefix}:ch"
     await listener.pubsub.start()
     await listener.pubsub.subscribe(channel)
     await client.chats.execute("SPUBLISH", channel, "one")
-    await listener.hears(b"one")
+    await listener.receives(b"one")
     gaps = listener.gaps
     assert listener.pubsub._link is not None
     await listener.pubsub._link.wire._connection.disconnect(nowait=True)
@@ -166,7 +166,7 @@ async def test_pubsub_hears_again_after_its_connection_was_cut(
 
     await until(back)
     await client.chats.execute("SPUBLISH", channel, "two")
-    await listener.hears(b"two")
+    await listener.receives(b"two")
     await listener.pubsub.aclose()
 
 
@@ -189,8 +189,8 @@ async def test_pubsub_notices_a_server_that_stands_still(parser: str, own_server
     await until(back)
     async with Client(Settings(redis_url=own_server.url)) as client:
         await client.chats.execute("SPUBLISH", "ch", "again")
-        await listener.hears(b"again")
-    assert [payload for _, payload in listener.heard] == [b"again"]
+        await listener.receives(b"again")
+    assert [payload for _, payload in listener.received] == [b"again"]
     await listener.pubsub.aclose()
 
 
@@ -239,7 +239,7 @@ async def test_a_subscription_that_is_refused_is_tried_again(
 
     await until(back)
     await client.chats.execute("SPUBLISH", channel, "here")
-    await listener.hears(b"here")
+    await listener.receives(b"here")
     await listener.pubsub.aclose()
 
 
@@ -254,7 +254,7 @@ async def test_leaving_and_joining_a_channel_quickly(
         await listener.pubsub.unsubscribe(channel)
     await listener.pubsub.subscribe(channel)
     await client.chats.execute("SPUBLISH", channel, "here")
-    await listener.hears(b"here")
+    await listener.receives(b"here")
     assert listener.gaps <= gaps + 1, "no reconnect was needed"
     await listener.pubsub.aclose()
 
@@ -275,7 +275,7 @@ async def test_a_subscription_that_the_server_ended_is_made_again(
 
     await until(back)
     await client.chats.execute("SPUBLISH", channel, "here")
-    await listener.hears(b"here")
+    await listener.receives(b"here")
     await listener.pubsub.aclose()
 
 

@@ -67,7 +67,7 @@ async def test_the_primary_is_killed_in_mid_stream(watched: Sentinels, settings:
 async def test_the_primary_stands_still_in_mid_stream(
     watched: Sentinels, settings: Settings
 ) -> None:
-    """It closes no connection and never wakes up: whoever waits for it gives up, arq's loop too."""
+    """It closes no connection and never wakes up: a command that waits for it times out, arq's loop too."""
     hasty = settings.model_copy(update={"command_timeout_s": 2.0, "durability": "replicated"})
     async with (
         local_workers(hasty),

@@ -162,28 +162,28 @@ async def test_push_after_a_stop_is_refused_and_its_end_is_not(
 async def test_push_wakes_the_owner_with_the_entries_while_they_are_few(
     client: Client, keys: ChatKeys
 ) -> None:
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
-    pubsub = await listening(client, keys.wake, heard)
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    pubsub = await listening(client, keys.wake, received)
     await opened(client, keys)
     await claimed(client, keys)
     await push(client, keys, 2, "a\n", "ü")
-    entries = parse_wake(await asyncio.wait_for(heard.get(), 5))
+    entries = parse_wake(await asyncio.wait_for(received.get(), 5))
     assert [(e.number, e.message, e.type, e.at_ms, e.data) for e in entries] == [
         (2, "m", "chunk", 7, b"a\n"),
         (3, "m", "chunk", 7, "ü".encode()),
     ]
     await push(client, keys, 4, "x" * (scripts.WAKE_PAYLOAD_BYTES + 1))
-    assert await asyncio.wait_for(heard.get(), 5) == b""
+    assert await asyncio.wait_for(received.get(), 5) == b""
     await scripts.check(client.chats, keys, producer="p", message_id="m")
-    assert await asyncio.wait_for(heard.get(), 5) == b""
+    assert await asyncio.wait_for(received.get(), 5) == b""
     await pubsub.aclose()
 
 
-async def listening(client: Client, channel: str, heard: asyncio.Queue[bytes]) -> ShardedPubSub:
+async def listening(client: Client, channel: str, received: asyncio.Queue[bytes]) -> ShardedPubSub:
     pubsub = ShardedPubSub(
         client.settings.redis_url,
         5.0,
-        on_message=lambda _, payload: heard.put_nowait(payload),
+        on_message=lambda _, payload: received.put_nowait(payload),
         on_gap=lambda _: None,
     )
     await pubsub.start()
@@ -232,7 +232,7 @@ async def test_claim_is_compare_and_set_on_the_term(client: Client, keys: ChatKe
     assert (now["owner"], now["epoch"]) == (b"w2", b"e1")
     assert await commit(client, keys, 2, 0) == 1
     third = await scripts.claim(client.chats, keys, worker_id="w3", term_seen=2, new_epoch="e3")
-    assert third == (3, 1), "a commit counts the claims anew"
+    assert third == (3, 1), "a commit counts the claims again"
     await scripts.hand_over(client.chats, keys, term=3)
     fourth = await scripts.claim(client.chats, keys, worker_id="w4", term_seen=3, new_epoch="e4")
     assert fourth == (4, 1), "and so does a hand-over"
@@ -272,12 +272,12 @@ async def test_commit_is_refused_to_an_old_term_and_on_an_old_version(
 
 
 async def test_commit_publishes_what_it_logs(client: Client, keys: ChatKeys) -> None:
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
-    pubsub = await listening(client, keys.deltas, heard)
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    pubsub = await listening(client, keys.deltas, received)
     await opened(client, keys)
     await claimed(client, keys)
     await commit(client, keys, 1, 0, "one", "two")
-    assert [await asyncio.wait_for(heard.get(), 5) for _ in range(2)] == [b"one", b"two"]
+    assert [await asyncio.wait_for(received.get(), 5) for _ in range(2)] == [b"one", b"two"]
     await pubsub.aclose()
 
 

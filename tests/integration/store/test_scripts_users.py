@@ -43,11 +43,11 @@ async def _later(client: Client, microseconds: bytes) -> bool:
 
 
 async def test_what_is_opened_is_announced_on_the_users_channel(client: Client) -> None:
-    heard: list[tuple[str, bytes]] = []
+    received: list[tuple[str, bytes]] = []
     pubsub = ShardedPubSub(
         client.settings.redis_url,
         5,
-        on_message=lambda channel, payload: heard.append((channel, payload)),
+        on_message=lambda channel, payload: received.append((channel, payload)),
         on_gap=lambda _: None,
     )
     await pubsub.start()
@@ -56,11 +56,11 @@ async def test_what_is_opened_is_announced_on_the_users_channel(client: Client) 
     await announce(client, "ann", Announcement("c1", "m"))
 
     async def arrived() -> bool:
-        return bool(heard)
+        return bool(received)
 
     await until(arrived)
     await pubsub.aclose()
-    ((channel, payload),) = heard
+    ((channel, payload),) = received
     assert client.keys.user_of_chats(channel) == "ann"
     assert read_announcement(payload) == Announcement("c1", "m")
     for junk in (b"", b"{", b"[]", b'{"chat": 1, "message": "m"}'):

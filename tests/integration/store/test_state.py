@@ -32,7 +32,7 @@ from tests.support.owner import NOW_MS, Owner, message_of, taken_over_at_every_e
 
 
 def so_far(text: str, source: str) -> list[str]:
-    """Spell *text* in pieces of two, or in snapshots that grow by as much."""
+    """Encode *text* in pieces of two, or in snapshots that grow by as much."""
     pieces = [text[at : at + 2] for at in range(0, len(text), 2)]
     return list(itertools.accumulate(pieces)) if source == "text-snapshot" else pieces
 

@@ -14,7 +14,7 @@ from riverdelta_workers.jobs import arq_options
 NOW_MS = 1_763_600_000_123
 
 
-def test_a_job_is_spelled_as_arq_spells_it() -> None:
+def test_a_job_is_encoded_as_arq_encodes_it() -> None:
     job = attach_job(Keys(), "c1", term=3, attempt=2, now_ms=NOW_MS)
     theirs = serialize_job(ATTACH_JOB, ("c1", 3), {}, None, NOW_MS, serializer=orjson.dumps)
     assert job.body == theirs

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(1_800 if FULL_SIZE else 120)
 
 
 def chunk(text: str) -> dict[str, Any]:
-    """As a provider spells a few letters."""
+    """A few letters in the form of a provider."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return {
         "id": "chatcmpl-9fGTVlQ4P2Zr",

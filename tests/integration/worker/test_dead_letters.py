@@ -194,8 +194,8 @@ async def test_the_command(
     assert "  poison 2" in out
 
     code, out, _ = await dead("c", "--json")
-    told = [orjson.loads(line) for line in out.splitlines()]
-    assert [(t["data"], t["status"], t["bytes"]) for t in told] == [
+    printed = [orjson.loads(line) for line in out.splitlines()]
+    assert [(t["data"], t["status"], t["bytes"]) for t in printed] == [
         ("poison 1 ", "open", 9),
         ("poison 2 ", "open", 9),
     ]

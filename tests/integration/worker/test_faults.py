@@ -99,7 +99,7 @@ async def test_a_wake_that_was_lost_is_made_up_for_by_the_producers_check(
     async with local_workers(settings) as (pump,):
         reading = asyncio.create_task(read_until_ends(subscriber, "c"))
         async with producer.message("c", source="text", message_id="m") as message:
-            await message.push("heard ")
+            await message.push("received ")
 
             async def attached() -> bool:
                 return pump._chats["c"].task is None if "c" in pump._chats else False
@@ -109,7 +109,7 @@ async def test_a_wake_that_was_lost_is_made_up_for_by_the_producers_check(
             assert isinstance(pump._pubsub, ShardedPubSub)
             link = pump._pubsub._link
             assert link is not None
-            hear = link._on_message
+            on_message = link._on_message
             monkeypatch.setattr(link, "_on_message", lambda _, payload: offered.append(payload))
             await message.push("unheard")
 
@@ -117,8 +117,8 @@ async def test_a_wake_that_was_lost_is_made_up_for_by_the_producers_check(
                 return bool(offered)
 
             await until(lost)
-            monkeypatch.setattr(link, "_on_message", hear)
-        assert view_of(await reading).text("m") == "heard unheard"
+            monkeypatch.setattr(link, "_on_message", on_message)
+        assert view_of(await reading).text("m") == "received unheard"
 
 
 async def test_a_job_that_arq_lost_is_enqueued_again(

@@ -1,4 +1,4 @@
-"""Observers: what they hear while a message streams, and that they hear of its end, whatever dies."""
+"""Observers: their calls while a message streams and after its end, whatever dies."""
 
 import asyncio
 import contextlib
@@ -32,11 +32,11 @@ from tests.support.local_workers import local_workers
 from tests.support.reading import BEGINNING, read_until_ends, typical_ms, view_of
 from tests.support.servers import until, worker_processes
 
-HEARD: dict[str, list[tuple[str, str, EndedMessage | Event]]] = defaultdict(list)
+CALLS: dict[str, list[tuple[str, str, EndedMessage | Event]]] = defaultdict(list)
 """By key prefix, which each test has of its own: hook, message, and what it was given."""
 
-FILE = "RD_TEST_HEARD"
-"""Where an observer in a process of its own writes what it hears."""
+FILE = "RD_TEST_CALLS"
+"""Where an observer in a process of its own writes its calls."""
 DIES = "RD_TEST_DIES"
 
 
@@ -44,19 +44,19 @@ class Recorder(Observer):
     """Remembers every call."""
 
     def __init__(self, prefix: str) -> None:
-        self.heard = HEARD[prefix]
+        self.received = CALLS[prefix]
 
     async def on_first_bytes(self, event: Event) -> None:
-        self.heard.append(("first", event.message or "", event))
+        self.received.append(("first", event.message or "", event))
 
     async def on_chunk(self, event: Event) -> None:
-        self.heard.append(("chunk", event.message or "", event))
+        self.received.append(("chunk", event.message or "", event))
 
     async def on_complete(self, ended: EndedMessage) -> None:
-        self.heard.append(("complete", ended.message_id, ended))
+        self.received.append(("complete", ended.message_id, ended))
 
     async def on_error(self, ended: EndedMessage) -> None:
-        self.heard.append(("error", ended.message_id, ended))
+        self.received.append(("error", ended.message_id, ended))
 
 
 def recording(settings: Settings) -> Pipeline:
@@ -68,7 +68,7 @@ def observed(settings: Settings, build: str, **changes: float) -> Settings:
 
 
 def ends_of(prefix: str) -> list[tuple[str, str]]:
-    return [(hook, mid) for hook, mid, _ in HEARD[prefix] if hook in ("complete", "error")]
+    return [(hook, mid) for hook, mid, _ in CALLS[prefix] if hook in ("complete", "error")]
 
 
 async def outbox_of(client: Client, chat_id: str) -> dict[str, dict[str, object]]:
@@ -128,10 +128,10 @@ async def test_hooks_are_called_in_order_and_one_of_the_last_two(
         await end_in_every_way(producer, subscriber, client)
         events = await read_until_ends(subscriber, "c", ends=4, after=BEGINNING)
         await emptied(client, "c")
-    heard = HEARD[settings.key_prefix]
+    received = CALLS[settings.key_prefix]
     snapshot = await subscriber.snapshot("c")
     for mid, way in ways.items():
-        calls = [(hook, what) for hook, message_id, what in heard if message_id == mid]
+        calls = [(hook, what) for hook, message_id, what in received if message_id == mid]
         chunks = [event for event in events if event.message == mid and event.chunk]
         delta = next((i for i, event in enumerate(chunks) if event.type == "chunk.delta"), None)
         expected = [("chunk", event.raw) for event in chunks]
@@ -145,7 +145,7 @@ async def test_hooks_are_called_in_order_and_one_of_the_last_two(
         assert orjson.loads(ended.end.raw) == orjson.loads(end.raw)
         assert (ended.chat_id, ended.attempt, ended.status) == ("c", 1, end.type.partition(".")[2])
         assert [ended.message] == [m for m in snapshot.data["messages"] if m["message"] == mid]
-    reasons = {mid: what.end.data for _, mid, what in heard if isinstance(what, EndedMessage)}
+    reasons = {mid: what.end.data for _, mid, what in received if isinstance(what, EndedMessage)}
     assert reasons["lost"]["code"] == "producer_lost"
     assert reasons["stopped"]["reason"] == "a reader had enough"
 
@@ -185,7 +185,7 @@ async def test_a_worker_killed_between_the_end_and_the_hook_leaves_it_to_another
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The message has ended, so nothing but its outbox brings the chat another owner."""
-    file = tmp_path / "heard"
+    file = tmp_path / "received"
     monkeypatch.setenv(FILE, str(file))
     monkeypatch.setenv(DIES, "1")
     own = observed(settings, "mortal")
@@ -204,8 +204,8 @@ async def test_a_worker_killed_between_the_end_and_the_hook_leaves_it_to_another
         took_s = time.monotonic() - killed_at
         workers.processes.pop(0)
     end = {"text": "to the end", "end": "message.completed"}
-    heard = [json.loads(line) for line in file.read_text().splitlines()]
-    assert heard == [{"hook": "dying"}, {"hook": "complete", "attempt": 2} | end]
+    received = [json.loads(line) for line in file.read_text().splitlines()]
+    assert received == [{"hook": "dying"}, {"hook": "complete", "attempt": 2} | end]
     assert took_s < 10, f"took {took_s:.2f} s"
 
 
@@ -242,7 +242,7 @@ async def test_an_observer_that_hangs_or_raises_slows_no_other_chat_and_its_own_
             await emptied(client, chat)
         took_s = time.monotonic() - started
         assert pump.observers.live_failures == 3, "silenced for the message after the first"
-    chunks = [what for hook, _, what in HEARD[settings.key_prefix] if hook == "chunk"]
+    chunks = [what for hook, _, what in CALLS[settings.key_prefix] if hook == "chunk"]
     assert {event.chat for event in chunks if isinstance(event, Event)} >= {"hangs", "raises"}
     assert len(ends_of(settings.key_prefix)) == 5
     assert took_s < 0.7 + 2, f"took {took_s:.2f} s"
@@ -297,9 +297,11 @@ async def test_a_hook_that_always_fails_is_given_up_and_says_so(
         await released(client, chat)
         assert pump.observers.outbox.given_up == 1
     assert FLAKY[settings.key_prefix].attempts[chat] == [1, 2, 3, 4]
-    told = await client.chats.execute("HGET", client.keys.chat(chat).message("m"), "gave_up.Flaky")
+    stored_error = await client.chats.execute(
+        "HGET", client.keys.chat(chat).message("m"), "gave_up.Flaky"
+    )
     said = "4 tries, the last one: ConnectionError: the archive is away"
-    assert told.decode() == said
+    assert stored_error.decode() == said
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == [f"chat {chat}: end of message m for observer Flaky failed for good: {said}"]
 
@@ -424,7 +426,7 @@ async def test_without_observers_nothing_is_written_or_asked_for_them(
     build: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With one, there are two scripts more for each message: read it, and strike the call off."""
+    """With one, there are two scripts more for each message: read it, and remove the call."""
     own = settings if build is None else observed(settings, build)
     async with local_workers(own) as (pump,):
         sent: list[tuple[object, ...]] = []

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.settings(lease_s=0.5)
 async def test_rolling_restarts_with_something_unread_kill_nothing(
     settings: Settings, client: Client, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis takes no commits, and one worker after the other is told to end."""
+    """Redis takes no commits, and one worker after the other is asked to end."""
     commit = scripts.commit
 
     async def refused(*_: Any) -> int:

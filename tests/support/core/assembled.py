@@ -33,7 +33,7 @@ def differences(ours: Assembled, theirs: Assembled) -> list[str]:
     """
     Name the fields in which two responses differ; empty: they are the same.
 
-    Arguments that both are JSON are compared as values, since some are spelled by us; empty ones
+    Arguments that both are JSON are compared as values, since some are encoded by us; empty ones
     mean `{}`. After an error, usage and the finish reason do not count.
     """
     names = ["text", "reasoning", "refusal", "error"]

@@ -48,7 +48,7 @@ STEPS = (
     "forget the message",
     "cancel",
 )
-"""What stories are made of. ``cancel``: the next call is given up while it waits for its answer."""
+"""What stories are made of. ``cancel``: the next call is cancelled while it waits for its answer."""
 
 _TRIES = 3
 _STALE_MS = 10_000
@@ -68,7 +68,7 @@ class Story:
 
     def __init__(self, resend_bytes: int = 1 << 20) -> None:
         self.server = ForgetfulServer()
-        self.told: list[str] = []
+        self.emitted: list[str] = []
         self._kept = Resends(resend_bytes).for_message()
         self._machine = Outgoing(
             "c", "m", self._kept, doubt_bytes=200, stale_ms=_STALE_MS, keep_ms=1_000
@@ -162,13 +162,13 @@ class Story:
         try:
             self._perform(outputs)
         except (BrokerUnavailable, CancelledCall) as error:
-            self.told.append(type(error).__name__)
+            self.emitted.append(type(error).__name__)
         except RiverdeltaError as error:
-            self.told.append(type(error).__name__)
+            self.emitted.append(type(error).__name__)
             if isinstance(error, BackpressureError):  # the others do not say that it is not stored
                 self._refused += entries
         else:
-            self.told.append("done")
+            self.emitted.append("done")
             self._stored += entries
 
     # -- what a producer does --------------------------------------------------------------------

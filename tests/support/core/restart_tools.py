@@ -34,7 +34,7 @@ TABLE = [
 
 
 def block(index: int, kind: str, *pieces: str, stop: bool = True, **more: Any) -> Steps:
-    """Spell a content block as Anthropic does."""
+    """Encode a content block as Anthropic does."""
     field = {"text": "text", "thinking": "thinking", "tool_use": "partial_json"}[kind]
     of_delta = {"tool_use": "input_json_delta"}.get(kind, f"{kind}_delta")
     begun = {"type": kind, **({} if kind == "tool_use" else {field: ""}), **more}

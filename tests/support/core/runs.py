@@ -22,7 +22,7 @@ RECORDED = [(source, lines_of(path)) for source in sorted(DOCUMENTS) for path in
 
 
 def steps_of(source: str, raws: list[bytes], chance: random.Random) -> Steps:
-    """Spell one message: mostly whole, now and then with something between its chunks."""
+    """Encode one message: mostly whole, now and then with something between its chunks."""
     options = {"mode": chance.choice(MODES), "on_mismatch": chance.choice(MISMATCH_RULES)}
     steps: Steps = [start(source, **options), *(("chunk", raw) for raw in raws)]
     if chance.random() < 0.3:

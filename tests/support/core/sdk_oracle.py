@@ -7,7 +7,7 @@ What the providers' own SDKs assemble from a recording: the truth our codecs are
 What the SDKs cannot do, and what is taken instead:
 
 - All: half a surrogate pair in each of two deltas stays two code points in a Python string. The
-  oracle joins pairs, and a lone half becomes U+FFFD, as UTF-8 has no spelling for it.
+  oracle joins pairs, and a lone half becomes U+FFFD, as UTF-8 cannot encode it.
 - openai, chat: `ChatCompletionStreamState` takes one completion, so the recording is split where
   a chunk with choices has another id. An `error` object makes its `Stream` raise; here it ends
   the response and is noted. `reasoning_content` and `reasoning` are not in its types; it adds them
@@ -201,13 +201,13 @@ _ANTHROPIC_DELTAS = frozenset(
 def _anthropic(documents: list[dict[str, Any]]) -> Assembled:
     message: Any = None
     buffers: dict[int, bytes] = {}
-    spelled: dict[int, str] = {}
+    encoded: dict[int, str] = {}
     broken: set[int] = set()
     for document in filter(_is_known, documents):
         delta = document.get("delta") or {}
         if delta.get("type") == "input_json_delta":
             index = document["index"]
-            spelled[index] = spelled.get(index, "") + delta["partial_json"]
+            encoded[index] = encoded.get(index, "") + delta["partial_json"]
         try:
             message = accumulate_event(
                 event=cast("Any", document), current_snapshot=message, json_bufs=buffers
@@ -223,7 +223,7 @@ def _anthropic(documents: list[dict[str, Any]]) -> Assembled:
         error=errors[0] if errors else None,
     )
     for index, block in enumerate(message.content):
-        _anthropic_block(block, spelled[index] if index in broken else None, result)
+        _anthropic_block(block, encoded[index] if index in broken else None, result)
     return result
 
 

@@ -163,8 +163,8 @@ def _said(source: str, chance: random.Random) -> Steps:
         raws = [text.encode() for text in _snapshots(prose(chance), chance)]
     else:
         documents = _MAKERS[inner](chance)
-        spelled = [json.dumps(d, ensure_ascii=chance.random() < 0.5) for d in documents]
-        raws = [text.encode("utf-8", "surrogatepass") for text in spelled]
+        encoded = [json.dumps(d, ensure_ascii=chance.random() < 0.5) for d in documents]
+        raws = [text.encode("utf-8", "surrogatepass") for text in encoded]
     if source.endswith("+sse"):
         raws = split(b"".join(b"data: " + raw + b"\n\n" for raw in raws), chance)
     return [("chunk", raw) for raw in raws]
@@ -180,7 +180,7 @@ def _snapshots(text: str, chance: random.Random) -> list[str]:
 
 
 def arguments(chance: random.Random) -> str:
-    """Spell the arguments of a call: mostly JSON, some of it what the cards know."""
+    """Encode the arguments of a call: mostly JSON, some of it what the cards know."""
     text = prose(chance, 4)
     values: list[Any] = [
         {"files": [{"name": "sales", "yml_content": text}, {"name": "x", "yml_content": "a: 1\n"}]},
@@ -191,11 +191,11 @@ def arguments(chance: random.Random) -> str:
         [],
         text,
     ]
-    spelled = json.dumps(chance.choice(values), ensure_ascii=chance.random() < 0.5)
-    spelled = spelled.encode("utf-8", "replace").decode()
+    encoded = json.dumps(chance.choice(values), ensure_ascii=chance.random() < 0.5)
+    encoded = encoded.encode("utf-8", "replace").decode()
     if chance.random() < 0.15:
-        return spelled[: chance.randint(0, len(spelled))]
-    return spelled + chance.choice(["", "", " ", "x"])
+        return encoded[: chance.randint(0, len(encoded))]
+    return encoded + chance.choice(["", "", " ", "x"])
 
 
 def _direct(chance: random.Random) -> list[dict[str, Any]]:
@@ -321,7 +321,7 @@ def _interrupt(steps: Steps, source: str, chance: random.Random) -> None:
             [control("restart", on_overlap="nonsense")],
             [("restart", MALFORMED[0])],
             [("tool_result", MALFORMED[1])],
-            [("news", b"{}")],
+            [("added", b"{}")],
             [("chunk", b"\xff{")],
             *itertools.repeat(None, 8),
         ]

@@ -4,7 +4,7 @@ from riverdelta.core.state import Entry
 from riverdelta.core.wake import parse_wake
 
 
-def spell(number: int, entries: list[tuple[str, str, int, bytes]]) -> bytes:
+def encode(number: int, entries: list[tuple[str, str, int, bytes]]) -> bytes:
     body = b"".join(
         f"{message} {kind} {at} {len(data)}\n".encode() + data
         for message, kind, at, data in entries
@@ -17,7 +17,7 @@ def test_nothing_inline() -> None:
 
 
 def test_entries_are_numbered_from_the_first_and_data_may_hold_anything() -> None:
-    payload = spell(
+    payload = encode(
         7, [("m", "chunk", 0, b"a\nb c\n"), ("m", "end", 12, b""), ("n", "x", 1, b"\xff")]
     )
     assert parse_wake(payload) == [

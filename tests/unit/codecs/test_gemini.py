@@ -132,7 +132,7 @@ def test_usage_counts_thoughts_as_output_and_what_tools_gave_back_as_input() -> 
     assert end.usage == (10, 25, 20, 4, usage)
 
 
-def test_another_response_is_another_step_but_ids_made_anew_are_not() -> None:
+def test_another_response_is_another_step_but_new_ids_are_not() -> None:
     other = {**reply({"text": "C"}, finishReason="STOP"), "responseId": "r2"}
     stable = pieces_of(reply({"text": "A"}), reply({"text": "B"}), other)
     assert [step.text for step in fold(stable)] == ["AB", "C"]

@@ -1,4 +1,4 @@
-"""JSON is strict; lone surrogate escapes alone find mercy."""
+"""JSON is strict; lone surrogate escapes alone are accepted."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_clean_agrees_with_the_slow_way(text: str) -> None:
     assert clean(text) == joined(text)
 
 
-def test_values_beyond_what_orjson_writes_are_still_spelled() -> None:
+def test_values_beyond_what_orjson_writes_are_still_encoded() -> None:
     nested: list[object] = []
     for _ in range(400):
         nested = [nested]

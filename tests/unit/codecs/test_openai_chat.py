@@ -295,7 +295,7 @@ def test_a_call_that_never_says_its_name_is_not_lost_but_cannot_be_run() -> None
     assert fold(pieces)[0].tool_calls == [("call_1", None, '{"a":1}')]
 
 
-def test_arguments_given_as_an_object_are_spelled() -> None:
+def test_arguments_given_as_an_object_are_encoded() -> None:
     pieces = pieces_of(chunk(call({"a": ["é"]}, "call_1", "f")), chunk(call({}, "call_2", "g", 1)))  # type: ignore[arg-type]
     assert fold(pieces)[0].tool_calls == [("call_1", "f", '{"a":["é"]}'), ("call_2", "g", "{}")]
 

@@ -142,7 +142,7 @@ def test_full_reasoning_and_its_summary_are_two_chunks() -> None:
 )
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("with_deltas", [True, False])
-def test_patches_are_spelled_whole(operation: Any, known: Any, with_deltas: Any) -> None:
+def test_patches_are_encoded_whole(operation: Any, known: Any, with_deltas: Any) -> None:
     diff = operation.get("diff", "")
     first = {**operation, "diff": ""} if known else {}
     deltas = [event(f"{DIFF}.delta", delta=char) for char in diff] if with_deltas else []
@@ -157,7 +157,7 @@ def test_patches_are_spelled_whole(operation: Any, known: Any, with_deltas: Any)
 @pytest.mark.parametrize("commands", [[], ["ls"], ["ls", 'echo "é"', "x"]])
 @pytest.mark.parametrize("streamed", [0, 1, 2, 3])
 @pytest.mark.parametrize("verbs", [("added", "delta", "done"), ("delta",), ("done",), ("added",)])
-def test_shell_actions_are_spelled_whole(
+def test_shell_actions_are_encoded_whole(
     commands: list[str], streamed: int, verbs: tuple[str, ...]
 ) -> None:
     action = {"commands": commands, "timeout_ms": None, "max_output_length": 5}
@@ -189,8 +189,8 @@ def test_shell_actions_are_spelled_whole(
 )  # fmt: skip
 def test_calls_that_come_at_once(item: dict[str, Any], name: str, arguments: Any) -> None:
     (step,) = fold(pieces_of(CREATED, done(**{"kind": item.pop("type"), **item}), COMPLETED))
-    ((call_id, tool, spelled),) = step.tool_calls
-    assert (call_id, tool, json.loads(spelled)) == ("call0", name, arguments)
+    ((call_id, tool, encoded),) = step.tool_calls
+    assert (call_id, tool, json.loads(encoded)) == ("call0", name, arguments)
 
 
 def test_the_text_of_code_custom_tools_and_mcp() -> None:

@@ -11,7 +11,7 @@ from riverdelta.core.codecs.path_writer import Path, PathWriter, parse_path
 
 
 @pytest.mark.parametrize(
-    ("spelling", "path"),
+    ("written", "path"),
     [
         ("$.city", ("city",)),
         ("$.a.b[0].c", ("a", "b", 0, "c")),
@@ -20,28 +20,28 @@ from riverdelta.core.codecs.path_writer import Path, PathWriter, parse_path
         ("$.größe", ("größe",)),
     ],
 )
-def test_paths_that_name_one_place(spelling: str, path: Path) -> None:
-    assert parse_path(spelling) == path
+def test_paths_that_name_one_place(written: str, path: Path) -> None:
+    assert parse_path(written) == path
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    "written",
     ["", "$", "a", ".a", "$a", "$.", "$..a", "$.*", "$[0]", "$.a[-1]", "$.a[01]", "$.a[x]", "$.a[",
      "$['a]", "$['\\q']", "$" + ".a" * 101, None, 1, ["$.a"]],
 )  # fmt: skip
-def test_what_names_no_place_in_the_arguments(spelling: Any) -> None:
-    assert parse_path(spelling) is None
+def test_what_names_no_place_in_the_arguments(written: Any) -> None:
+    assert parse_path(written) is None
 
 
 def written(*values: tuple[str, Any]) -> str:
     """Write all values, and a new owner before each."""
     writer, text = PathWriter(), ""
-    for spelling, value in values:
+    for written, value in values:
         writer = PathWriter.load(json.loads(json.dumps(writer.dump())))
-        path = parse_path(spelling)
+        path = parse_path(written)
         assert path is not None
         added = writer.write(path, value)
-        assert added is not None, (spelling, text)
+        assert added is not None, (written, text)
         text += added
     return text + writer.close()
 
@@ -92,8 +92,8 @@ def test_what_cannot_stand_behind_the_rest_changes_nothing(
     first: list[tuple[str, Any]], then: str
 ) -> None:
     writer, text = PathWriter(), ""
-    for spelling, value in first:
-        text += writer.write(parse_path(spelling) or (), value) or ""
+    for written, value in first:
+        text += writer.write(parse_path(written) or (), value) or ""
     before = writer.dump()
     assert writer.write(parse_path(then) or (), 5) is None
     assert writer.dump() == before
@@ -122,7 +122,7 @@ def leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
     return [leaf for name, item in inner for leaf in leaves(item, (*path, name))]
 
 
-def spelled(path: Path) -> str:
+def encoded(path: Path) -> str:
     return "$" + "".join(f"[{json.dumps(name, ensure_ascii=False)}]" for name in path)
 
 
@@ -134,7 +134,7 @@ def test_the_leaves_of_any_value_in_order_write_that_value(
     for path, leaf in leaves(value, ()):
         if isinstance(leaf, str):
             cut = data.draw(st.integers(0, len(leaf)))
-            parts += [(spelled(path), leaf[:cut]), (spelled(path), leaf[cut:])]
+            parts += [(encoded(path), leaf[:cut]), (encoded(path), leaf[cut:])]
         else:
-            parts.append((spelled(path), leaf))
+            parts.append((encoded(path), leaf))
     assert json.loads(written(*parts)) == value

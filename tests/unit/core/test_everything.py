@@ -22,7 +22,7 @@ from tests.support.core.stories import Story, make_pipeline, make_story
 from tests.support.core.story_owner import KEYS, Owner, Reader, batches_of, has_no_secret, validate
 
 
-async def told(
+async def emitted(
     story: Story,
     chance: random.Random,
     *,
@@ -62,11 +62,11 @@ def check_story(seed: int) -> None:
     story = make_story(chance)
 
     async def all_ways() -> None:
-        one_by_one = await told(story, chance, largest=1, take_overs=0)
+        one_by_one = await emitted(story, chance, largest=1, take_overs=0)
         check_texts(story, one_by_one)
         ways = ((1, 1.0), (1, 0.2), (chance.choice([2, 5, 64]), 0.3), (1000, 0.0))
         for largest, take_overs in ways:
-            other = await told(story, chance, largest=largest, take_overs=take_overs)
+            other = await emitted(story, chance, largest=largest, take_overs=take_overs)
             if largest == 1:
                 assert [e.raw for e in other.events] == [e.raw for e in one_by_one.events]
             if story.pipeline.on_processor_failure == "disable":

@@ -250,7 +250,7 @@ def test_a_chat_remembers_fifty_messages_and_never_drops_an_open_one() -> None:
     assert len(folder.state.recent) == RECENT_MESSAGES
 
 
-def test_a_message_whose_end_somebody_has_yet_to_hear_of_is_not_dropped() -> None:
+def test_a_message_whose_end_somebody_has_yet_to_learn_of_is_not_dropped() -> None:
     class Other(Observer):
         """A second one."""
 

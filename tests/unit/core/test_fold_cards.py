@@ -1,4 +1,4 @@
-"""What the fold makes of chunks that spell JSON: patches, cards, and what a tool's result adds."""
+"""What the fold makes of chunks of JSON text: patches, cards, and what a tool's result adds."""
 
 import json
 from typing import Any

@@ -255,7 +255,7 @@ def test_depth_costs_no_recursion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spelling", "value"),
+    ("written", "value"),
     [
         ("18446744073709551615", 2**64 - 1),
         ("18446744073709551616", "18446744073709551616"),
@@ -271,16 +271,16 @@ def test_depth_costs_no_recursion() -> None:
         ("0e0", 0.0),
     ],
 )
-def test_numbers_that_clients_cannot_hold_are_their_spelling(spelling: str, value: Any) -> None:
-    assert repr(wire_number(spelling)) == repr(value)
+def test_numbers_that_clients_cannot_hold_stay_text(written: str, value: Any) -> None:
+    assert repr(wire_number(written)) == repr(value)
     stream = JsonStream()
     stream.feed("[")
-    for char in spelling:
+    for char in written:
         assert stream.feed(char) == []
     assert stream.feed("]") == [Patch((0,), "set", value)]
 
 
-def test_patches_as_events_spell_them_are_applied_too() -> None:
+def test_patches_as_events_encode_them_are_applied_too() -> None:
     stream = JsonStream()
     wire = json.loads(json.dumps(stream.feed('{"a":["b","c')))
     assert apply_patches(None, wire) == {"a": ["b", "c"]}

@@ -27,7 +27,7 @@ from riverdelta.core.json_stream import (
 
 SLOW_OK = settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
 
-# -- documents, spelled in any way that JSON allows ---------------------------------------------------
+# -- documents, written in any way that JSON allows ---------------------------------------------------
 
 NUMBERS = st.one_of(
     st.integers(-3, 3).map(str),
@@ -50,14 +50,14 @@ TEXTS = st.text(
 
 
 def escaped(char: str, chance: random.Random) -> str:
-    """Spell *char* as \\uXXXX, of random case; as two of them beyond the basic plane."""
+    """Encode *char* as \\uXXXX, of random case; as two of them beyond the basic plane."""
     raw = char.encode("utf-16-be")
     units = [raw[at : at + 2].hex() for at in range(0, len(raw), 2)]
     return "".join("\\u" + chance.choice([unit, unit.upper()]) for unit in units)
 
 
-def spell_string(text: str, chance: random.Random) -> str:
-    """Spell *text* with random escapes."""
+def encode_string(text: str, chance: random.Random) -> str:
+    """Encode *text* with random escapes."""
     out = []
     for char in text:
         ways = [escaped(char, chance)]
@@ -69,27 +69,27 @@ def spell_string(text: str, chance: random.Random) -> str:
     return f'"{"".join(out)}"'
 
 
-class Spelling(str):
+class RawNumber(str):
     """A number or literal as it is to be written."""
 
     __slots__ = ()
 
 
-def spell(value: Any, chance: random.Random) -> str:
-    """Spell *value* with random whitespace; an object is a list of pairs, so that keys may repeat."""
+def encode(value: Any, chance: random.Random) -> str:
+    """Encode *value* with random whitespace; an object is a list of pairs, so that keys may repeat."""
 
     def space() -> str:
         return "".join(chance.choices(" \t\n\r", k=chance.choice([0, 0, 0, 1, 3])))
 
-    if isinstance(value, Spelling):
+    if isinstance(value, RawNumber):
         inner = str(value)
     elif isinstance(value, str):
-        inner = spell_string(value, chance)
+        inner = encode_string(value, chance)
     elif isinstance(value, list):
-        inner = "[" + (",".join(spell(item, chance) for item in value) or space()) + "]"
+        inner = "[" + (",".join(encode(item, chance) for item in value) or space()) + "]"
     else:
         members = (
-            f"{space()}{spell_string(key, chance)}{space()}:{spell(item, chance)}"
+            f"{space()}{encode_string(key, chance)}{space()}:{encode(item, chance)}"
             for key, item in value
         )
         inner = "{" + (",".join(members) or space()) + "}"
@@ -97,7 +97,7 @@ def spell(value: Any, chance: random.Random) -> str:
 
 
 SCALARS = st.one_of(
-    NUMBERS.map(Spelling), st.sampled_from(["true", "false", "null"]).map(Spelling), TEXTS
+    NUMBERS.map(RawNumber), st.sampled_from(["true", "false", "null"]).map(RawNumber), TEXTS
 )
 
 
@@ -124,7 +124,7 @@ def documents(draw: st.DrawFn, *, repeated_keys: bool, leaves: int = 20, depth: 
     value = draw(values(repeated_keys=repeated_keys, leaves=leaves))
     for _ in range(draw(st.sampled_from([0, 0, 0, 0, 0, depth]))):
         value = draw(st.sampled_from([[value], (("a", value),)]))
-    return spell(value, random.Random(draw(st.integers(0, 2**32))))
+    return encode(value, random.Random(draw(st.integers(0, 2**32))))
 
 
 @st.composite

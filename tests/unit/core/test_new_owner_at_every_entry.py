@@ -1,4 +1,4 @@
-"""Stories that once ended badly, told by a new owner at every entry; `test_everything` has found them."""
+"""Stories that once ended badly, folded by a new owner at every entry; `test_everything` has found them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def boom(*tools: str) -> Pipeline:
     return Pipeline(processors=processors)
 
 
-def told(steps: Steps, *pipelines: Pipeline) -> ChatView:
+def view_after(steps: Steps, *pipelines: Pipeline) -> ChatView:
     """Tell *steps*; owner number n has the nth pipeline, all later ones the last."""
     whole = entries(steps)
 
@@ -61,13 +61,13 @@ def test_a_chunk_may_be_called_like_a_tools_result() -> None:
         chunk({"chunk": "tool_result", "text": "six", "done": True}),
         control("end"),
     ]
-    chunks = told(steps, Pipeline()).message("m")["chunks"]
+    chunks = view_after(steps, Pipeline()).message("m")["chunks"]
     assert [part["text"] for part in chunks] == ["It is six", "6:00"]
 
 
 def test_a_result_may_come_before_its_call_has_ended() -> None:
     steps = [start("chunks"), call("{"), result("ok"), call("}", done=True), control("end")]
-    card = outputs(told(steps, boom("create_plan")))[0]["boom"]
+    card = outputs(view_after(steps, boom("create_plan")))[0]["boom"]
     assert (card["text"], card["card"]) == ("{}", None)
 
 
@@ -80,13 +80,13 @@ def test_a_result_may_be_all_there_is_of_a_card_when_the_call_is_made_again() ->
         call("boom", "boom_tool", done=True),
         control("end"),
     ]
-    assert outputs(told(steps, boom("boom_tool")))[0] == {"boom": {"id": "t", "card": None}}
+    assert outputs(view_after(steps, boom("boom_tool")))[0] == {"boom": {"id": "t", "card": None}}
 
 
 def test_a_result_gets_no_card_of_its_own_unasked() -> None:
     """It has the name of the tool, but a tool's processor reads what the tool is asked."""
     steps = [start("chunks"), call("{}", done=True), result("ok"), control("end")]
-    (card, of_result) = outputs(told(steps, boom("create_plan")))
+    (card, of_result) = outputs(view_after(steps, boom("create_plan")))
     assert card["boom"]["card"] == {"id": "t", "text": "{}"}
     assert of_result == {}
 
@@ -102,7 +102,7 @@ def test_a_card_stays_with_the_processor_that_began_it() -> None:
     ]
     now = boom()
     for cut in range(3, 6):
-        (of_call, _) = outputs(told(steps, *[now] * cut, boom("create_plan")))
+        (of_call, _) = outputs(view_after(steps, *[now] * cut, boom("create_plan")))
         assert list(of_call) == ["plan"]
 
 
@@ -111,7 +111,7 @@ def test_a_tools_result_shows_no_secret_in_its_card() -> None:
     asked = call('{"search_requirements":"x"}', "search_data_catalog", done=True)
     for content in ({"results": [f"see {KEY} now"]}, f'["see {KEY} now"]'):
         steps = [start("chunks"), asked, result(content), control("end")]
-        card = outputs(told(steps, pipeline))[0]["search_data_catalog"]
+        card = outputs(view_after(steps, pipeline))[0]["search_data_catalog"]
         (pill,) = card["pill_containers"][0]["pills"]
         assert pill["text"] == "see [aws_key] now"
 
@@ -120,5 +120,5 @@ def test_the_info_of_a_part_shows_no_secret() -> None:
     pipeline = Pipeline(stream_filter=Redact, splitter=Sections, cut_all=True)
     said = [chunk(piece) for piece in (f"``` py {KEY[:9]}", f"{KEY[9:]}\nx\n", "```\n")]
     steps = [start("text"), *said, restart(), *said, control("end")]
-    part, _ = told(steps, pipeline).message("m")["chunks"]
+    part, _ = view_after(steps, pipeline).message("m")["chunks"]
     assert part["section"] == {"name": "code", "info": "py [aws_key]"}

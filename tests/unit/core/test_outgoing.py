@@ -46,7 +46,7 @@ def test_the_table_has_every_answer_to_everything_that_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"),
+    ("steps", "emitted"),
     [
         (["push", "push two"], ["done", "done"]),
         (["push, no answer", "push"], ["done", "done"]),
@@ -59,22 +59,22 @@ def test_the_table_has_every_answer_to_everything_that_is_sent() -> None:
         (["cancel", "push", "push"], ["CancelledCall", "done"]),
     ],
 )
-def test_what_calls_come_to(steps: list[str], told: list[str]) -> None:
+def test_what_calls_come_to(steps: list[str], emitted: list[str]) -> None:
     story = Story()
     story.play(steps)
-    assert story.told == told
+    assert story.emitted == emitted
 
 
 def test_what_is_in_doubt_is_never_said_not_to_be_stored() -> None:
     story = Story()
     story.play(["push, late", "full"])
-    assert story.told == ["done"]
+    assert story.emitted == ["done"]
     story.play(["push, late twice"])
-    assert story.told[1:] == ["BrokerUnavailable"]
+    assert story.emitted[1:] == ["BrokerUnavailable"]
 
 
 def test_a_server_that_lost_what_is_not_kept_fails_the_message() -> None:
     story = play(["push", "push", "forget all but one", "push"], resend_bytes=0)
-    assert "MessageLost" in story.told
+    assert "MessageLost" in story.emitted
     assert story.server.log is not None
     assert [entry.type for entry in story.server.log] == ["chunk", "fail"]

@@ -34,7 +34,7 @@ def test_what_never_was_a_position_is_refused(text: str) -> None:
         Position.parse(text)
 
 
-def test_positions_are_spelled_as_epoch_and_seq() -> None:
+def test_positions_are_encoded_as_epoch_and_seq() -> None:
     assert str(Position("9f2c41aa", 7)) == "9f2c41aa:7"
     assert Position.parse("9f2c41aa:7") == Position("9f2c41aa", 7)
     assert event("9f2c41aa", 7).position == "9f2c41aa:7"

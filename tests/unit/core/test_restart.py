@@ -40,7 +40,7 @@ from tests.support.core.restart_tools import (
 )
 
 
-def told(steps: Steps, pipeline: Pipeline | None = None) -> list[Event]:
+def emitted(steps: Steps, pipeline: Pipeline | None = None) -> list[Event]:
     """Fold *steps* one by one; a reader's final view must be the same however they are batched."""
     whole = entries(steps)
     events = fold([[entry] for entry in whole], pipeline=pipeline)
@@ -63,11 +63,11 @@ def chunks_of(events: list[Event]) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_the_table_of_the_docs(again: str, end: str, size: int, *, reset: bool) -> None:
     pieces = [again[at : at + size] for at in range(0, len(again), size)]
-    events = told([start("text"), *texts(DELIVERED), restart(), *texts(*pieces), control("end")])
+    events = emitted([start("text"), *texts(DELIVERED), restart(), *texts(*pieces), control("end")])
     assert chunks_of(events) == [("text", "completed", end)]
     assert of_type(events, "chunk.reset") == [{"reason": "restarted"}] * reset
-    news = "".join(data["text"] for data in of_type(events, "chunk.delta"))
-    assert news == DELIVERED + (again if reset else "! A")
+    added = "".join(data["text"] for data in of_type(events, "chunk.delta"))
+    assert added == DELIVERED + (again if reset else "! A")
     assert [data["step"] for data in of_type(events, "step.started")] == [0]
 
 
@@ -80,49 +80,49 @@ def test_the_docs_have_that_table() -> None:
 
 def test_while_it_is_held_readers_keep_what_they_have() -> None:
     steps = [start("text"), *texts(DELIVERED), restart(), *texts("Hello", ", dear")]
-    events = told(steps)
+    events = emitted(steps)
     assert chunks_of(events) == [("text", "open", DELIVERED)]
     for end, status in (
         (control("stop", reason="user"), "completed"),
         (control("fail", code="producer_lost", detail=""), "failed"),
     ):
-        events = told([*steps, end])
+        events = emitted([*steps, end])
         assert chunks_of(events) == [("text", status, DELIVERED)]
         assert of_type(events, "chunk.reset") == []
 
 
 def test_a_restart_without_a_new_call_takes_nothing_away() -> None:
     for rule in ("stitch", "append"):
-        events = told([start("text"), *texts("Hello"), restart(rule), control("end")])
+        events = emitted([start("text"), *texts("Hello"), restart(rule), control("end")])
         assert chunks_of(events) == [("text", "completed", "Hello")]
         assert events[-1].type == "message.completed"
 
 
 def test_append_goes_on_where_the_last_call_stopped() -> None:
     steps = [start("text"), *texts("Hello "), restart("append"), *texts("Hello "), control("end")]
-    events = told(steps)
+    events = emitted(steps)
     assert chunks_of(events) == [("text", "completed", "Hello Hello ")]
     assert [data["step"] for data in of_type(events, "step.started")] == [0]
 
 
 def test_append_lets_go_what_may_have_been_a_marker() -> None:
     steps = [start("text"), *texts("1 <th"), restart("append"), *texts("2"), control("end")]
-    assert chunks_of(told(steps, CUT_ALL)) == [("text", "completed", "1 <th2")]
+    assert chunks_of(emitted(steps, CUT_ALL)) == [("text", "completed", "1 <th2")]
     steps[2] = restart("stitch")
-    assert chunks_of(told(steps, CUT_ALL)) == [("text", "completed", "2")]
+    assert chunks_of(emitted(steps, CUT_ALL)) == [("text", "completed", "2")]
 
 
 def test_reset_voids_what_was_delivered_at_once() -> None:
     steps = [start("text"), *texts("Hello"), restart("reset")]
-    assert chunks_of(told(steps)) == [("text", "open", "")]
-    events = told([*steps, *texts("Hello"), control("end")])
+    assert chunks_of(emitted(steps)) == [("text", "open", "")]
+    events = emitted([*steps, *texts("Hello"), control("end")])
     assert chunks_of(events) == [("text", "completed", "Hello")]
 
 
 def test_with_snapshots() -> None:
     first = [start("text-snapshot"), *texts("Hel", "Hello, dear")]
     again = texts("He", "Hello, d", "Hello, dear wor", "Hello, dear world")
-    events = told([*first, restart(), *again, control("end")])
+    events = emitted([*first, restart(), *again, control("end")])
     assert chunks_of(events) == [("text", "completed", "Hello, dear world")]
     assert [data["text"] for data in of_type(events, "chunk.delta")] == [
         "Hel",
@@ -130,14 +130,14 @@ def test_with_snapshots() -> None:
         " wor",
         "ld",
     ]
-    events = told([*first, restart("append"), *texts(" a", " and"), control("end")])
+    events = emitted([*first, restart("append"), *texts(" a", " and"), control("end")])
     assert chunks_of(events) == [("text", "completed", "Hello, dear and")]
     mismatch = start("text-snapshot", on_mismatch="reset")
     again = texts("Hello, d", "Good", "Good night")
-    events = told([mismatch, *first[1:], restart(), *again, control("end")])
+    events = emitted([mismatch, *first[1:], restart(), *again, control("end")])
     assert chunks_of(events) == [("text", "completed", "Good night")]
     assert of_type(events, "chunk.reset") == [{"reason": "restarted"}]
-    events = told([mismatch, *first[1:], restart(), *again, *texts("Bye"), control("end")])
+    events = emitted([mismatch, *first[1:], restart(), *again, *texts("Bye"), control("end")])
     assert [data["reason"] for data in of_type(events, "chunk.reset")] == ["restarted", "mismatch"]
     assert chunks_of(events) == [("text", "completed", "Bye")]
 
@@ -145,23 +145,25 @@ def test_with_snapshots() -> None:
 def test_twice_and_while_text_is_held() -> None:
     steps = [start("text"), *texts("Hello, "), restart(), restart(), *texts("Hel"), restart()]
     steps += [*texts("Hello, wor"), restart(), *texts("Hello, wor", "ld"), control("end")]
-    events = told(steps)
+    events = emitted(steps)
     assert chunks_of(events) == [("text", "completed", "Hello, world")]
     assert [data["text"] for data in of_type(events, "chunk.delta")] == ["Hello, ", "wor", "ld"]
     for last, end in (("append", "Hello, lo"), ("reset", "lo")):
         steps = [start("text"), *texts("Hello, "), restart(), *texts("Hel"), restart(last)]
-        assert chunks_of(told([*steps, *texts("lo"), control("end")]))[0][2] == end
+        assert chunks_of(emitted([*steps, *texts("lo"), control("end")]))[0][2] == end
 
 
 def test_before_anything_came_and_after_the_end() -> None:
     steps = [start("text"), restart(), *texts("Hello"), control("end")]
-    assert chunks_of(told(steps)) == [("text", "completed", "Hello")]
-    events = told([*steps, restart(), *texts("more")])
+    assert chunks_of(emitted(steps)) == [("text", "completed", "Hello")]
+    events = emitted([*steps, restart(), *texts("more")])
     assert events[-1].type == "message.completed"
 
 
 def test_an_unknown_rule_is_a_dead_letter() -> None:
-    events = told([start("text"), *texts("Hello"), restart("guess"), *texts("!"), control("end")])
+    events = emitted(
+        [start("text"), *texts("Hello"), restart("guess"), *texts("!"), control("end")]
+    )
     assert of_type(events, "input.rejected") == [
         {"code": "bad_restart", "detail": "on_overlap 'guess' is unknown"}
     ]
@@ -171,7 +173,7 @@ def test_an_unknown_rule_is_a_dead_letter() -> None:
 def test_a_cut_character_of_the_first_call_is_forgotten() -> None:
     first, again = "Grü".encode(), "Grüße".encode()
     steps = [start("text"), ("chunk", first[:3]), restart(), ("chunk", again), control("end")]
-    events = told(steps)
+    events = emitted(steps)
     assert chunks_of(events) == [("text", "completed", "Grüße")]
     assert of_type(events, "input.rejected") == []
 
@@ -182,7 +184,7 @@ def test_a_step_that_was_completed_stays() -> None:
 
     done = chunk("[DONE]")
     steps = [start("openai-chat"), said("One.", "a", "stop"), done, restart()]
-    events = told([*steps, said("One.", "b", "stop"), done, control("end")])
+    events = emitted([*steps, said("One.", "b", "stop"), done, control("end")])
     assert [text for _, _, text in chunks_of(events)] == ["One.", "One."]
     assert [data["step"] for data in of_type(events, "step.started")] == [0, 1]
 
@@ -196,16 +198,16 @@ def test_what_was_skipped_is_counted_over_all_calls(source: str) -> None:
     assert (message.skipped, message.codec.skipped) == (2, 1)
 
 
-def test_a_chunk_that_ended_and_is_the_same_again_is_not_told_again() -> None:
+def test_a_chunk_that_ended_and_is_the_same_again_is_not_sent_again() -> None:
     first = [start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hel", stop=False)]
     again = [AGAIN, *THOUGHT, *block(1, "text", "Hello"), *STOP, control("end")]
-    events = told([*first, restart(), *again])
+    events = emitted([*first, restart(), *again])
     assert chunks_of(events) == [
         ("reasoning", "completed", "Let me think."),
         ("text", "completed", "Hello"),
     ]
-    news = "".join(data["text"] for data in of_type(events, "chunk.delta"))
-    assert news == "Let me think.Hello"
+    added = "".join(data["text"] for data in of_type(events, "chunk.delta"))
+    assert added == "Let me think.Hello"
     assert len(of_type(events, "chunk.completed")) == 2
 
 
@@ -213,7 +215,7 @@ def test_a_chunk_that_ended_and_is_the_same_again_is_not_told_again() -> None:
 def test_a_chunk_that_ended_and_is_not_the_same_again_is_replaced(thought: str) -> None:
     first = [start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hel", stop=False)]
     again = [AGAIN, *block(0, "thinking", *thought), *block(1, "text", "Hello"), *STOP]
-    events = told([*first, restart(), *again, control("end")])
+    events = emitted([*first, restart(), *again, control("end")])
     assert chunks_of(events) == [
         ("reasoning", "completed", ""),
         ("text", "completed", "Hello"),
@@ -224,7 +226,7 @@ def test_a_chunk_that_ended_and_is_not_the_same_again_is_replaced(thought: str) 
 def test_what_the_new_call_does_not_say_is_void() -> None:
     first = [start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hel", stop=False)]
     again = [AGAIN, *call(0, "t1", '{"a":1}'), *STOP, control("end")]
-    events = told([*first, restart(), *again])
+    events = emitted([*first, restart(), *again])
     assert chunks_of(events) == [
         ("reasoning", "completed", ""),
         ("text", "failed", ""),
@@ -237,7 +239,7 @@ def test_what_the_new_call_does_not_say_is_void() -> None:
 def test_a_new_call_that_fails_takes_nothing_away() -> None:
     error = chunk({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
     first = [start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hel", stop=False)]
-    events = told([*first, restart(), AGAIN, *THOUGHT[:2], error, control("end")])
+    events = emitted([*first, restart(), AGAIN, *THOUGHT[:2], error, control("end")])
     assert chunks_of(events) == [
         ("reasoning", "completed", "Let me think."),
         ("text", "failed", "Hel"),
@@ -249,7 +251,7 @@ def test_after_an_error_of_the_provider_the_new_call_is_a_step_of_its_own() -> N
     error = chunk({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
     first = [start("anthropic"), BEGIN, *THOUGHT, *block(1, "text", "Hel", stop=False), error]
     again = [AGAIN, *THOUGHT, *block(1, "text", "Hello"), *STOP, control("end")]
-    events = told([*first, restart(), *again])
+    events = emitted([*first, restart(), *again])
     assert chunks_of(events) == [
         ("reasoning", "completed", ""),
         ("text", "failed", ""),
@@ -265,8 +267,8 @@ def test_a_call_of_a_tool_keeps_the_id_that_readers_know() -> None:
     first = [start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS[:half], stop=False), restart()]
     again = [AGAIN, *call(0, "new", ARGUMENTS), *STOP]
     result = control("tool_result", tool_call_id="new", content=RESULT)
-    events = told([*first, *again, result, control("end")])
-    plain = told(
+    events = emitted([*first, *again, result, control("end")])
+    plain = emitted(
         [
             *[start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS), *STOP],
             control("tool_result", tool_call_id="old", content=RESULT),
@@ -282,8 +284,8 @@ def test_a_call_of_a_tool_keeps_the_id_that_readers_know() -> None:
 def test_a_call_with_other_arguments_starts_its_json_and_its_card_over() -> None:
     other = ARGUMENTS.replace("sales", "costs")
     first = [start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS[:60], stop=False), restart()]
-    events = told([*first, AGAIN, *call(0, "new", *other), *STOP, control("end")])
-    plain = told([start("anthropic"), BEGIN, *call(0, "old", *other), *STOP, control("end")])
+    events = emitted([*first, AGAIN, *call(0, "new", *other), *STOP, control("end")])
+    plain = emitted([start("anthropic"), BEGIN, *call(0, "old", *other), *STOP, control("end")])
     assert view_of(events).messages == view_of(plain).messages
 
 
@@ -294,7 +296,7 @@ def test_a_call_that_ended_and_has_other_arguments_is_replaced_with_its_card(rul
     result = control("tool_result", tool_call_id="old", content=RESULT)
     again = [AGAIN, *call(0, "new", *other), *block(1, "text", "x"), *STOP]
     late = control("tool_result", tool_call_id="new", content=RESULT)
-    events = told([*first, result, restart(rule), *again, late, control("end")])
+    events = emitted([*first, result, restart(rule), *again, late, control("end")])
     (message,) = view_of(events).messages
     by_id = {c["chunk"]: c for c in message["chunks"]}
     assert (by_id["m.0"]["text"], by_id["m.0"]["outputs"]) == ("", {})
@@ -315,7 +317,7 @@ def test_a_result_of_the_providers_own_that_changed_leaves_its_call_alone() -> N
     first = [start("anthropic"), BEGIN, *call(0, "old", ARGUMENTS), *result("one", "old")]
     again = [AGAIN, *call(0, "new", ARGUMENTS), *result("two", "new"), *STOP]
     late = control("tool_result", tool_call_id="new", content=RESULT)
-    events = told([*first, restart(), *again, late, control("end")])
+    events = emitted([*first, restart(), *again, late, control("end")])
     (message,) = view_of(events).messages
     assert [(c["text"], c["tool_call_id"], c["tool_name"]) for c in message["chunks"]] == [
         (ARGUMENTS, "old", "create_metrics"),
@@ -325,7 +327,7 @@ def test_a_result_of_the_providers_own_that_changed_leaves_its_call_alone() -> N
     ]
 
 
-def test_tools_are_told_apart_by_name_and_calls_by_their_order() -> None:
+def test_tools_are_kept_apart_by_name_and_calls_by_their_order() -> None:
     def tool(index: int, name: str, arguments: str, call_id: str) -> dict[str, Any]:
         function = {"name": name, "arguments": arguments}
         return {"index": index, "id": call_id, "function": function}
@@ -338,7 +340,7 @@ def test_tools_are_told_apart_by_name_and_calls_by_their_order() -> None:
     ]
     steps = [start("openai-chat"), chunk(delta({"role": "assistant", "tool_calls": first}))]
     steps += [restart(), chunk(delta({"role": "assistant", "tool_calls": again}) | {"id": "n"})]
-    events = told([*steps, chunk(delta({}, "tool_calls") | {"id": "n"}), control("end")])
+    events = emitted([*steps, chunk(delta({}, "tool_calls") | {"id": "n"}), control("end")])
     assert of_type(events, "chunk.reset") == []
     (message,) = view_of(events).messages
     assert [(c["tool_name"], c["tool_call_id"], c["text"]) for c in message["chunks"]] == [
@@ -356,8 +358,8 @@ def test_a_call_of_another_tool_under_the_same_key_takes_nothing_away() -> None:
 
     steps = [start("openai-chat"), tool("f", '{"x"', "a"), restart(), tool("g", '{"y"', "b")]
     both = [("tool_call", "completed", '{"x"'), ("tool_call", "completed", '{"y"')]
-    assert chunks_of(told([*steps, control("stop", reason="user")])) == both
-    events = told([*steps, restart(), tool("f", '{"x":1}', "c"), tool("g", '{"y":2}', "d")])
+    assert chunks_of(emitted([*steps, control("stop", reason="user")])) == both
+    events = emitted([*steps, restart(), tool("f", '{"x":1}', "c"), tool("g", '{"y":2}', "d")])
     assert [text for _, _, text in chunks_of(events)] == ['{"x":1}', '{"y":2}']
 
 
@@ -366,10 +368,10 @@ def test_chunks_of_an_agent_go_by_their_names() -> None:
         return chunk({"chunk": name, "kind": "text", "text": text, "done": done})
 
     steps = [start("chunks"), say("plan", "1, 2", done=True), say("a", "An"), say("b", "Bo")]
-    events = told([*steps, restart(), say("b", "Both"), say("a", "And"), control("end")])
+    events = emitted([*steps, restart(), say("b", "Both"), say("a", "And"), control("end")])
     assert [text for _, _, text in chunks_of(events)] == ["1, 2", "And", "Both"]
     assert of_type(events, "chunk.reset") == []
-    events = told([*steps, restart(), say("b", "Both"), control("end")])
+    events = emitted([*steps, restart(), say("b", "Both"), control("end")])
     assert chunks_of(events) == [
         ("text", "completed", "1, 2"),
         ("text", "failed", ""),
@@ -377,15 +379,15 @@ def test_chunks_of_an_agent_go_by_their_names() -> None:
     ]
 
 
-def test_what_an_agent_has_done_is_not_told_again() -> None:
+def test_what_an_agent_has_done_is_not_sent_again() -> None:
     def say(name: str, text: str, *, done: bool = True) -> tuple[str, bytes]:
         return chunk({"chunk": name, "kind": "text", "text": text, "done": done})
 
     steps = [start("chunks"), say("plan", "1, 2"), say("a", "Ann"), say("b", "Bo", done=False)]
     again = [say("a", "Ann"), say("plan", "1, 3"), say("b", "Both"), control("end")]
-    events = told([*steps, restart(), *again])
+    events = emitted([*steps, restart(), *again])
     assert [text for _, _, text in chunks_of(events)] == ["", "Ann", "Both", "1, 3"]
-    events = told([*steps, restart("reset"), say("b", "Both"), control("end")])
+    events = emitted([*steps, restart("reset"), say("b", "Both"), control("end")])
     assert [text for _, _, text in chunks_of(events)] == ["1, 2", "Ann", "Both"]
 
 
@@ -425,14 +427,14 @@ def test_a_reply_that_is_cut_into_sections(source: str, cut: int) -> None:
         return [chunk({"chunk": "a", "text": p, "processor": "sections"}) for p in pieces]
 
     whole = said([text[at : at + 5] for at in range(0, len(text), 5)])
-    plain = told([start(source), *whole, control("end")], CUT_ALL)
-    events = told(
+    plain = emitted([start(source), *whole, control("end")], CUT_ALL)
+    events = emitted(
         [start(source), *said(list(text[:cut])), restart(), *whole, control("end")], CUT_ALL
     )
     assert view_of(events).messages == view_of(plain).messages
     assert of_type(events, "chunk.reset") == []
     other = text.replace("Well", "Hmm")
-    rewritten = told(
+    rewritten = emitted(
         [start(source), *said(list(text[:cut])), restart(), *said([other]), control("end")],
         CUT_ALL,
     )
@@ -443,8 +445,8 @@ def test_a_reply_that_is_cut_into_sections(source: str, cut: int) -> None:
 def test_json_of_a_stitched_call_is_patched_once() -> None:
     text = json.dumps({"files": [{"name": "a", "rows": [1, 2, 3]}]})
     first = [start("anthropic"), BEGIN, *call(0, "old", text[:20], stop=False)]
-    events = told([*first, restart(), AGAIN, *call(0, "new", *text), *STOP, control("end")])
-    plain = told([start("anthropic"), BEGIN, *call(0, "old", *text), *STOP, control("end")])
+    events = emitted([*first, restart(), AGAIN, *call(0, "new", *text), *STOP, control("end")])
+    plain = emitted([start("anthropic"), BEGIN, *call(0, "old", *text), *STOP, control("end")])
 
     def patches(events: list[Event]) -> Any:
         found = [patch for data in of_type(events, "chunk.patch") for patch in data["patches"]]

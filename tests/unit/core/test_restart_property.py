@@ -131,7 +131,7 @@ def shape(events: Sequence[Event]) -> Any:
 def test_recorded_calls_that_are_cut_off_and_made_again(
     name: str, data: st.DataObject, batches: set[int]
 ) -> None:
-    """Cut anywhere, as often as it happens; nothing is told twice, and the end is the same."""
+    """Cut anywhere, as often as it happens; nothing is emitted twice, and the end is the same."""
     source, raws = data.draw(st.sampled_from(RECORDED))
     bounds, pipeline = step_bounds(source, raws), PIPELINES[name]
     steps, at = [start(source)], 0
@@ -146,7 +146,7 @@ def test_recorded_calls_that_are_cut_off_and_made_again(
     events = folded(steps, batches, pipeline)
     assert shape(events) == shape(plain)
     assert "chunk.reset" not in [event.type for event in events]
-    news = sum(len(event.data["text"]) for event in events if event.type == "chunk.delta")
-    assert news == sum(len(c["text"]) for c in view_of(plain).messages[0]["chunks"])
+    added = sum(len(event.data["text"]) for event in events if event.type == "chunk.delta")
+    assert added == sum(len(c["text"]) for c in view_of(plain).messages[0]["chunks"])
     ends = [event.type for event in events if event.type.startswith("step.")]
     assert ends == [event.type for event in plain if event.type.startswith("step.")]

@@ -223,7 +223,7 @@ def test_a_server_may_lose_only_what_it_was_found_to_have_lost() -> None:
 
 
 def test_what_one_restart_lost_is_not_lost_again_at_the_next() -> None:
-    # Heard before the server was killed, just after it, and when another was there: it was held back.
+    # Received before the server was killed, just after it, and when another was there: it was held back.
     for last_word in (19.0, 20.01, 23.0):
         story = Story()
         story.sent.acked = [2.0, 3.0, last_word]

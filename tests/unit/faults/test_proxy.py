@@ -15,13 +15,13 @@ class Echo:
     """A server that says everything twice, and remembers it."""
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1000):
-                self.heard += data
+                self.received += data
                 writer.write(data * 2)
         writer.close()
 
@@ -101,11 +101,11 @@ async def test_what_a_sender_gave_up_on_arrives_late_all_the_same(proxy: Proxy, 
     writer.write(b"late")
     writer.close()
     await asyncio.sleep(0.1)
-    assert echo.heard == b"hi"
+    assert echo.received == b"hi"
     await freezing
 
     async def arrived() -> bool:
-        return echo.heard == b"hilate"
+        return echo.received == b"hilate"
 
     await until(arrived)
 

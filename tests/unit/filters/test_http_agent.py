@@ -366,7 +366,7 @@ def test_agents_are_a_json_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "emitted"),
     [
         ({"name": "a b"}, "name"),
         ({"url": "ftp://host/"}, "url"),
@@ -382,6 +382,6 @@ def test_agents_are_a_json_list() -> None:
         ({"timeout_ms": 5}, "timeout_ms"),
     ],
 )
-def test_what_cannot_work_is_refused(options: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_what_cannot_work_is_refused(options: dict[str, object], emitted: str) -> None:
+    with pytest.raises(ValidationError, match=emitted):
         agent(**{"url": "http://host/", **options})  # type: ignore[arg-type]

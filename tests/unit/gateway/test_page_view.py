@@ -30,9 +30,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def in_node(runs: list[list[Event]]) -> Any:
-    spelled = json.dumps([[json.loads(event.raw) for event in run] for run in runs])
+    encoded = json.dumps([[json.loads(event.raw) for event in run] for run in runs])
     done = subprocess.run(
-        ["node", IN_NODE, VIEW], input=spelled, capture_output=True, text=True, check=True
+        ["node", IN_NODE, VIEW], input=encoded, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
 

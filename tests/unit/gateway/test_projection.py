@@ -118,7 +118,7 @@ def test_a_reader_that_lost_its_place_gets_the_chat_again_and_one_complete() -> 
             assert frames[-1].payload == whole
 
 
-def test_old_turns_are_not_told_of_and_awaited_ones_are() -> None:
+def test_old_turns_are_skipped_and_awaited_ones_are_not() -> None:
     events = whole_turn()
     over = snapshot_at(events, len(events))
     assert project([over]) == []
@@ -182,7 +182,7 @@ def test_two_turns_at_once_do_not_mix() -> None:
         ("source_error", "The language model reported an error"),
     ],
 )
-def test_readers_are_not_told_what_is_internal(code: str, sentence: str) -> None:
+def test_readers_get_nothing_internal(code: str, sentence: str) -> None:
     log = Log()
     log.start("m", source="text")
     log.add("m", "fail", {"code": code, "detail": "postgres://root:secret@db"})

@@ -157,7 +157,7 @@ def test_a_token_ends_with_its_time() -> None:
     assert close == Close(CloseCode.TOKEN_EXPIRED)
 
 
-def test_a_socket_has_so_many_chats_and_one_again_begins_anew() -> None:
+def test_a_socket_has_so_many_chats_and_one_again_starts_over() -> None:
     session = _session()
     (first,) = session.subscribe("a", None)
     left, again = session.subscribe("a", Position("e", 3))

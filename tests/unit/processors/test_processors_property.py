@@ -34,8 +34,8 @@ TOOLS: list[tuple[str | None, str | None]] = [
 Pairs = list[tuple[str, str]]
 
 
-def spell(pairs: Pairs) -> str:
-    """An object of members that are spelled already; keys may repeat."""
+def encode_pairs(pairs: Pairs) -> str:
+    """An object of members that are encoded already; keys may repeat."""
     return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in pairs) + "}"
 
 
@@ -45,7 +45,7 @@ names = st.sampled_from(["a", "b", "é\n", "", "ab"])
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), texts)
 
 
-def spelled(values: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
+def encoded(values: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
     return st.builds(json.dumps, values, ensure_ascii=st.booleans())
 
 
@@ -54,7 +54,7 @@ def either(usual: st.SearchStrategy[str], odd: st.SearchStrategy[str]) -> st.Sea
     return st.integers(0, 5).flatmap(lambda drawn: odd if drawn == 5 else usual)
 
 
-noise = spelled(st.recursive(scalars, lambda inner: st.lists(inner, max_size=2), max_leaves=3))
+noise = encoded(st.recursive(scalars, lambda inner: st.lists(inner, max_size=2), max_leaves=3))
 
 
 def some_of(members: dict[str, st.SearchStrategy[str]], *, repeats: bool, least: int = 1) -> Any:
@@ -63,19 +63,19 @@ def some_of(members: dict[str, st.SearchStrategy[str]], *, repeats: bool, least:
         lambda key: st.tuples(st.just(key), either(members[key], noise))
     )
     unique: Callable[[Any], Any] | None = None if repeats else (lambda pair: pair[0])
-    return st.lists(member, min_size=least, max_size=4, unique_by=unique).map(spell)
+    return st.lists(member, min_size=least, max_size=4, unique_by=unique).map(encode_pairs)
 
 
 def files(*, repeats: bool) -> st.SearchStrategy[str]:
     good = st.tuples(names, words, st.permutations(["name", "id", "yml_content"])).map(
-        lambda drawn: spell(
+        lambda drawn: encode_pairs(
             [(key, json.dumps(drawn[1] if key == "yml_content" else drawn[0])) for key in drawn[2]]
         )
     )
     members = {
-        "name": spelled(names),
-        "id": spelled(names),
-        "yml_content": spelled(texts),
+        "name": encoded(names),
+        "id": encoded(names),
+        "yml_content": encoded(texts),
         "other": noise,
     }
     odd = st.one_of(some_of(members, repeats=repeats, least=2), noise)
@@ -87,22 +87,22 @@ def arguments(tool: str | None, *, repeats: bool) -> st.SearchStrategy[str]:
     """Arguments for a tool (or type), most of them right or nearly so."""
     if tool in {"create_plan", "done", "field_text"}:
         fields = ["plan", "plan_markdown"] if tool == "create_plan" else ["final_response", "text"]
-        members = dict.fromkeys(fields, spelled(words)) | {"other": noise}
+        members = dict.fromkeys(fields, encoded(words)) | {"other": noise}
         usual = some_of(members, repeats=repeats)
     elif tool == "search_data_catalog":
-        lists = spelled(st.lists(scalars, max_size=3))
+        lists = encoded(st.lists(scalars, max_size=3))
         members = {"specific_queries": lists, "exploratory_topics": lists}
-        usual = some_of(members | {"search_requirements": spelled(texts)}, repeats=repeats)
+        usual = some_of(members | {"search_requirements": encoded(texts)}, repeats=repeats)
     else:
         once = files(repeats=repeats).map(lambda items: [("files", items)])
         twice = st.lists(files(repeats=True), min_size=2, max_size=2).map(
             lambda items: [("files", item) for item in items]
         )
-        members = {"files": files(repeats=repeats), "yml_content": spelled(words), "other": noise}
+        members = {"files": files(repeats=repeats), "yml_content": encoded(words), "other": noise}
         usual = st.one_of(
-            once.map(spell),
-            once.map(spell),
-            (twice if repeats else once).map(spell),
+            once.map(encode_pairs),
+            once.map(encode_pairs),
+            (twice if repeats else once).map(encode_pairs),
             some_of(members, repeats=repeats),
         )
     return either(usual, noise)
@@ -150,7 +150,7 @@ def test_all_outputs_reduced_are_the_finished_one_however_the_text_is_cut(case: 
 
 @settings(max_examples=300)
 @given(case=cases(repeats=False))
-def test_the_deltas_alone_spell_the_finished_text(case: Case) -> None:
+def test_the_deltas_alone_give_the_finished_text(case: Case) -> None:
     """Without repeated keys nothing that was sent is ever taken back."""
     pieces, tool = case
     *deltas, finished = outputs_of(tool[0], list("".join(pieces)), tool[1]) or [{}]

@@ -84,7 +84,7 @@ def run(part: StreamFilter, text: str, size: int) -> str:
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
 def test_filters_in_a_chain_see_what_the_one_before_lets_out(size: int) -> None:
-    """The second one's secret is spelled by the first one's answer, and is held back over its end."""
+    """The second one's secret is encoded by the first one's answer, and is held back over its end."""
     chain = ChainedFilter(redact("one", "abc"), redact("two", r"\[one\]x"), Letters())
     assert run(chain, "1 abc 2 abcx 3 ab", size) == "1 [one] 2 [two] 3 4b"
     assert (chain.held, chain.bound > 0) == (0, True)
