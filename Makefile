@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-unit test-node test-browser lint format schema bench faults wheel lock clean
+.PHONY: help setup setup-node demo test test-unit test-node test-browser lint format schema bench fuzz faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -102,6 +102,9 @@ schema: $(READY) ## write the JSON Schema of the events
 
 bench: $(READY) ## measure against the rivals in one run
 	@$(PY) ops/bench/run.py $(ARGS)
+
+fuzz: $(READY) ## 20,000 bent provider streams through the codecs; RIVERDELTA_FUZZ_SEED=N for others
+	@RIVERDELTA_FUZZ_STREAMS=$${RIVERDELTA_FUZZ_STREAMS:-20000} $(PY) -m pytest -q --timeout 0 -n auto tests/unit/codecs/test_oddities_fuzz.py
 
 SECONDS := 60
 faults: $(READY) ## break everything at once and watch (SECONDS=60 SEED=... replays)

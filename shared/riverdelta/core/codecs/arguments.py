@@ -31,7 +31,7 @@ class Arguments:
     @property
     def whole(self) -> bool:
         """Whether the text could end here."""
-        return self.begun and self._depth <= 0 and not self._in_string
+        return self.begun and self._depth == 0 and not self._in_string
 
     def feed(self, text: str) -> None:
         """Take the next piece of the text."""
@@ -54,10 +54,8 @@ class Arguments:
                 case "\\":
                     self._escaped = at == len(text)
                     at += 1
-                case "{" | "[":
-                    self._depth += 1
-                case _:
-                    self._depth -= 1
+                case bracket if self._depth >= 0:  # below: its beginning is missing, for good
+                    self._depth += 1 if bracket in "{[" else -1
 
     def dump(self) -> list[Any]:
         """Everything `load` needs, as JSON values."""

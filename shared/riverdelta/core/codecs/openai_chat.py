@@ -15,7 +15,6 @@ from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.json_text import spell
 from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, Run, StepFail, Text
 from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
-from riverdelta.core.codecs.surrogates import join_halves
 from riverdelta.core.codecs.texts import (
     find_usage,
     index_or_none,
@@ -177,7 +176,7 @@ class OpenAIChatCodec(ProviderCodec):
     def _said(self, document: Any) -> list[Piece]:
         out = self._pieces_of(document)
         self._short = self._may_be_short()
-        return join_halves(out, self._halves) if self._halves else out
+        return self._joined(out)
 
     def _may_be_short(self) -> bool:
         """Whether nothing is under way that one more text would touch."""
@@ -219,7 +218,7 @@ class OpenAIChatCodec(ProviderCodec):
             self._skip(text_or_empty(document.get("object")) or self._event, lost=not known)
 
     def _choice(self, document: dict[str, Any], choice: dict[str, Any], out: list[Piece]) -> None:
-        delta = self._delta_of(choice)
+        delta = self._delta_of(document, choice)
         payload = any(delta.get(name) for name in _PAYLOAD)
         finish = finish_word(choice.get("finish_reason"))
         opens = bool(delta.get("role")) and finish is None
@@ -233,6 +232,7 @@ class OpenAIChatCodec(ProviderCodec):
         self.skipped += self._choices.take_dropped()
         if verdict == "hold":
             self._choices.hold(index, json.dumps(choice), ends=self._finish is not None)
+            self.skipped += self._choices.take_dropped()
         elif verdict == "drop":
             self._skip("another choice", lost=False)
         else:
@@ -243,7 +243,7 @@ class OpenAIChatCodec(ProviderCodec):
         """Read choices that turned out to be parts of the one answer."""
         for held in self._choices.take_held():
             choice = json.loads(held)
-            delta = self._delta_of(choice)
+            delta = self._delta_of({"id": self._id}, choice)
             payload = any(delta.get(name) for name in _PAYLOAD)
             self._read(delta, finish_word(choice.get("finish_reason")), out, payload=payload)
 
@@ -278,7 +278,7 @@ class OpenAIChatCodec(ProviderCodec):
             self._start_calls(out)
             self._close_calls(finish_reason(finish) == "tool_calls", out)
 
-    def _delta_of(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def _delta_of(self, document: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
         """Give what a choice adds: its delta, or what is new of a whole message or a text."""
         delta = choice.get("delta")
         if type(delta) is str:
@@ -287,8 +287,9 @@ class OpenAIChatCodec(ProviderCodec):
         if any(delta.get(name) for name in _PAYLOAD):
             return delta
         message = choice.get("message")
-        if type(message) is dict and not (self._in_step and "text" in self._open):
-            return message
+        if type(message) is dict:
+            said = "text" in self._open and document.get("id", self._id) == self._id
+            return delta if said else message  # some repeat the whole message beside each delta
         if type(choice.get("text")) is str and choice["text"]:
             return {**delta, "content": choice["text"]}  # the completions of old
         return delta

@@ -128,6 +128,8 @@ class ProviderCodec(Codec, ABC):
         """The step has shown something, or failed; without a step: the message has."""
         self._lost: dict[str, int] = {}
         """By name, how many payloads were lost since the last step ended."""
+        self._odd = False
+        """A document had half a character: texts that were held back may have one, too."""
         self._failed = False
         """The last step failed. What still comes of it, such as its failure said again, is old."""
         self._event = ""
@@ -139,7 +141,7 @@ class ProviderCodec(Codec, ABC):
         except ValueError as error:
             return self._decode_odd(raw, error)
         out = self._pieces_of(document)
-        return join_halves(out, self._halves) if self._halves else out
+        return self._joined(out)
 
     def decode_event(self, raw: bytes, name: str) -> list[Piece]:
         """Take the data of one server-sent event; see `Codec.decode_event`."""
@@ -155,21 +157,21 @@ class ProviderCodec(Codec, ABC):
         if self._in_step:
             self._finish_step(out)
         self._confess(out)
-        return join_halves(out, self._halves) if self._halves else out
+        return self._joined(out)
 
     def settle(self) -> list[Piece]:
         """End a step that only waits for stragglers; see `Codec.settle`."""
         out: list[Piece] = []
         if self._in_step and self._waits():
             self._finish_step(out)
-        return join_halves(out, self._halves) if self._halves else out
+        return self._joined(out)
 
     def fail_cut_step(self, code: str, detail: str) -> list[Piece]:
         """Fail the step if its end was not said, because what held it was lost: see `sse`."""
         out: list[Piece] = []
         if self._in_step and not self._waits():
             self._fail(StepFail(code, detail), out)
-        return join_halves(out, self._halves) if self._halves else out
+        return self._joined(out)
 
     def dump(self) -> CodecState:
         """Everything `load` needs; see `Codec.dump`."""
@@ -181,6 +183,7 @@ class ProviderCodec(Codec, ABC):
             "shown": self._shown,
             "lost": dict(self._lost),
             "failed": self._failed,
+            "odd": self._odd,
             **self._dump_step(),
         }
 
@@ -193,6 +196,7 @@ class ProviderCodec(Codec, ABC):
         self._shown = state["shown"]
         self._lost = dict(state["lost"])
         self._failed = state["failed"]
+        self._odd = state["odd"]
         self._load_step(state)
 
     # --- what a source defines ---
@@ -232,9 +236,13 @@ class ProviderCodec(Codec, ABC):
             self._done_marker(out)
         else:
             try:
-                out = self._pieces_of(read_again(raw, error))
+                document = read_again(raw, error)
+                self._odd = True
+                out = self._pieces_of(document)
             except UnusableError as unusable:
-                if self._is_foreign():
+                if self._event == "error":
+                    self._fail_step(raw.decode("utf-8", "replace"), out)
+                elif self._is_foreign():
                     self._skip(self._event)
                 else:
                     out.append(Rejected(unusable.code, unusable.detail))
@@ -247,6 +255,9 @@ class ProviderCodec(Codec, ABC):
                 out += self._pieces_of(one)
             return out
         if type(document) is not dict:
+            if self._event == "error":
+                self._fail_step(document, out)
+                return out
             if self._is_foreign():
                 self._skip(self._event)
                 return out
@@ -263,6 +274,10 @@ class ProviderCodec(Codec, ABC):
             if failure is not None and not self._is_foreign():
                 self._fail(failure, out)
         return out
+
+    def _joined(self, out: list[Piece]) -> list[Piece]:
+        """Join the halves of characters in *out*, if there may be any."""
+        return join_halves(out, self._halves) if self._halves or self._odd else out
 
     def _is_foreign(self) -> bool:
         """Whether the event's name shows that it is not the provider's own."""

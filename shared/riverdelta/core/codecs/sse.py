@@ -29,6 +29,7 @@ TOO_LARGE_CODE = "frame_too_large"
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"event", b"id", b"retry")
 _MOST_HEAD = 16
+_MOST_TRIES = 64
 _COMPRESSED = {
     b"\x1f\x8b": "compressed with gzip",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
@@ -246,6 +247,8 @@ class SseCodec(Codec):
         self._body: list[bytes] = []
         """Lines of a JSON body that is not whole yet."""
         self._body_size = 0
+        self._tries = 0
+        """How often it was tried whether it is whole by now."""
         self._junk = 0
         """Bytes that are neither an event stream nor JSON."""
         self._head = b""
@@ -300,6 +303,7 @@ class SseCodec(Codec):
             "sse": self._sse.dump(),
             "blank": self._skipped,
             "body": [_b64(line) for line in self._body],
+            "tries": self._tries,
             "junk": self._junk,
             "head": _b64(self._head),
             "any": self._any,
@@ -313,6 +317,7 @@ class SseCodec(Codec):
         self._skipped = state["blank"]
         self._body = [base64.b64decode(line) for line in state["body"]]
         self._body_size = sum(len(line) + 1 for line in self._body)
+        self._tries = state["tries"]
         self._junk = state["junk"]
         self._head = base64.b64decode(state["head"])
         self._any = state["any"]
@@ -352,9 +357,11 @@ class SseCodec(Codec):
             self._body_size += len(line) + 1
             if self._body_size > MAX_FRAME_BYTES:
                 self._count_junk(b"\n".join(self._body))
-                self._body, self._body_size = [], 0
-            elif line in (b"}", b"]"):
-                self._end_body(out)
+                self._body, self._body_size, self._tries = [], 0, 0
+            elif line in (b"}", b"]") and self._tries < _MOST_TRIES:
+                self._tries += 1
+                if _is_json(b"\n".join(self._body)):
+                    self._end_body(out)
         else:
             self._count_junk(line)
 
@@ -362,7 +369,7 @@ class SseCodec(Codec):
         if not self._body:
             return
         body = b"\n".join(self._body)
-        self._body, self._body_size = [], 0
+        self._body, self._body_size, self._tries = [], 0, 0
         if _is_json(body):
             self._decode(body, BODY, out)
         else:

@@ -20,6 +20,10 @@ _TEXTS = (
     "value",
     "delta",
 )
+_DIGITS = 9
+_LIMIT = 10**_DIGITS
+"""An index is less than this: what is more is none."""
+
 _DEPTH = 8
 """Texts nest two or three levels deep at most; more is no text."""
 
@@ -63,13 +67,11 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
 
 def index_or_none(value: Any) -> int | None:
     """Read an index: an integer, or its digits in a string; anything else is None."""
-    if type(value) is int:
-        return value
-    if type(value) is float and value.is_integer():
-        return int(value)
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    return None
+    if type(value) is str and value.isascii() and value.isdecimal() and len(value) <= _DIGITS:
+        value = int(value)
+    if type(value) not in (int, float) or not -_LIMIT < value < _LIMIT or value != int(value):
+        return None
+    return int(value)
 
 
 def object_of(value: Any) -> dict[str, Any]:

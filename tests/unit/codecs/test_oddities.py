@@ -1,0 +1,163 @@
+"""What providers and gateways really send: every known oddity, and others of its kind."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+
+from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.pieces import ChunkFail, Rejected, StepEnd, StepFail, Text
+from riverdelta.core.codecs.sse import MAX_FRAME_BYTES
+from tests.support.core.codec_tools import check_order, fold, merged, run
+from tests.support.core.oddities import Oddity, differences, oddities, reply
+
+ALL = oddities()
+
+
+@pytest.mark.parametrize("odd", ALL, ids=lambda odd: odd.name)
+def test_readers_get_what_the_stream_says(odd: Oddity) -> None:
+    got = reply(odd.source, odd.raws)
+    assert differences(odd.answers, got) == []
+    assert got["ends"] == [got["end"]]
+    together = reply(odd.source, odd.raws, batch=True)
+    answers = [{k: v for k, v in answer.items() if k != "streams"} for answer in odd.answers]
+    assert differences(answers, together) == []
+
+
+@pytest.mark.parametrize("odd", ALL, ids=lambda odd: odd.name)
+def test_a_new_owner_at_every_chunk_changes_nothing(odd: Oddity) -> None:
+    unbroken, codec = make_codec(odd.source), make_codec(odd.source)
+    raws = [raw[at : at + 7] for raw in odd.raws for at in range(0, len(raw), 7)]
+    raws = raws if odd.source.endswith("+sse") else odd.raws
+    expected = run(unbroken, raws)
+    pieces = []
+    for raw in raws:
+        pieces += codec.decode(raw)
+        state = orjson.loads(orjson.dumps(codec.dump()))
+        codec = make_codec(odd.source)
+        codec.load(state)
+    pieces += codec.finish()
+    check_order(pieces)
+    assert merged(pieces) == merged(expected)
+    assert codec.skipped == unbroken.skipped
+
+
+@pytest.mark.parametrize(
+    "odd", [odd for odd in ALL if odd.source.endswith("+sse")], ids=lambda odd: odd.name
+)
+def test_odd_bytes_cut_anywhere(odd: Oddity) -> None:
+    raw = b"".join(odd.raws)
+    expected = merged(run(make_codec(odd.source), [raw]))
+    for cut in range(len(raw) + 1):
+        assert merged(run(make_codec(odd.source), [raw[:cut], raw[cut:]])) == expected
+    one_by_one = [raw[at : at + 1] for at in range(len(raw))]
+    assert merged(run(make_codec(odd.source), one_by_one)) == expected
+
+
+IMAGE = "iVBOR" * (1024 * 1024)
+U = {"input_tokens": 4, "output_tokens": 3}
+
+
+def _frames(*events: dict[str, Any]) -> list[bytes]:
+    raw = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    return [raw[at : at + 65536] for at in range(0, len(raw), 65536)]
+
+
+def test_an_image_larger_than_a_frame_does_not_hide_the_end() -> None:
+    message = {"id": "i1", "type": "message", "content": [{"type": "output_text", "text": "Here."}]}
+    image = {"id": "i2", "type": "image_generation_call", "result": IMAGE, "size": 'l"\\'}
+    response = {"id": "r1", "status": "completed", "output": [message, image], "usage": U}
+    codec = make_codec("openai-responses+sse")
+    pieces = []
+    for raw in _frames(
+        {"type": "response.created", "response": {"id": "r1"}},
+        {
+            "type": "response.output_text.delta",
+            "item_id": "i1",
+            "output_index": 0,
+            "delta": "Here.",
+        },
+        {"type": "response.output_item.done", "output_index": 1, "item": image},
+        {"type": "response.completed", "response": response},
+    ):
+        pieces += codec.decode(raw)
+        state = orjson.dumps(codec.dump())
+        assert len(state) < 2 * MAX_FRAME_BYTES
+        codec = make_codec("openai-responses+sse")
+        codec.load(orjson.loads(state))
+    pieces += codec.finish()
+    check_order(pieces)
+    (step,) = fold(pieces)
+    assert (step.text, step.finish, step.usage) == ("Here.", "completed", U)
+    assert step.tool_calls == [("i2", "image_generation", '{"size":"l\\"\\\\"}')]
+    assert not [piece for piece in pieces if isinstance(piece, Rejected)]
+    assert codec.skipped >= 2
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_content_larger_than_a_frame_fails_the_step_if_its_end_is_lost(ends: bool) -> None:
+    big = {"id": "i1", "type": "message", "content": [{"type": "output_text", "text": IMAGE}]}
+    delta = {"type": "response.output_text.delta", "output_index": 0, "delta": "Here."}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": big}
+    end = {"type": "response.completed", "response": {"id": "r1", "status": "completed"}}
+    lost = {"type": "response.completed", "response": {"id": "r1", "output": [big], "usage": U}}
+    pieces = run(
+        make_codec("openai-responses+sse"), _frames(delta, *([done, end] if ends else [lost]))
+    )
+    check_order(pieces)
+    assert [piece.code for piece in pieces if isinstance(piece, Rejected)] == ["frame_too_large"]
+    if ends:
+        assert pieces[-1] == StepEnd("stop", "completed", None)
+    else:
+        assert isinstance(pieces[-1], StepFail)
+        assert pieces[-1].code == "frame_too_large"
+
+
+def test_a_call_larger_than_a_frame_never_looks_whole() -> None:
+    call = {
+        "id": "a",
+        "type": "function_call",
+        "call_id": "ka",
+        "name": "write",
+        "arguments": IMAGE,
+    }
+    added = {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {**call, "arguments": ""},
+    }
+    done = {"type": "response.output_item.done", "output_index": 0, "item": call}
+    pieces = run(make_codec("openai-responses+sse"), _frames(added, done))
+    assert isinstance(pieces[-1], StepFail)
+    assert not [piece for piece in pieces if isinstance(piece, Text)]
+
+
+def test_skipped_counts_every_payload_that_was_not_taken() -> None:
+    codec = make_codec("openai-chat")
+    for delta in (
+        {"role": "assistant", "content": "Hi"},
+        {"content": 5},
+        {"reasoning": True, "novelty": [1]},
+        {"tool_calls": "f"},
+    ):
+        codec.decode(json.dumps({"id": "c1", "choices": [{"index": 0, "delta": delta}]}).encode())
+    assert codec.skipped == 4
+
+
+def test_what_was_not_understood_is_named_and_counted() -> None:
+    codec = make_codec("anthropic")
+    raws = [b'{"type":"novel_event"}'] * 3 + [b'{"type":"other"}', b'{"type":"ping"}']
+    (said,) = run(codec, raws)
+    assert isinstance(said, Rejected)
+    assert said.code == "not_understood"
+    assert "novel_event (3), other (1)" in said.detail
+    assert codec.skipped == 5
+
+
+def test_a_call_that_was_cut_fails_with_its_chunk() -> None:
+    event = {"type": "content_block_start", "index": 0}
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    pieces = run(make_codec("anthropic"), [json.dumps({**event, "content_block": block}).encode()])
+    (cut,) = [piece for piece in pieces if isinstance(piece, ChunkFail)]
+    assert cut.code == "incomplete"
