@@ -12,6 +12,7 @@ from riverdelta import (
     MessageEnded,
     MessageExists,
     MessageLost,
+    NotChatOwner,
     RiverdeltaError,
     Stopped,
 )
@@ -26,7 +27,14 @@ UNUSABLE: Final = 2
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 """Whoever read our output went away (``| head``); what the shell says of other programs, too."""
 
-_NOT_DONE = (BackpressureError, MessageEnded, MessageExists, MessageLost, Stopped)
+_NOT_DONE = (
+    BackpressureError,
+    MessageEnded,
+    MessageExists,
+    MessageLost,
+    NotChatOwner,
+    Stopped,
+)
 
 _PREFIXES: Final = {
     "GatewaySettings": "RIVERDELTA_GATEWAY_",

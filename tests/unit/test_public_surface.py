@@ -42,6 +42,7 @@ SURFACE: dict[str, set[str]] = {
     "MessageEnded": ERROR,
     "MessageExists": ERROR,
     "MessageLost": ERROR,
+    "NotChatOwner": ERROR,
     "NotReplicated": ERROR,
     "Observer": {"name", "on_chunk", "on_complete", "on_error", "on_first_bytes"},
     "Patch": {"op", "path", "value"},

@@ -38,6 +38,16 @@ async def announce(client: Client, user: str, announcement: Announcement) -> Non
     )
 
 
+async def remove_chat(client: Client, user: str, chat_id: str) -> None:
+    """
+    Remove a chat from a user's list: it belongs to another user.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; the list only has an entry that `list_chats` may have.
+    """
+    await members.remove_user_chat(client.queue, client.keys, user, chat_id)
+
+
 def read_announcement(payload: bytes) -> Announcement:
     """
     Read what `announce` has sent.

@@ -32,6 +32,14 @@ class MessageExists(RiverdeltaError):
     """The message id was used before. It is an idempotency key: the reply exists or is under way."""
 
 
+class NotChatOwner(RiverdeltaError):
+    """
+    The chat has another owner than the user whom the message is for, or none. Nothing was stored.
+
+    A chat has one owner for its life. Use another chat id; never show the user that chat.
+    """
+
+
 class MessageEnded(RiverdeltaError):
     """The message has ended (completed, failed or stopped); open a new one."""
 

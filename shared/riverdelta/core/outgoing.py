@@ -26,6 +26,7 @@ from riverdelta.core.errors import (
     MessageEnded,
     MessageExists,
     MessageLost,
+    NotChatOwner,
     RiverdeltaError,
     Stopped,
 )
@@ -44,7 +45,8 @@ class PushReply(NamedTuple):
     What the server answers when a message is opened, pushed or checked.
 
     Attributes:
-        status: open: stored, repeat, exists. push: stored, repeat, hole, unknown, ended, stopped, full.
+        status: open: stored, repeat, exists, foreign.
+            push: stored, repeat, hole, unknown, ended, stopped, full.
             check: open, completed, failed, stopped, unknown.
         last: Number of the last entry stored for this producer and message.
         pushed, processed: Entries of the chat so far, and how many of them workers are done with.
@@ -341,6 +343,14 @@ class Outgoing:
         message = f"message {self._message_id} exists in chat {self._chat_id}: it was opened before"
         return self._close(MessageExists(message))
 
+    def _not_owner(self, _: PushReply) -> list[Output]:
+        self.doubt = self._before
+        message = (
+            f"chat {self._chat_id} is not the user's whom message {self._message_id} is for: "
+            "nothing was stored; use another chat id"
+        )
+        return self._close(NotChatOwner(message))
+
     def _stored(self, reply: PushReply) -> list[Output]:
         flight = self._flight
         self.last += len(flight)
@@ -447,6 +457,7 @@ class Outgoing:
         (Sent.OPEN, "stored"): _open_stored,
         (Sent.OPEN, "repeat"): _open_stored,
         (Sent.OPEN, "exists"): _exists,
+        (Sent.OPEN, "foreign"): _not_owner,
         (Sent.PUSH, "stored"): _stored,
         (Sent.PUSH, "repeat"): _stored,
         (Sent.PUSH, "full"): _full,
@@ -457,6 +468,7 @@ class Outgoing:
         (Sent.REOPEN, "stored"): _resend,
         (Sent.REOPEN, "repeat"): _resend,
         (Sent.REOPEN, "exists"): _gone,
+        (Sent.REOPEN, "foreign"): _not_owner,
         (Sent.RESEND, "stored"): _stored,
         (Sent.RESEND, "repeat"): _stored,
         (Sent.RESEND, "full"): _full,

@@ -1,8 +1,10 @@
 """The scripts about users, held to their contracts."""
 
+from typing import Any
+
 import pytest
 
-from riverdelta import Producer
+from riverdelta import NotChatOwner, Producer
 from riverdelta.broker.client import Client
 from riverdelta.broker.redis.pubsub import ShardedPubSub
 from riverdelta.broker.store import scripts
@@ -11,13 +13,55 @@ from tests.support.servers import until
 
 
 async def test_a_chat_belongs_to_who_opened_it_first(client: Client, producer: Producer) -> None:
-    for number, user in enumerate(("ann", "bob", None)):
+    for number, user in enumerate(("ann", "ann", None)):
         await producer.message("c", source="text", message_id=f"m{number}", user=user).__aenter__()
     await producer.message("nobodys", source="text", user=None).__aenter__()
-    await producer.message("nobodys", source="text", user="bob").__aenter__()
     for chat_id, owner in (("c", b"ann"), ("nobodys", b"")):
         head = client.keys.chat(chat_id).head
         assert await client.chats.execute("HGET", head, "user") == owner
+
+
+@pytest.mark.parametrize("owner", ["ann", None])
+async def test_a_message_for_another_user_is_refused_and_nothing_is_stored(
+    client: Client, producer: Producer, owner: str | None
+) -> None:
+    await producer.message("c", source="text", message_id="m", user=owner).__aenter__()
+    before = await _stored(client, "c")
+    squatted = producer.message("c", source="text", message_id="reply", user="bob")
+    with pytest.raises(NotChatOwner, match="use another chat id") as refused:
+        async with squatted as message:
+            await message.push("for Bob only")
+    assert "ann" not in str(refused.value)
+    with pytest.raises(NotChatOwner):
+        await squatted.push("for Bob only")
+    async with Producer(client.settings) as another:  # which ids are taken is not said either
+        with pytest.raises(NotChatOwner):
+            await another.message("c", source="text", message_id="m", user="bob").__aenter__()
+    assert await _stored(client, "c") == before
+    assert await list_chats(client, "bob") == []
+    open_ones = await client.queue.execute("SMEMBERS", client.keys.producer_messages(producer.id))
+    assert open_ones == [b"c m"]
+
+
+async def test_a_chat_that_the_server_lost_and_another_user_made_gets_no_resends(
+    client: Client, producer: Producer
+) -> None:
+    async with producer.message("c", source="text", message_id="m", user="bob") as message:
+        await message.push("for Bob only")
+        keys = client.keys.chat("c")
+        every = (keys.head, keys.chunks, keys.producers, keys.message("m"), keys.deltas)
+        await client.chats.execute("DEL", *every)
+        await producer.message("c", source="text", message_id="a", user="ann").__aenter__()
+        before = await _stored(client, "c")
+        with pytest.raises(NotChatOwner):
+            await message.push("more for Bob only")
+    assert await _stored(client, "c") == before
+
+
+async def _stored(client: Client, chat_id: str) -> dict[bytes, Any]:
+    """What is stored of a chat, by key."""
+    keys = sorted(await client.chats.execute("KEYS", f"*{{{chat_id}}}*"))
+    return {key: await client.chats.execute("DUMP", key) for key in keys}
 
 
 async def test_chats_are_listed_with_the_last_active_first_and_old_ones_forgotten(

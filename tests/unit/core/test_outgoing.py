@@ -36,7 +36,7 @@ def test_stories_with_little_to_send_again_end_well(steps: list[str], resend_byt
 
 
 def test_the_table_has_every_answer_to_everything_that_is_sent() -> None:
-    opened = {"stored", "repeat", "exists"}
+    opened = {"stored", "repeat", "exists", "foreign"}
     pushed = {"stored", "repeat", "hole", "unknown", "ended", "stopped", "full"}
     assert set(Outgoing.TRANSITIONS) == {
         (sent, status)

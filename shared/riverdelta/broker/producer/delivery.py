@@ -20,6 +20,7 @@ from riverdelta.core.errors import (
     BrokerUnavailable,
     MessageEnded,
     MessageExists,
+    NotChatOwner,
     RiverdeltaError,
 )
 from riverdelta.core.outgoing import (
@@ -93,6 +94,9 @@ class Delivery:
                 await self._perform(outputs)
         except MessageExists:
             await self._registry.forget(self)
+            raise
+        except NotChatOwner:
+            await self._registry.withdraw(self)
             raise
         except BaseException as error:
             # It may be open all the same: the caretaker stores its end.

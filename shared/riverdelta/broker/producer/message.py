@@ -23,7 +23,7 @@ class Message:
     Attributes:
         id: Message id.
         chat_id: Chat id.
-        user: Owner of the chat, if this message makes the chat; None: the chat has no owner.
+        user: Owner of the chat; None: none was named, and a chat that this message makes has no owner.
     """
 
     def __init__(self, delivery: Delivery, max_chunk_bytes: int) -> None:
@@ -41,6 +41,7 @@ class Message:
 
         Raises:
             MessageExists: The id was opened before; the reply is already under way.
+            NotChatOwner: The chat exists, and is not this message's user's. Nothing was stored.
             BrokerUnavailable: Redis did not answer for ``push_wait_s``.
         """
         await self._delivery.open()

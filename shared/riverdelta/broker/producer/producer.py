@@ -114,8 +114,10 @@ class Producer:
             on_mismatch: See `ChunkTracker`.
             metadata: Any JSON object; readers get it with ``message.started``.
             conversation: Kept with the metadata, for observers of the pipeline.
-            user: Same. If this message makes the chat, the chat belongs to this user, and a gateway
-                shows it to no other user; the owner of a chat never changes.
+            user: Owner of the chat. A new chat belongs to this user for its life, and a gateway shows it
+                to no other user; in a chat that exists and is not this user's, opening the message
+                raises `NotChatOwner`. None: a new chat has no owner, and no owner is compared: where
+                users can choose chat ids, name the user of every message.
             replaces: Ids of messages whose place this one takes: readers get ``message.replaced`` and
                 forget them; those that are open are stopped.
             operation_name: As *conversation*.

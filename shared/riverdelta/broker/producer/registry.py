@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from typing import Final, NamedTuple, Protocol
@@ -14,8 +15,8 @@ from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.producer.resend_buffer import Resends
 from riverdelta.broker.store import members
 from riverdelta.broker.store.scripts import PushLimits
-from riverdelta.broker.user_chats import Announcement, announce
-from riverdelta.core.errors import MessageExists, RiverdeltaError
+from riverdelta.broker.user_chats import Announcement, announce, remove_chat
+from riverdelta.core.errors import BrokerUnavailable, MessageExists, RiverdeltaError
 
 _ID_BYTES: Final = 8
 """Random bytes of an id: no two producers ever have the same."""
@@ -29,7 +30,7 @@ class Opening(NamedTuple):
 
     Attributes:
         chat_id, message_id: Where it is stored, and under which id.
-        user: Owner of the chat, if this message makes the chat; None: the chat has no owner.
+        user: Owner of the chat; None: none was named, and a chat that this message makes has no owner.
         source: How its raw chunks are encoded; one of `riverdelta.SOURCES`.
         start: Its first entry, as JSON.
     """
@@ -124,6 +125,14 @@ class Registry:
             await members.remove_message(
                 self.client.queue, self.client.keys, self.id, _member(message.opening)
             )
+
+    async def withdraw(self, message: Registered) -> None:
+        """Deregister a message that was refused: its chat is not its user's, so do not list it there."""
+        await self.forget(message)
+        if message.opening.user is not None:
+            # Listings are checked when they are read: one that stays here does no harm.
+            with contextlib.suppress(BrokerUnavailable):
+                await remove_chat(self.client, message.opening.user, message.opening.chat_id)
 
     def _remove(self, message: Registered) -> bool:
         """Remove a message from memory; False: it was not there."""

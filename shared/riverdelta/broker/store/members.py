@@ -124,5 +124,10 @@ async def list_user_chats(
     return list(_counters(flat).items())
 
 
+async def remove_user_chat(queue: Commands, keys: Keys, user: str, chat_id: str) -> None:
+    """Remove a chat from a user's list."""
+    await queue.execute("ZREM", keys.user_chats(user), chat_id)
+
+
 def _counters(flat: Sequence[Any]) -> dict[str, int]:
     return {flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)}
