@@ -107,7 +107,7 @@ def up(
     ] = None,
 ) -> None:
     """
-    Run a server, workers, a gateway and a process that writes replies, until Ctrl-C.
+    Run a server, workers, a gateway and a reply writer, until Ctrl-C.
 
     The server is a real Valkey on a free port of 127.0.0.1, with an append-only
     file in --data-dir. The gateway needs no tokens, and listens on 127.0.0.1
@@ -308,7 +308,7 @@ def push(
 
     [bold]Exit codes[/bold]
 
-        0    stored and ended; input that is not valid for --source gives a warning
+        0    stored and ended; input invalid for --source gives a warning
         1    a reader stopped it, the id exists, or no worker made room
         2    bad usage, or no server there
         130  Ctrl-C (the message fails)
