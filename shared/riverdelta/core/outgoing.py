@@ -1,7 +1,7 @@
 """
 What the producer of one message does next: numbers, doubt, resends, end. Pure: sends nothing itself.
 
-`Outgoing` is told what its user wants and what came back, and answers with outputs, in order. The last
+`Outgoing` gets the calls of its user and the replies of Redis, and answers with outputs, in order. The last
 one says how to go on: send (`Open`, `Push`, `Resend`), wait and `Outgoing.retry` (`Wait`), or
 the call is over (`Done`, `Raise`). One call at a time; its caller keeps the order.
 
