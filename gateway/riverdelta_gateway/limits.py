@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
+from collections.abc import Iterator
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import scripts
@@ -70,6 +72,20 @@ class ConnectionLimit:
                 "RATE_LIMITED", "You have too many sockets and streams open: close one first."
             )
         self._open[user] += 1
+
+    @contextlib.contextmanager
+    def place(self, user: str) -> Iterator[None]:
+        """
+        Count a connection for as long as the block lasts.
+
+        Raises:
+            RequestError: RATE_LIMITED: the user has too many open.
+        """
+        self.take(user)
+        try:
+            yield
+        finally:
+            self.release(user)
 
     def release(self, user: str) -> None:
         """Count a connection that has ended."""

@@ -12,9 +12,11 @@ from riverdelta import Settings, Subscriber
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.posting.request import AssetRef
 from riverdelta_gateway.routes.api_chat import read_chat_request
-from riverdelta_gateway.serve import Running
+from riverdelta_gateway.serve import Running, gateway_server
+from riverdelta_gateway.settings import GatewaySettings
+from riverdelta_gateway.turn import Turn
 from tests.support.gateway.ai_sdk_client import fold_parts, parts_of
-from tests.support.gateway.local_turns import local_turns, until_message
+from tests.support.gateway.local_turns import CALLS, local_turns, turn_queue, until_message
 from tests.support.local_workers import local_workers
 
 
@@ -123,6 +125,32 @@ async def test_what_is_refused(gateway: Running, settings: Settings) -> None:
             assert response.json()["error"]["message"].startswith(sentence)
         assert (await session.get("/api/chat/{}/stream")).status_code == 400
         assert (await session.post("/api/chat", content=b"{")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_sockets_per_user": 1}, {"max_posts_per_minute": 1}], ids=["place", "posts"]
+)
+async def test_a_post_refused_for_a_limit_writes_nothing(
+    settings: Settings, subscriber: Subscriber, limit: dict[str, int]
+) -> None:
+    limits = GatewaySettings.model_validate({"dev": True, "port": 0} | limit)
+    async with (
+        gateway_server(settings, limits) as running,
+        http(running) as session,
+        session.stream("POST", "/api/chat", json=asked("First HANG")) as first,
+    ):
+        assert first.status_code == 200
+        for n in range(3):
+            refused = await session.post("/api/chat", json=asked("Refused", f"r{n}", f"c{n}"))
+            assert refused.status_code == 429
+        async with turn_queue(settings) as queue:
+            await queue.ask(Turn("c", "last", "dev", "Last"))
+        async with local_workers(settings), local_turns(settings):
+            await until_message(subscriber, "c", "last")
+            assert {call for call in CALLS if call.startswith("began")} == {
+                "began First HANG",
+                "began Last",
+            }
 
 
 READABLE: list[tuple[dict[str, Any], tuple[str | None, str | None, AssetRef | None]]] = [

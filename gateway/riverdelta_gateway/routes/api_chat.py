@@ -82,9 +82,13 @@ async def post_message(request: Request, services: Services) -> Response:
     identity = services.auth.identify(request)
     body = await json_body(request, services.gateway.max_message_bytes)
     post, prompt_id = read_chat_request(body)
-    await services.post_limit.take(identity.user)
-    turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
-    return _stream(services, identity, turn.chat_id, turn.message_id)
+    with contextlib.ExitStack() as place:
+        place.enter_context(
+            services.connections.place(identity.user)
+        )  # a refused post writes nothing
+        await services.post_limit.take(identity.user)
+        turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
+        return _stream(services, identity, turn.chat_id, turn.message_id, place)
 
 
 @endpoint
@@ -99,7 +103,9 @@ async def resume(request: Request, services: Services) -> Response:
     live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
     if not live:
         return Response(status_code=204)
-    return _stream(services, identity, chat_id, live[-1])
+    with contextlib.ExitStack() as place:
+        place.enter_context(services.connections.place(identity.user))
+        return _stream(services, identity, chat_id, live[-1], place)
 
 
 @endpoint
@@ -117,10 +123,15 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 )
 
 
-def _stream(services: Services, identity: Identity, chat_id: str, message_id: str) -> Response:
-    services.connections.take(identity.user)
+def _stream(
+    services: Services,
+    identity: Identity,
+    chat_id: str,
+    message_id: str,
+    place: contextlib.ExitStack,
+) -> Response:
     lines = keep_alive(_lines(services, chat_id, message_id), services, identity)
-    return EventStream(lines, services, identity.user, HEADERS)
+    return EventStream(lines, place.pop_all(), HEADERS)
 
 
 async def _lines(services: Services, chat_id: str, message_id: str) -> AsyncGenerator[bytes, None]:

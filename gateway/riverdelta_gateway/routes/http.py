@@ -139,33 +139,37 @@ async def events(request: Request, services: Services) -> Response:
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     position = checked_position(after)
     source = services.subscriber.events(chat_id, None if position is None else str(position))
-    services.connections.take(identity.user)
-    lines = keep_alive(_encoded(source), services, identity)
-    return EventStream(lines, services, identity.user, _SSE_HEADERS)
+    with contextlib.ExitStack() as place:
+        place.enter_context(services.connections.place(identity.user))
+        lines = keep_alive(_encoded(source), services, identity)
+        return EventStream(lines, place.pop_all(), _SSE_HEADERS)
 
 
 class EventStream(StreamingResponse):
-    """An SSE response that counts against `ConnectionLimit` until it ends."""
+    """
+    An SSE response.
+
+    Args:
+        lines: The body.
+        place: What it holds until it ends: the user's place in `ConnectionLimit`.
+        headers: Beside the media type.
+    """
 
     def __init__(
         self,
         lines: AsyncGenerator[bytes, None],
-        services: Services,
-        user: str,
+        place: contextlib.ExitStack,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(lines, media_type="text/event-stream", headers=headers)
         self._lines = lines
-        self._services = services
-        self._user = user
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until *lines* end, or the client is gone."""
-        try:
+        with self._place:
             async with contextlib.aclosing(self._lines):
                 await super().__call__(scope, receive, send)
-        finally:
-            self._services.connections.release(self._user)
 
 
 @endpoint
