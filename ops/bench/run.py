@@ -15,7 +15,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import cost, drain, filters, gateway, json_stream, latency, live, parser, push, view
+from bench import (
+    cost,
+    drain,
+    filters,
+    gateway,
+    json_stream,
+    latency,
+    live,
+    parser,
+    push,
+    stalls,
+    view,
+)
 from bench.result import Row, table
 from bench.server import BenchServer
 from riverdelta_cli.processes.garbage import collect_less
@@ -32,6 +44,7 @@ MEASURES: dict[str, Measure] = {
     "json": json_stream.measure,
     "parser": parser.measure,
     "view": view.measure,
+    "stalls": stalls.measure,
     "filters": filters.measure,
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
@@ -32,6 +33,7 @@ from riverdelta.pipeline import Pipeline
 from riverdelta_workers.attachment import Attachment, next_entries
 from riverdelta_workers.fail_message import doubt_producers
 from riverdelta_workers.filters.agents import FilterChain
+from riverdelta_workers.long_work import LongWork, is_long
 from riverdelta_workers.observers import ObserverCaller
 from riverdelta_workers.pipeline import compare_versions
 from riverdelta_workers.poison import Folded, fold_batch
@@ -75,6 +77,7 @@ class Pump:
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
+        self._long_work = LongWork()
         self._chores: set[asyncio.Task[Any]] = set()
         self._pubsub = client.pubsub(on_message=self._on_wake, on_gap=self._doubt)
 
@@ -247,6 +250,7 @@ class Pump:
             self.observers.stop(attachment)
         for chore in self._chores:
             chore.cancel()
+        self._long_work.close()
         await self._pubsub.aclose()
 
     async def _hand_over(self, attachment: Attachment) -> None:
@@ -368,9 +372,16 @@ class Pump:
         if filter_results is None:
             attachment.drop()
             return
-        folded = fold_batch(
-            attachment, hot, entries, filter_results, log=self._log_limits, trim=self._trim
+        fold = functools.partial(
+            fold_batch,
+            attachment,
+            hot,
+            entries,
+            filter_results,
+            log=self._log_limits,
+            trim=self._trim,
         )
+        folded = await self._long_work.run(fold) if is_long(entries) else fold()
         if folded is None or not await self._commit(attachment, hot, folded):
             return
         if self._pipeline.observers:

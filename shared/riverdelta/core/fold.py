@@ -243,7 +243,8 @@ class ChatFold:
         if surplus <= 0:
             return
         recent = self.state.recent
-        kept = self.state.messages.keys() | {message_id for message_id, _ in self.state.owed}
+        # A copy: a long batch is folded in a thread, and a call that was made is taken off meanwhile.
+        kept = self.state.messages.keys() | {message_id for message_id, _ in tuple(self.state.owed)}
         ended = [mid for mid in recent if mid not in kept]
         ended.sort(
             key=lambda mid: not recent[mid].replaced

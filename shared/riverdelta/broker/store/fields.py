@@ -9,7 +9,7 @@ import orjson
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.codecs.pieces import Section
 from riverdelta.core.errors import FormatTooNew
-from riverdelta.core.outputs import reduce_output
+from riverdelta.core.outputs import grow_output
 from riverdelta.core.state import Recent
 
 STORED_FORMAT: Final = 2
@@ -35,7 +35,7 @@ def card_of(fields: dict[str, bytes]) -> dict[str, Any] | None:
     card: dict[str, Any] | None = None
     for name in [*output_segments(fields), "output.result"]:
         if name in fields:
-            card = reduce_output(card, orjson.loads(fields[name]))
+            card = grow_output(card, orjson.loads(fields[name]))
     return card
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 import orjson
 
@@ -39,6 +40,9 @@ from riverdelta.core.state import (
 )
 from riverdelta.core.stitch import Stitcher
 from riverdelta.core.tracker import TextTrack
+
+_LONG_LENGTH: Final = 32 * 1024
+"""Code points of a chunk from which on it is restored in a thread."""
 
 _log = logging.getLogger("riverdelta.worker")
 
@@ -134,7 +138,12 @@ async def _load_chunks(
 
     async def chunk_at(index: int) -> ChunkState:
         flat = await executor.execute("HGETALL", keys.chunk(message.id, index))
-        return _chunk_state(message, index, scripts.as_hash(flat), pipeline)
+        fields = scripts.as_hash(flat)
+        if (
+            int_of(fields, "length") > _LONG_LENGTH
+        ):  # parsers read it again: other chats go on meanwhile
+            return await asyncio.to_thread(_chunk_state, message, index, fields, pipeline)
+        return _chunk_state(message, index, fields, pipeline)
 
     for key, index in orjson.loads(fields["open_chunks"]).items():
         message.open_chunks[key] = await chunk_at(index)
