@@ -270,7 +270,7 @@ def pipe(
     [bold]Exit codes[/bold]
 
         0    the message completed
-        1    it failed or was stopped, or no line is valid for --source
+        1    it failed or was stopped, no line is valid for --source, or the worker died
         2    bad usage, or input that cannot be read
         130  Ctrl-C
     """

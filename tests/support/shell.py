@@ -22,7 +22,7 @@ from riverdelta_cli import session
 from riverdelta_cli.app import app
 from riverdelta_cli.processes.children import bind_to
 
-DEADLINE_S = 20.0
+DEADLINE_S = 50.0
 _SIDE_BY_SIDE = 4
 DEMO = Path(str(resources.files("riverdelta_cli"))) / "demo" / "reply.jsonl"
 

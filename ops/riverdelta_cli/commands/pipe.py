@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from riverdelta import Message, Producer, Settings, Subscriber
+from riverdelta import BrokerUnavailable, Message, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import members
 from riverdelta.core.events import END_TYPES
@@ -25,7 +25,15 @@ _CHAT: Final = "pipe"
 _MESSAGE: Final = "m1"
 _MAX_DEATHS: Final = 3
 _LOOK_S: Final = 0.1
-_READY_S: Final = 30.0
+_SLOW_S: Final = 10.0
+"""After this long without a worker the user is told what is awaited."""
+_PAUSE_S: Final = 0.01
+_OWN_TIMEOUT_S: Final = 60.0
+"""A server of our own that dies is seen at once; one that is slow is on a busy machine."""
+_AGAIN: Final = (
+    "run it again; if that fails, too, please report it, with what "
+    "`riverdelta pipe --anonymize` makes of the input"
+)
 _LAST_WORDS_S: Final = 5.0
 """How long the reader may take to show the end of a message that we failed or stopped."""
 _INTERRUPTED_S: Final = 1.0
@@ -36,14 +44,40 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
     """Push an input and print the events that come out; returns the exit code."""
     require_extras("riverdelta pipe", "embedded", "workers")
     feeder = Feeder(what)
-    Settings()  # a variable that cannot be used is found before anything starts
+    timeout_s = Settings().command_timeout_s  # a variable that cannot be used is found here
+    try:
+        status = await _run(feeder, what, timeout_s, as_json=as_json, interrupt=interrupt)
+    except BrokerUnavailable as error:  # the server is ours: this is no bad usage
+        raise CliError(
+            f"the embedded server did not answer: {error}; {_AGAIN}", NOT_DONE
+        ) from error
+    if interrupt.asked.is_set():
+        return interrupt.exit_code
+    if status != "completed":
+        return NOT_DONE
+    if complaint := feeder.understanding.complaint():
+        say(complaint)
+    return NOT_DONE if feeder.understanding.nothing else DONE
+
+
+async def _run(
+    feeder: Feeder, what: Input, timeout_s: float, *, as_json: bool, interrupt: Interrupt
+) -> str:
+    """Run the pipeline; returns the status of the message."""
     async with EmbeddedServer() as server:
         log = server.folder / "worker.log"
-        settings = embedded_settings(server.url)
-        pool = WorkerPool(settings, 1, notify=say, log=log, max_deaths=_MAX_DEATHS)
-        async with pool, Producer(settings) as producer, Subscriber(settings) as subscriber:
+        settings = embedded_settings(server.url, command_timeout_s=max(timeout_s, _OWN_TIMEOUT_S))
+        pool = WorkerPool(settings, 1, notify=say, log=log, max_deaths=_MAX_DEATHS, advice=_AGAIN)
+        async with (
+            pool,
+            contextlib.AsyncExitStack() as stack,
+            Producer(settings) as producer,
+            Subscriber(settings) as subscriber,
+        ):
+            watching = asyncio.create_task(_watch(server, pool.failed))
+            stack.push_async_callback(cancel, watching)
             if not await interrupt.unless(_ready(settings, pool)):
-                return interrupt.exit_code
+                return "interrupted"
             if sys.stderr.isatty():
                 say_dimmed(
                     f"Valkey on 127.0.0.1:{server.port} · worker {pool.pids[0]} · "
@@ -55,32 +89,45 @@ async def pipe(what: Input, *, as_json: bool, interrupt: Interrupt) -> int:
             message = what.message(producer, _CHAT, _MESSAGE)
             reply = _Reply(message, subscriber, printer)
             feed = feeder.feed(message, settings.max_chunk_bytes)
-            watching = asyncio.create_task(_watch(server, pool.failed))
-            try:
-                status = await reply.run(feed, pool.failed, interrupt)
-            finally:
-                await cancel(watching)
-    if interrupt.asked.is_set():
-        return interrupt.exit_code
-    if status != "completed":
-        return NOT_DONE
-    if complaint := feeder.understanding.complaint():
-        say(complaint)
-    return NOT_DONE if feeder.understanding.nothing else DONE
+            return await reply.run(feed, pool.failed, interrupt)
 
 
 async def _ready(settings: Settings, pool: WorkerPool) -> bool:
     """Wait for the worker, so that the printed times are those of a running system."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _READY_S
     async with Client(settings) as client:
-        while not await members.count_workers(client.queue, client.keys):
-            if pool.failed.done():
-                raise pool.failed.result()
-            if loop.time() > deadline:
-                raise CliError(f"the worker was not ready within {_READY_S:g} s")
-            await asyncio.sleep(0.01)
+        await wait_for_worker(lambda: members.count_workers(client.queue, client.keys), pool.failed)
     return True
+
+
+async def wait_for_worker(
+    count: Callable[[], Awaitable[int]],
+    failed: asyncio.Future[CliError],
+    *,
+    pause_s: float = _PAUSE_S,
+) -> None:
+    """
+    Wait until there is a worker, however long its machine takes to start it.
+
+    Args:
+        count: Counts the workers that are registered.
+        failed: Why there will be none.
+        pause_s: Between two looks.
+
+    Raises:
+        CliError: *failed* is set; it says what to do.
+    """
+    loop = asyncio.get_running_loop()
+    slow_at = loop.time() + _SLOW_S if sys.stderr.isatty() else None
+    while True:
+        if failed.done():
+            raise failed.result()
+        with contextlib.suppress(BrokerUnavailable):  # a busy server; a dead one sets `failed`
+            if await count():
+                return
+        if slow_at is not None and loop.time() > slow_at:
+            say("still waiting for the worker to start; Ctrl-C ends")
+            slow_at = None
+        await asyncio.sleep(pause_s)
 
 
 async def _watch(server: EmbeddedServer, failed: asyncio.Future[CliError]) -> None:
@@ -90,7 +137,9 @@ async def _watch(server: EmbeddedServer, failed: asyncio.Future[CliError]) -> No
         if not server.alive:
             break
     if not failed.done():
-        failed.set_result(CliError("the embedded server died; the reply is lost"))
+        failed.set_result(
+            CliError(f"the embedded server died, and the reply with it; {_AGAIN}", NOT_DONE)
+        )
 
 
 class _Reply:

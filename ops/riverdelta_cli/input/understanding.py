@@ -6,6 +6,7 @@ from collections import deque
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import Rejected
+from riverdelta.core.codecs.provider import NOT_UNDERSTOOD
 
 
 class Understanding:
@@ -31,6 +32,8 @@ class Understanding:
         """Take the next raw chunk; *line* is its number in the file, if it is a line."""
         self.chunks += 1
         for piece in self._codec.decode(chunk):
+            if isinstance(piece, Rejected) and piece.code == NOT_UNDERSTOOD:
+                continue  # of a whole step, and of no line
             if isinstance(piece, Rejected):
                 self._rejected += 1
                 self._rejected_lines.append(line)

@@ -12,6 +12,7 @@ import orjson
 from rich.style import Style
 from rich.text import Text
 
+from riverdelta.core.codecs.provider import NOT_UNDERSTOOD
 from riverdelta.core.events import END_TYPES, Event
 from riverdelta_cli.output.console import Console
 from riverdelta_cli.output.say import say
@@ -241,6 +242,8 @@ class _Rejections:
     def lines(self, event: Event) -> list[str]:
         """What there is to say of rejected chunks at *event*."""
         if event.type == "input.rejected":
+            if event.data["code"] == NOT_UNDERSTOOD:  # of all chunks; it names none
+                return [f"warning: {event.data['detail']}"]
             counts = self._counts.setdefault(event.message, Counter())
             code, name = event.data["code"], self._name()
             counts[code] += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from riverdelta import Settings
-from riverdelta_cli.errors import UNUSABLE, CliError
+from riverdelta_cli.errors import NOT_DONE, UNUSABLE, CliError
 from riverdelta_cli.processes import children
 
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -47,6 +47,7 @@ class WorkerPool:
         log: File that takes what they print. Unset: our stderr.
         notify: Called with a line when one died.
         max_deaths: Give up (`failed` is set) when one died this often in a row. Unset: never.
+        advice: What the user can do then.
 
     One that ends at its first start because it cannot be used (a setting, an address) would end so
     again and again: `failed` is set at once.
@@ -62,6 +63,7 @@ class WorkerPool:
         without: Collection[str] = (),
         log: Path | None = None,
         max_deaths: int | None = None,
+        advice: str = "",
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in without}
         self._environment = kept | {
@@ -76,6 +78,7 @@ class WorkerPool:
         self._log_path = log
         self._log: IO[bytes] | None = None
         self._max_deaths = max_deaths
+        self._advice = advice
         self._watcher: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[CliError] = asyncio.get_running_loop().create_future()
 
@@ -138,8 +141,11 @@ class WorkerPool:
         how = _how_it_ended(process.returncode)
         unusable = slot.starts == 1 and process.returncode == UNUSABLE
         if unusable or slot.deaths == self._max_deaths:
+            text = f"the {self._what} {how}{self._last_words()}"
+            if not unusable:
+                text = f"{text} (death {slot.deaths} in a row); {self._advice}"
             if not self.failed.done():
-                self.failed.set_result(CliError(f"the {self._what} {how}{self._last_words()}"))
+                self.failed.set_result(CliError(text, UNUSABLE if unusable else NOT_DONE))
         else:
             self._notify(
                 f"{self._what} {slot.number} (pid {process.pid}) {how}; another one in {wait_s:g} s"

@@ -18,6 +18,7 @@ from tests.support.shell import (
     Running,
     Shell,
     demo_text,
+    eventually,
     one_line,
     texts_of,
     with_us,
@@ -107,8 +108,12 @@ def test_json_is_one_event_a_line_and_sse_bytes_go_in_as_they_are(runs: dict[str
 def test_a_wrong_source_is_no_success(runs: dict[str, Done]) -> None:
     done = runs["wrong source"]
     assert done.returncode == 1
+    skipped, hint = done.stderr.decode().splitlines()
+    assert skipped.startswith(
+        "riverdelta: warning: nothing was understood; 14 payloads were skipped"
+    )
     line = "warning: none of 14 chunks was understood as anthropic; is --source right?"
-    assert one_line(done.stderr) == f"riverdelta: {line}\n"
+    assert hint == f"riverdelta: {line}"
 
 
 def test_a_provider_error_exits_1(runs: dict[str, Done]) -> None:
@@ -162,7 +167,14 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
     """Pipes that wait for more input, started side by side; each test ends one."""
     with ExitStack() as stack:
         found = {}
-        for end in ("ctrl-c", "ctrl-c twice", "stuck worker", "kill -9", "dead server"):
+        for end in (
+            "ctrl-c",
+            "ctrl-c twice",
+            "stuck worker",
+            "kill -9",
+            "dead server",
+            "dead worker",
+        ):
             shell = Shell(tmp_path_factory.mktemp("waiting"))
             found[end] = shell, stack.enter_context(shell.start(*TEXT, "--json", "-"))
         for word in ("first", "second", "so far"):  # shown as it comes
@@ -208,9 +220,32 @@ def test_a_server_that_dies_is_said_at_once(waiting: dict[str, tuple[Shell, Runn
     shell, running = waiting["dead server"]
     (server,) = (pid for pid, line in shell.processes().items() if "valkey-server" in line)
     os.kill(server, signal.SIGKILL)
-    assert running.exit_code() == 2
+    assert running.exit_code() == 1
     assert "the embedded server died" in running.errors.splitlines()[-1]
+    assert "run it again" in running.errors.splitlines()[-1]
     assert "Traceback" not in running.errors
+    shell.nothing_left()
+
+
+def test_a_worker_that_dies_again_and_again_is_said_with_what_to_do(
+    waiting: dict[str, tuple[Shell, Running]],
+) -> None:
+    shell, running = waiting["dead worker"]
+    killed = set[int]()
+
+    def workers() -> set[int]:
+        found = {pid for pid, line in shell.processes().items() if line.endswith("worker\0")}
+        return found - killed
+
+    for _ in range(3):
+        eventually(workers, "another worker")
+        (worker,) = workers()
+        os.kill(worker, signal.SIGKILL)
+        killed.add(worker)
+    assert running.exit_code() == 1
+    last = running.errors.splitlines()[-1]
+    assert "the worker was killed by signal 9" in last
+    assert "run it again" in last
     shell.nothing_left()
 
 

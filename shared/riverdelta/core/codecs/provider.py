@@ -61,6 +61,9 @@ BODY = "body of a response"
 INCOMPLETE = "incomplete"
 """Code of a call that was cut."""
 
+NOT_UNDERSTOOD = "not_understood"
+"""Code of a step, or of a message without one, in which nothing could be used."""
+
 _CUT = "the reply ended inside this call: its arguments are not complete, do not run it"
 _NAMELESS = "this call never said its name"
 
@@ -312,7 +315,7 @@ class ProviderCodec(Codec, ABC):
             return
         names = ", ".join(f"{name} ({count})" for name, count in lost.items())
         detail = f"nothing was understood; {sum(lost.values())} payloads were skipped: {names}"
-        out.append(Rejected("not_understood", detail))
+        out.append(Rejected(NOT_UNDERSTOOD, detail))
 
     # --- steps ---
 
