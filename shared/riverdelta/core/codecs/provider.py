@@ -108,7 +108,9 @@ class OpenChunk:
 
     @classmethod
     def load(cls, state: list[Any]) -> OpenChunk:
-        """Undo `dump`."""
+        """Undo `dump`. Format 1 has the kind alone."""
+        if len(state) == 1:
+            return cls(*state)
         kind, unsaid, arguments, text_call = state
         follower = None if arguments is None else Arguments.load(arguments)
         return cls(kind, unsaid, follower, text_call=text_call)
@@ -191,15 +193,15 @@ class ProviderCodec(Codec, ABC):
         }
 
     def load(self, state: CodecState) -> None:
-        """Go on where *state* was dumped; see `Codec.load`."""
+        """Go on where *state* was dumped, in format 1 too, which had less; see `Codec.load`."""
         self._in_step = state["in_step"]
         self._open = {key: OpenChunk.load(chunk) for key, *chunk in state["open"]}
         self._halves = load_halves(state["halves"])
         self.skipped = state["skipped"]
-        self._shown = state["shown"]
-        self._lost = dict(state["lost"])
-        self._failed = state["failed"]
-        self._odd = state["odd"]
+        self._shown = state.get("shown", self._in_step)
+        self._lost = dict(state.get("lost", {}))
+        self._failed = state.get("failed", False)
+        self._odd = state.get("odd", False)
         self._load_step(state)
 
     # --- what a source defines ---
