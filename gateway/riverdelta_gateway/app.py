@@ -59,12 +59,12 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
     async with ChatReader(settings) as subscriber, arq_pool(settings) as pool:
         client = subscriber.client
         access = ChatAccess(client, open_to_all=auth.dev)
-        hub = Hub(subscriber, gateway.linger_s)
+        hub = Hub(subscriber, access, gateway.linger_s)
         try:
             async with (
                 Sockets(client) as sockets,
                 _ticking(sockets),
-                Watches(subscriber, sockets) as watches,
+                Watches(subscriber, access, sockets) as watches,
             ):
                 yield Services(
                     settings=settings,

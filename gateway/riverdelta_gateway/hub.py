@@ -14,6 +14,8 @@ from riverdelta.core.cursor import Verdict
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.events import Event
 from riverdelta.core.positions import NO_EPOCH, Position
+from riverdelta_gateway.access import ChatAccess, OwnerGuard
+from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.send_queue import Delivery
 from riverdelta_gateway.session import Subscription
 from riverdelta_gateway.transitions import State
@@ -29,6 +31,10 @@ _log = logging.getLogger("riverdelta.gateway")
 class Reader(Protocol):
     """What the hub needs of a socket."""
 
+    @property
+    def user(self) -> str:
+        """Id of its user."""
+
     def take(self, subscription: Subscription, delivery: Delivery) -> None:
         """Take a live event; it must not block."""
 
@@ -37,6 +43,9 @@ class Reader(Protocol):
 
     def take_caught_up(self, subscription: Subscription) -> None:
         """Note that the catch-up is done."""
+
+    def take_refused(self, subscription: Subscription) -> None:
+        """End a subscription: the chat is not, or no longer, its user's."""
 
     async def until_ready(self) -> None:
         """Wait until the socket takes bytes, and its send queue is empty."""
@@ -54,12 +63,13 @@ class _FanOut:
         task: Reads the chat.
     """
 
-    def __init__(self, subscriber: ChatReader, chat_id: str) -> None:
+    def __init__(self, subscriber: ChatReader, access: ChatAccess, chat_id: str) -> None:
         self.readers: dict[Subscription, Reader] = {}
         self.position: Position | None = None
         self.begun = asyncio.Event()
         self.lingers: asyncio.TimerHandle | None = None
         self._subscriber = subscriber
+        self._access = access
         self._chat_id = chat_id
         self.task = asyncio.create_task(self._run(), name=f"riverdelta-fan-out-{chat_id}")
 
@@ -73,10 +83,19 @@ class _FanOut:
                 stream = self._subscriber.events(self._chat_id, str(self.position))
                 async with contextlib.aclosing(stream):
                     async for event in stream:
+                        if event.type == "snapshot" or event.epoch != self.position.epoch:
+                            await self._check_readers()
                         self._send(event)
             except (RiverdeltaError, RedisError) as error:
                 _log.warning("following chat %s again: %s", self._chat_id, error)
                 await asyncio.sleep(_RETRY_S)
+
+    async def _check_readers(self) -> None:
+        """Refuse the readers who may not read the chat any more: it may have begun a new life."""
+        owner = await self._access.guard(self._chat_id, "").owner()
+        for subscription, reader in tuple(self.readers.items()):
+            if not self._access.is_readable(owner, reader.user):
+                reader.take_refused(subscription)
 
     def _send(self, event: Event) -> None:
         self.position = Position(event.epoch, event.seq)
@@ -91,11 +110,13 @@ class Hub:
 
     Args:
         subscriber: Reads the chats.
+        access: Chat ownership.
         linger_s: A chat without readers stays subscribed for this long, so that a reload finds it.
     """
 
-    def __init__(self, subscriber: ChatReader, linger_s: float) -> None:
+    def __init__(self, subscriber: ChatReader, access: ChatAccess, linger_s: float) -> None:
         self._subscriber = subscriber
+        self._access = access
         self._linger_s = linger_s
         self._fan_outs: dict[str, _FanOut] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -125,12 +146,16 @@ class Hub:
         if subscription.state is not State.STARTING:
             return
         attempt = subscription.attempt
+        guard = self._access.guard(subscription.chat_id, reader.user)
         fan_out = self._fan_out(subscription.chat_id)
         fan_out.readers[subscription] = reader
         while subscription.attempt == attempt:
             try:
                 await fan_out.begun.wait()
-                await self._read(subscription, reader, attempt, fan_out)
+                await self._read(subscription, reader, fan_out, guard)
+            except RequestError:
+                reader.take_refused(subscription)
+                return
             except (RiverdeltaError, RedisError) as error:
                 _log.warning("reading chat %s again: %s", subscription.chat_id, error)
                 await asyncio.sleep(_RETRY_S)
@@ -150,7 +175,7 @@ class Hub:
     def _fan_out(self, chat_id: str) -> _FanOut:
         fan_out = self._fan_outs.get(chat_id)
         if fan_out is None:
-            fan_out = self._fan_outs[chat_id] = _FanOut(self._subscriber, chat_id)
+            fan_out = self._fan_outs[chat_id] = _FanOut(self._subscriber, self._access, chat_id)
         if fan_out.lingers is not None:
             fan_out.lingers.cancel()
             fan_out.lingers = None
@@ -163,9 +188,10 @@ class Hub:
         task.add_done_callback(self._ending.discard)
 
     async def _read(
-        self, subscription: Subscription, reader: Reader, attempt: int, fan_out: _FanOut
+        self, subscription: Subscription, reader: Reader, fan_out: _FanOut, guard: OwnerGuard
     ) -> None:
         """Read until the reader has every event that was sent live."""
+        attempt = subscription.attempt
         verdict = Verdict.SNAPSHOT
         if not subscription.needs_snapshot:
             head = await self._subscriber.head_position(subscription.chat_id)
@@ -176,6 +202,7 @@ class Hub:
             stream = self._subscriber.catch_up(subscription.chat_id, subscription.cursor, verdict)
             async with contextlib.aclosing(stream):
                 async for event in stream:
+                    await guard.check(event)
                     if subscription.attempt != attempt:
                         return
                     reader.take_read(subscription, Delivery(event))

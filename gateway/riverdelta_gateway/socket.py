@@ -12,8 +12,8 @@ from starlette.websockets import WebSocket
 
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.close_codes import REASONS, CloseCode
-from riverdelta_gateway.errors import safe_error
-from riverdelta_gateway.frames import Request, error_response, parse_request
+from riverdelta_gateway.errors import no_such_chat, safe_error
+from riverdelta_gateway.frames import SUBSCRIBE, Request, error_response, parse_request, response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.protocol import SocketProtocol
 from riverdelta_gateway.send_queue import Delivery
@@ -27,6 +27,7 @@ from riverdelta_gateway.session import (
     Subscription,
     Write,
 )
+from riverdelta_gateway.transitions import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,14 @@ class Socket:
     def take_caught_up(self, subscription: Subscription) -> None:
         """Note that a catch-up is done."""
         self.perform(self.session.caught_up(subscription))
+
+    def take_refused(self, subscription: Subscription) -> None:
+        """End a subscription: the chat is not, or no longer, its user's."""
+        if subscription.state is State.CLOSED:
+            return
+        self.perform(self.session.unsubscribe(subscription.chat_id))
+        about = {"chat_id": subscription.chat_id}
+        self.send(response(SUBSCRIBE, "error", about, error=no_such_chat()))
 
     # -- inside ----------------------------------------------------------------------------------
 

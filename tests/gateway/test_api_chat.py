@@ -19,12 +19,15 @@ from tests.support.gateway.ai_sdk_client import fold_parts, parts_of
 from tests.support.gateway.local_turns import CALLS, local_turns, turn_queue, until_message
 from tests.support.local_workers import local_workers
 
+CHAT = "aB3dE6gH9jK2mN5p"
+"""An id as the AI SDK makes it."""
+
 
 def said(text: str, id_: str = "u1", role: str = "user") -> dict[str, Any]:
     return {"id": id_, "role": role, "parts": [{"type": "text", "text": text}]}
 
 
-def asked(text: str, id_: str = "u1", chat: str = "c", **more: Any) -> dict[str, Any]:
+def asked(text: str, id_: str = "u1", chat: str = CHAT, **more: Any) -> dict[str, Any]:
     return {"id": chat, "messages": [said(text, id_)], "trigger": "submit-message", **more}
 
 
@@ -61,7 +64,7 @@ async def test_a_prompt_sent_again_or_edited_replaces_its_turn(
         await post(session, asked("Three", "u3"))
         again = await post(session, asked("HISTORY", "u2", trigger="regenerate-message"))
         assert again["parts"][0]["text"] == "user: One|assistant: One "
-        document = (await session.get("/chats/c")).json()
+        document = (await session.get(f"/chats/{CHAT}")).json()
     prompts = [m["metadata"]["turn"]["prompt"] for m in document["data"]["messages"]]
     assert prompts == ["One", "HISTORY"]
 
@@ -70,27 +73,27 @@ async def test_resuming_replays_the_live_message_and_nothing_else(
     gateway: Running, settings: Settings, subscriber: Subscriber
 ) -> None:
     async with local_workers(settings), local_turns(settings), http(gateway) as session:
-        assert (await session.get("/api/chat/c/stream")).status_code == 204
+        assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
         await post(session, asked("Before"))
-        assert (await session.get("/api/chat/c/stream")).status_code == 204
+        assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
         first = asyncio.create_task(post(session, asked("Some words HANG", "u2")))
         live = await _live(subscriber)
-        await until_message(subscriber, "c", live, text="words")
-        async with session.stream("GET", "/api/chat/c/stream") as resumed:
+        await until_message(subscriber, CHAT, live, text="words")
+        async with session.stream("GET", f"/api/chat/{CHAT}/stream") as resumed:
             assert resumed.status_code == 200
-            stopped = await session.post("/api/chat/c/stop")
+            stopped = await session.post(f"/api/chat/{CHAT}/stop")
             assert stopped.json()["message_ids"] == [live]
             replay = fold_parts(parts_of(await resumed.aread()))
         assert replay == await first
         assert replay["id"] == live
         assert replay["parts"][0]["text"] == "Some words "
         assert replay["end"]["type"] == "abort"
-        assert (await session.get("/api/chat/c/stream")).status_code == 204
+        assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
 
 
 async def _live(subscriber: Subscriber) -> str:
     async with asyncio.timeout(20):
-        async for event in subscriber.events("c"):
+        async for event in subscriber.events(CHAT):
             if event.type == "message.started" and event.message is not None:
                 return event.message
     raise AssertionError("events never end")
@@ -108,8 +111,8 @@ async def test_a_client_that_hangs_up_does_not_end_the_reply(
             async for line in response.aiter_lines():
                 if "text-delta" in line:
                     break
-        live = (await subscriber.snapshot("c")).data["messages"][0]["message"]
-        message = await until_message(subscriber, "c", live)
+        live = (await subscriber.snapshot(CHAT)).data["messages"][0]["message"]
+        message = await until_message(subscriber, CHAT, live)
         assert message["status"] == "completed"
 
 
@@ -119,6 +122,7 @@ async def test_what_is_refused(gateway: Running, settings: Settings) -> None:
             (asked("x", metric_id="gone"), 404, "metric_id: there is no metric with this id"),
             (asked(" "), 400, "prompt must not be empty unless an asset is specified"),
             (asked("x", chat="{}"), 400, "chat_id must have 1 to 128"),
+            (asked("x", chat="guessed"), 400, "the id of a new chat must have 16"),
         ):
             response = await session.post("/api/chat", json=body)
             assert response.status_code == status
@@ -173,7 +177,7 @@ def test_what_use_chat_sends(
     body: dict[str, Any], expected: tuple[str | None, str | None, AssetRef | None]
 ) -> None:
     post, prompt_id = read_chat_request(body)
-    assert post.chat_id == "c"
+    assert post.chat_id == body["id"]
     assert (prompt_id, post.prompt, post.asset) == expected
 
 

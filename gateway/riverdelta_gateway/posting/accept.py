@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.assets import AssetCatalog
-from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.errors import RequestError, bad_request, no_such_chat
 from riverdelta_gateway.posting.request import Post, unknown_asset
 from riverdelta_gateway.posting.watch import Watches
 from riverdelta_gateway.turn import Turn, turn_of
 from riverdelta_gateway.turns.queue import TurnQueue
+
+MIN_CHOSEN_ID_CHARS: Final = 16
+"""Shortest id of a new chat that a client chooses: nobody guesses an id that another will use. The AI
+SDK's have 16 characters of 62 kinds."""
 
 
 class Posts:
@@ -55,6 +60,7 @@ class Posts:
 
         Raises:
             RequestError: NOT_FOUND: the asset, the chat or the message does not exist for this user.
+                BAD_REQUEST: the id of a new chat is too short.
             BrokerUnavailable: Redis did not answer; try again.
         """
         asset = post.asset
@@ -62,8 +68,7 @@ class Posts:
             raise unknown_asset(asset)
         from_message = None
         if post.chat_id is not None:
-            if not may_begin or await self._access.user_of(post.chat_id) is not None:
-                await self._access.check_readable(post.chat_id, user)
+            await self._check_chat(post.chat_id, user, may_begin=may_begin)
             from_message = await self._first_replaced(post.chat_id, post.message_id, prompt_id)
         turn = Turn(
             chat_id=post.chat_id or f"c-{secrets.token_hex(8)}",
@@ -78,6 +83,18 @@ class Posts:
         await self._queue.ask(turn)
         self._watches.watch(user, turn.chat_id, turn.message_id)
         return turn
+
+    async def _check_chat(self, chat_id: str, user: str, *, may_begin: bool) -> None:
+        """Check that the chat is the user's own, or can be begun; opening the reply checks it again."""
+        owner = await self._access.user_of(chat_id)
+        if owner == user:
+            return
+        if may_begin and len(chat_id) < MIN_CHOSEN_ID_CHARS:
+            raise bad_request(
+                f"the id of a new chat must have {MIN_CHOSEN_ID_CHARS} random characters or more"
+            )
+        if owner is not None or not may_begin:
+            raise no_such_chat()
 
     async def _first_replaced(
         self, chat_id: str, message_id: str | None, prompt_id: str | None

@@ -10,6 +10,7 @@ from typing import Final, Self
 from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.user_chats import Announcement
 from riverdelta.core.errors import BrokerUnavailable
+from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import POST, response
 from riverdelta_gateway.posting.projection import PostFrame, Projection
@@ -30,11 +31,13 @@ class Watches:
 
     Args:
         subscriber: Reads chats.
+        access: Chat ownership.
         sockets: Get the frames; they announce the turns that other processes accepted.
     """
 
-    def __init__(self, subscriber: ChatReader, sockets: Sockets) -> None:
+    def __init__(self, subscriber: ChatReader, access: ChatAccess, sockets: Sockets) -> None:
         self._subscriber = subscriber
+        self._access = access
         self._sockets = sockets
         self._watches: dict[tuple[str, str], _Watch] = {}
         sockets.listen(self._on_announcement)
@@ -55,16 +58,26 @@ class Watches:
         return len(self._watches)
 
     def watch(self, user: str, chat_id: str, message_id: str) -> None:
-        """Send the progress of a turn, which may not have begun, to all sockets of *user*."""
+        """
+        Send the progress of a turn, which may not have begun, to all sockets of *user*.
+
+        If the chat turns out to be another user's, they get one error instead, and nothing of the chat.
+        """
+        self._follow(user, chat_id, message_id).asked.add(message_id)
+
+    def _follow(self, user: str, chat_id: str, message_id: str) -> _Watch:
         key = (user, chat_id)
         watch = self._watches.get(key)
         if watch is None or watch.task.done():
-            watch = self._watches[key] = _Watch(self._subscriber, self._sockets, user, chat_id)
+            watch = self._watches[key] = _Watch(
+                self._subscriber, self._access, self._sockets, user, chat_id
+            )
             watch.task.add_done_callback(lambda task: self._forget(key, task))
         watch.projection.expect(message_id)
+        return watch
 
     def _on_announcement(self, user: str, announcement: Announcement) -> None:
-        self.watch(user, announcement.chat_id, announcement.message_id)
+        self._follow(user, announcement.chat_id, announcement.message_id)
 
     def _forget(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         if self._watches[key].task is task:
@@ -77,12 +90,22 @@ class _Watch:
 
     Attributes:
         projection: Makes frames of the chat's events.
+        asked: Turns that this process accepted, and has to answer.
         task: Done when no turn runs or is expected.
     """
 
-    def __init__(self, subscriber: ChatReader, sockets: Sockets, user: str, chat_id: str) -> None:
+    def __init__(
+        self,
+        subscriber: ChatReader,
+        access: ChatAccess,
+        sockets: Sockets,
+        user: str,
+        chat_id: str,
+    ) -> None:
         self.projection = Projection(chat_id)
+        self.asked: set[str] = set()
         self._subscriber = subscriber
+        self._access = access
         self._sockets = sockets
         self._user = user
         self._chat_id = chat_id
@@ -97,15 +120,29 @@ class _Watch:
                 await asyncio.sleep(_RETRY_S)
             except TimeoutError:
                 return
+            except RequestError as refusal:
+                self._refuse(refusal)
+                return
 
     async def _follow(self) -> None:
-        async with contextlib.aclosing(self._subscriber.events(self._chat_id)) as events:
+        guard = self._access.guard(self._chat_id, self._user, owned=True)
+        source = guard.events(self._subscriber.events(self._chat_id))
+        async with contextlib.aclosing(source) as events:
             while not self.projection.idle:
                 timeout_s = None if self.projection.under_way else _IDLE_S
                 async with asyncio.timeout(timeout_s):
                     event = await anext(events)
                 for frame in self.projection.apply(event):
                     self._send(frame, event.position)
+
+    def _refuse(self, refusal: RequestError) -> None:
+        """Answer the turns that were accepted here and dropped: another user made the chat first."""
+        for message_id in sorted(self.asked):
+            about = {"chat_id": self._chat_id, "message_id": message_id}
+            frame = response(
+                POST, "error", about, error=refusal, sent_by=self._user, send_method="All"
+            )
+            self._sockets.send_to_user(self._user, frame)
 
     def _send(self, frame: PostFrame, position: str) -> None:
         if self._sockets.of_user(self._user):

@@ -21,8 +21,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from riverdelta.core.events import Event
+from riverdelta_gateway.access import OwnerGuard
 from riverdelta_gateway.auth import Identity
-from riverdelta_gateway.errors import bad_request
+from riverdelta_gateway.errors import RequestError, bad_request
 from riverdelta_gateway.posting.request import Post, read_post
 from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, encode_part
 from riverdelta_gateway.routes.checks import checked_id
@@ -88,7 +90,8 @@ async def post_message(request: Request, services: Services) -> Response:
         )  # a refused post writes nothing
         await services.post_limit.take(identity.user)
         turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
-        return _stream(services, identity, turn.chat_id, turn.message_id, place)
+        guard = services.access.guard(turn.chat_id, identity.user, owned=True)
+        return _stream(services, identity, guard, turn.message_id, place)
 
 
 @endpoint
@@ -96,16 +99,19 @@ async def resume(request: Request, services: Services) -> Response:
     """Stream the open reply from its beginning; 204: no reply is open."""
     identity = services.auth.identify(request)
     chat_id = checked_id("id", request.path_params["chat_id"])
-    if await services.access.user_of(chat_id) is None:
-        return Response(status_code=204)  # the page of a chat that does not exist yet
-    await services.access.check_readable(chat_id, identity.user)
+    owner = await services.access.user_of(chat_id)
+    if owner is None or not services.access.is_readable(owner, identity.user):
+        # The page of a chat that does not exist yet; another user's chat looks the same.
+        return Response(status_code=204)
     snapshot = await services.subscriber.snapshot(chat_id)
+    guard = services.access.guard(chat_id, identity.user)
+    await guard.check(snapshot)
     live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
     if not live:
         return Response(status_code=204)
     with contextlib.ExitStack() as place:
         place.enter_context(services.connections.place(identity.user))
-        return _stream(services, identity, chat_id, live[-1], place)
+        return _stream(services, identity, guard, live[-1], place)
 
 
 @endpoint
@@ -126,19 +132,26 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 def _stream(
     services: Services,
     identity: Identity,
-    chat_id: str,
+    guard: OwnerGuard,
     message_id: str,
     place: contextlib.ExitStack,
 ) -> Response:
-    lines = keep_alive(_lines(services, chat_id, message_id), services, identity)
+    source = guard.events(services.subscriber.events(guard.chat_id))
+    lines = keep_alive(_lines(source, message_id), services, identity)
     return EventStream(lines, place.pop_all(), HEADERS)
 
 
-async def _lines(services: Services, chat_id: str, message_id: str) -> AsyncGenerator[bytes, None]:
+async def _lines(
+    source: AsyncGenerator[Event, None], message_id: str
+) -> AsyncGenerator[bytes, None]:
     stream = UIMessageStream(message_id)
-    async with contextlib.aclosing(services.subscriber.events(chat_id)) as events:
-        async for event in events:
-            yield b"".join(encode_part(part) for part in stream.apply(event))
-            if stream.done:
-                yield DONE
-                return
+    try:
+        async with contextlib.aclosing(source):
+            async for event in source:
+                yield b"".join(encode_part(part) for part in stream.apply(event))
+                if stream.done:
+                    yield DONE
+                    return
+    except RequestError as refusal:  # another user made the chat: the turn was dropped
+        yield encode_part({"type": "error", "errorText": refusal.message})
+        yield DONE

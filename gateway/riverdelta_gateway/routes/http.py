@@ -138,7 +138,10 @@ async def events(request: Request, services: Services) -> Response:
     identity, chat_id = await readable_chat(request, services)
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     position = checked_position(after)
-    source = services.subscriber.events(chat_id, None if position is None else str(position))
+    guard = services.access.guard(chat_id, identity.user)
+    source = guard.events(
+        services.subscriber.events(chat_id, None if position is None else str(position))
+    )
     with contextlib.ExitStack() as place:
         place.enter_context(services.connections.place(identity.user))
         lines = keep_alive(_encoded(source), services, identity)
@@ -175,8 +178,9 @@ class EventStream(StreamingResponse):
 @endpoint
 async def snapshot(request: Request, services: Services) -> Response:
     """Answer with the chat as it is now."""
-    _, chat_id = await readable_chat(request, services)
+    identity, chat_id = await readable_chat(request, services)
     event = await services.subscriber.snapshot(chat_id)
+    await services.access.guard(chat_id, identity.user).check(event)
     if (
         not event.seq
         and not event.data["messages"]
@@ -217,11 +221,14 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 
 
 async def _encoded(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
-    """Encode events as SSE."""
-    async with contextlib.aclosing(source):
-        yield _SSE_RETRY
-        async for event in source:
-            yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
+    """Encode events as SSE; an ``error`` event ends a chat that is not the reader's any more."""
+    yield _SSE_RETRY
+    try:
+        async with contextlib.aclosing(source):
+            async for event in source:
+                yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
+    except RequestError as refusal:
+        yield b"event: error\ndata: %b\n\n" % orjson.dumps(error_document(refusal))
 
 
 async def keep_alive(

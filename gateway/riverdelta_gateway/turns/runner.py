@@ -13,8 +13,13 @@ from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
-from riverdelta.broker.user_chats import user_of_chat
-from riverdelta.core.errors import MessageEnded, MessageExists, RiverdeltaError, Stopped
+from riverdelta.core.errors import (
+    MessageEnded,
+    MessageExists,
+    NotChatOwner,
+    RiverdeltaError,
+    Stopped,
+)
 from riverdelta.core.view import ChatView
 from riverdelta_gateway.assets import Asset, AssetCatalog
 from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
@@ -107,10 +112,6 @@ class TurnRunner:
         messages = snapshot.data["messages"]
         if turn.message_id in (message["message"] for message in messages):
             return
-        user = await user_of_chat(self._subscriber.client, turn.chat_id)
-        if user not in {None, "", turn.user}:  # another user was faster to open a chat with this id
-            _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
-            return
         replaces = from_message_on(messages, turn.from_message)
         title = title_of([message for message in messages if message["message"] not in replaces])
         reply = self._producer.message(
@@ -126,6 +127,10 @@ class TurnRunner:
                 await self._reply(turn, message, replaces, needs_title=title is None)
         except MessageExists:
             return  # another process runs it, or did: that one ends it, or its producer's lease does
+        except NotChatOwner:
+            # Another user was faster to make the chat. `OwnerGuard` answers those who wait for this turn.
+            _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
+            return
         except (Stopped, MessageEnded) as end:
             _log.info("turn %s of chat %s: %s", turn.message_id, turn.chat_id, end)
         if self._history.saves:
