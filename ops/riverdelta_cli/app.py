@@ -11,6 +11,7 @@ import typer
 
 from riverdelta import Settings
 from riverdelta_cli import options as o
+from riverdelta_cli.commands.anonymize import anonymize as run_anonymize
 from riverdelta_cli.commands.dead import dead as run_dead
 from riverdelta_cli.commands.gateway import gateway as run_gateway
 from riverdelta_cli.commands.inspect import inspect_all, inspect_chat
@@ -248,7 +249,15 @@ def turns(
 def pipe(
     file: o.FileArgument,
     *,
-    source: o.SourceOption,
+    source: o.OptionalSource = None,
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize",
+            metavar="",
+            help="Print FILE with every text replaced by as many letters, and run nothing.",
+        ),
+    ] = False,
     as_json: o.Json = False,
     pace_ms: o.PaceMs = 0,
     mode: o.ModeOption = None,
@@ -263,17 +272,24 @@ def pipe(
 
         riverdelta pipe --source openai-chat recording.jsonl
         curl -sN ... | riverdelta pipe --source anthropic+sse --json -
+        riverdelta pipe --anonymize recording.jsonl > report.jsonl
 
     [bold]Prints[/bold] the text; reasoning dimmed, tool calls as they build up, then how it
     ended. With --json: one event per line. Rejected chunks are listed on stderr.
+    With --anonymize: the recording, to be reported where it comes out wrong.
 
     [bold]Exit codes[/bold]
 
-        0    the message completed
-        1    it failed or was stopped, no line is valid for --source, or the worker died
+        0    the message completed, or was anonymized
+        1    it failed or was stopped, no line is valid, or the worker died
         2    bad usage, or input that cannot be read
         130  Ctrl-C
     """
+    if anonymize:
+        name = None if source is None else source.value
+        end_with(lambda: run_anonymize(file, name))
+    if source is None:
+        raise typer.BadParameter("is required", param_hint="--source")
     what = _input(file, source, pace_ms, mode, on_mismatch)
     run(lambda interrupt: run_pipe(what, as_json=as_json, interrupt=interrupt))
 

@@ -69,6 +69,15 @@ SourceOption = Annotated[
         help=f"Encoding of the raw chunks: {', '.join(Source)}.",
     ),
 ]
+OptionalSource = Annotated[
+    Source | None,
+    typer.Option(
+        "--source",
+        "-s",
+        metavar="SOURCE",
+        help=f"Encoding of the raw chunks: {', '.join(Source)}. Required, but for --anonymize.",
+    ),
+]
 PaceMs = Annotated[
     int, typer.Option("--pace-ms", min=0, metavar="MS", help="Pause after each raw chunk.")
 ]
