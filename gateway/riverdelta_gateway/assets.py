@@ -34,21 +34,50 @@ class Asset(NamedTuple):
 class AssetCatalog(Protocol):
     """Finds assets. Implement it for your own store."""
 
-    async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
-        """Return the asset; None: there is none with this id."""
+    async def get(self, user: str, asset_type: AssetType, asset_id: str) -> Asset | None:
+        """Return the asset; None: there is none with this id that *user* may see."""
+
+
+class AssetPolicy(Protocol):
+    """Decides who may see which asset. Implement it for your own users and groups."""
+
+    async def may_see(self, user: str, asset: Asset) -> bool:
+        """Whether *user* may see *asset*. If not, it looks to this user as if it did not exist."""
+
+
+class GuardedCatalog:
+    """
+    A catalog with a policy in front of it.
+
+    Args:
+        catalog: Finds the assets.
+        policy: Decides who may see them.
+    """
+
+    def __init__(self, catalog: AssetCatalog, policy: AssetPolicy) -> None:
+        self._catalog = catalog
+        self._policy = policy
+
+    async def get(self, user: str, asset_type: AssetType, asset_id: str) -> Asset | None:
+        """Return the asset; None: there is none with this id that *user* may see."""
+        asset = await self._catalog.get(user, asset_type, asset_id)
+        if asset is None or not await self._policy.may_see(user, asset):
+            return None
+        return asset
 
 
 class FolderCatalog:
     """
     Assets as YAML files: ``<folder>/metrics/<id>.yml`` and ``<folder>/dashboards/<id>.yml`` (or ``.yaml``).
 
-    An asset's name is the ``name`` or ``title`` at the top level of its file, else its id.
+    An asset's name is the ``name`` or ``title`` at the top level of its file, else its id. Every user sees
+    every asset: put an `AssetPolicy` in front where that is wrong.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
+    async def get(self, user: str, asset_type: AssetType, asset_id: str) -> Asset | None:  # noqa: ARG002  # every user sees every file
         """Read the asset's file, each time: an edit is seen at once."""
         check_id(
             "asset_id", asset_id

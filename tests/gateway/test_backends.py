@@ -116,7 +116,7 @@ async def test_what_a_backend_pushes_is_what_the_provider_sent(source: str, path
 
 @pytest.mark.parametrize("source", BACKENDS)
 async def test_a_provider_is_told_the_history_and_the_asset(source: str) -> None:
-    asset = await FolderCatalog(DEMO_FOLDER).get("metric", "quarterly-revenue")
+    asset = await FolderCatalog(DEMO_FOLDER).get("ann", "metric", "quarterly-revenue")
     question = Question("And now?", [Said("user", "Hi"), Said("assistant", "Hello")], asset)
     async with provider(source, recording(source, "text")) as server:
         backend = backend_for(server, system_prompt="Be brief.")

@@ -48,12 +48,32 @@ class OwnCatalog:
     def __init__(self, settings: TurnSettings) -> None:
         pass
 
-    async def get(self, asset_type: AssetType, asset_id: str) -> Asset | None:
+    async def get(self, user: str, asset_type: AssetType, asset_id: str) -> Asset | None:
         return (
             Asset(asset_type, asset_id, f"Number {asset_id}", "")
             if asset_type == "metric"
             else None
         )
+
+
+class OwnPolicy:
+    """Ann sees everything, nobody else does."""
+
+    def __init__(self, settings: TurnSettings) -> None:
+        pass
+
+    async def may_see(self, user: str, asset: Asset) -> bool:
+        return user == "ann"
+
+
+async def test_a_policy_decides_who_sees_which_asset() -> None:
+    policy = f"{__name__}:OwnPolicy"
+    for own in ({}, {"asset_catalog": f"{__name__}:OwnCatalog"}):
+        catalog = make_catalog(TurnSettings.model_validate({"asset_policy": policy} | own))
+        assert await catalog.get("ann", "metric", "quarterly-revenue") is not None
+        assert await catalog.get("bob", "metric", "quarterly-revenue") is None
+    with pytest.raises(SettingsError, match="RIVERDELTA_TURNS_ASSET_POLICY=nowhere:at_all"):
+        make_catalog(TurnSettings(asset_policy="nowhere:at_all"))
 
 
 async def test_stores_of_ones_own_are_used(settings: Settings, subscriber: Subscriber) -> None:
@@ -130,28 +150,28 @@ def folder(tmp_path: Path) -> Path:
 )
 async def test_an_assets_name_is_in_its_file(folder: Path, content: str, name: str) -> None:
     (folder / "metrics" / "m.1.yaml").write_text(content)
-    asset = await FolderCatalog(folder).get("metric", "m.1")
+    asset = await FolderCatalog(folder).get("ann", "metric", "m.1")
     assert asset == Asset("metric", "m.1", name, content)
 
 
 async def test_only_the_folders_own_files_are_assets(folder: Path) -> None:
     catalog = FolderCatalog(folder)
-    assert await catalog.get("metric", "secret") is None
-    assert await catalog.get("dashboard", "..") is None
+    assert await catalog.get("ann", "metric", "secret") is None
+    assert await catalog.get("ann", "dashboard", "..") is None
     for outside in ("../secret", "/etc/passwd", "a/b", ""):
         with pytest.raises(ValueError, match="asset_id"):
-            await catalog.get("metric", outside)
-    assert await FolderCatalog(folder / "nowhere").get("metric", "a") is None
+            await catalog.get("ann", "metric", outside)
+    assert await FolderCatalog(folder / "nowhere").get("ann", "metric", "a") is None
 
 
 async def test_the_catalog_is_the_one_that_settings_name(folder: Path) -> None:
     (folder / "metrics" / "a.yml").write_text("name: Mine")
-    mine = await make_catalog(TurnSettings(assets_dir=folder)).get("metric", "a")
+    mine = await make_catalog(TurnSettings(assets_dir=folder)).get("ann", "metric", "a")
     assert mine is not None
     demo = make_catalog(TurnSettings())
-    assert await demo.get("metric", "a") is None
+    assert await demo.get("ann", "metric", "a") is None
     for path in DEMO_FOLDER.glob("*/*.yml"):
         asset_type: AssetType = "metric" if path.parent.name == "metrics" else "dashboard"
-        assert await demo.get(asset_type, path.stem) is not None
+        assert await demo.get("ann", asset_type, path.stem) is not None
     with pytest.raises(SettingsError, match="RIVERDELTA_TURNS_ASSET_CATALOG=nowhere:at_all"):
         make_catalog(TurnSettings(asset_catalog="nowhere:at_all"))

@@ -64,7 +64,7 @@ class Posts:
             BrokerUnavailable: Redis did not answer; try again.
         """
         asset = post.asset
-        if asset is not None and await self._catalog.get(asset.type, asset.id) is None:
+        if asset is not None and await self._catalog.get(user, asset.type, asset.id) is None:
             raise unknown_asset(asset)
         from_message = None
         if post.chat_id is not None:

@@ -10,7 +10,13 @@ from pydantic import SecretStr
 from riverdelta.broker.plugin import load_plugin
 from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.core.errors import SettingsError
-from riverdelta_gateway.assets import DEMO_FOLDER, AssetCatalog, FolderCatalog
+from riverdelta_gateway.assets import (
+    DEMO_FOLDER,
+    AssetCatalog,
+    AssetPolicy,
+    FolderCatalog,
+    GuardedCatalog,
+)
 from riverdelta_gateway.backends.base import ChatBackend
 from riverdelta_gateway.turns.history import ChatHistory, HistoryStore
 from riverdelta_gateway.turns.settings import TurnSettings
@@ -38,13 +44,19 @@ def make_catalog(settings: TurnSettings) -> AssetCatalog:
     """
     Make the asset catalog that ``settings.asset_catalog`` names; unset: files in a folder.
 
+    With ``settings.asset_policy``, that policy is asked for each asset.
+
     Raises:
         SettingsError: Nothing has this name.
     """
-    if settings.asset_catalog is None:
-        return FolderCatalog(settings.assets_dir or DEMO_FOLDER)
-    make = load_plugin(_variable("asset_catalog"), settings.asset_catalog)
-    return cast("AssetCatalog", make(settings))
+    catalog: AssetCatalog = FolderCatalog(settings.assets_dir or DEMO_FOLDER)
+    if settings.asset_catalog is not None:
+        make = load_plugin(_variable("asset_catalog"), settings.asset_catalog)
+        catalog = cast("AssetCatalog", make(settings))
+    if settings.asset_policy is None:
+        return catalog
+    make = load_plugin(_variable("asset_policy"), settings.asset_policy)
+    return GuardedCatalog(catalog, cast("AssetPolicy", make(settings)))
 
 
 def make_history(settings: TurnSettings, subscriber: ChatReader) -> HistoryStore:

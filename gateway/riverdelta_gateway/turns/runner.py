@@ -192,7 +192,7 @@ class TurnRunner:
     async def _asset(self, turn: Turn) -> Asset | None:
         if turn.asset_id is None or turn.asset_type is None:
             return None
-        return await self._catalog.get(turn.asset_type, turn.asset_id)
+        return await self._catalog.get(turn.user, turn.asset_type, turn.asset_id)
 
     async def _push(self, message: Message, chunks: AsyncGenerator[object, None]) -> None:
         """Push a backend's chunks as they come."""

@@ -37,6 +37,11 @@ class TurnSettings(EnvironmentSettings):
         default=None,
         description="Your own AssetCatalog as package.module:name, a function that takes these settings.",
     )
+    asset_policy: str | None = Field(
+        default=None,
+        description="Your own AssetPolicy as package.module:name, a function that takes these settings: "
+        "who may see which asset. Unset: whatever the catalog gives.",
+    )
     history_store: str | None = Field(
         default=None,
         description="Your own HistoryStore as package.module:name, a function that takes these settings. "
