@@ -2,12 +2,15 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-unit test-node test-browser lint format schema bench fuzz faults wheel lock clean
+.PHONY: help setup setup-node demo test test-unit test-pythons coverage test-node test-browser lint format schema bench fuzz faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3)
 PY := .venv/bin/python
+# Several processes, each with servers of its own; tests/conftest.py says how many are `auto`.
+RUN_TESTS := -m pytest -n auto --dist worksteal
+PYTEST := $(PY) $(RUN_TESTS)
 READY := .venv/.ready
 NODE_READY := tests/gateway/node/node_modules/.package-lock.json
 
@@ -22,6 +25,10 @@ ifneq ($(TRUSTED),)
 export UV_SYSTEM_CERTS ?= 1
 export NODE_EXTRA_CA_CERTS ?= $(TRUSTED)
 endif
+
+# Compile each module once, also for the many processes that tests start; outside the source tree.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pyc
 
 # Shell snippets, each one command of a recipe.
 # find_python: sets $$python to the first interpreter that runs and is new enough.
@@ -63,10 +70,26 @@ demo: $(READY) ## stream a recorded reply through server, workers and readers
 	@.venv/bin/riverdelta pipe --source openai-chat ops/riverdelta_cli/demo/reply.jsonl --pace-ms 20
 
 test: $(READY) ## run every test but those in a browser (ARGS='-k name' narrows)
-	@$(PY) -m pytest --ignore tests/browser $(ARGS)
+	@$(PYTEST) --ignore tests/browser $(ARGS)
 
 test-unit: $(READY) ## run the tests that need no server
-	@$(PY) -m pytest tests/unit $(ARGS)
+	@$(PYTEST) tests/unit $(ARGS)
+
+# Every interpreter that the classifiers promise and that runs here, each with an environment of its own.
+test-pythons: ## run the tests that need no server on each Python found (TESTS=tests for all)
+	@set -e; $(find_python); $(find_uv); \
+	for version in 3.11 3.12 3.13; do \
+	p=python$$version; if ! "$$p" -c '' >/dev/null 2>&1; then echo "riverdelta: no $$p here"; continue; fi; \
+	echo "riverdelta: tests on $$("$$p" --version)"; own=.tools/python$$version; \
+	if ! "$$own/bin/python" -c '' >/dev/null 2>&1; then \
+	rm -rf "$$own"; UV_PYTHON_DOWNLOADS=never "$$uv" venv --quiet --python "$$p" "$$own"; fi; \
+	"$$uv" pip sync --quiet --python "$$own/bin/python" --require-hashes requirements/dev.txt; \
+	"$$uv" pip install --quiet --python "$$own/bin/python" --no-deps --no-build-isolation --editable .; \
+	"$$own/bin/python" $(RUN_TESTS) $(or $(TESTS),tests/unit) $(ARGS); \
+	done
+
+coverage: $(READY) ## run every test but those in a browser; which lines did not run, also in processes
+	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(PYTEST) --ignore tests/browser --cov --cov-report term:skip-covered --cov-report html:.artifacts/coverage $(ARGS)
 
 setup-node: $(NODE_READY) ## install the AI SDK, which some tests run (needs Node and npm)
 	@:
@@ -75,7 +98,7 @@ $(NODE_READY): tests/gateway/node/package-lock.json
 	@npm ci --prefix tests/gateway/node --silent --no-audit --no-fund
 
 test-node: $(READY) $(NODE_READY) ## run the tests with the AI SDK's own client
-	@$(PY) -m pytest tests/gateway/test_ai_sdk_node.py $(ARGS)
+	@$(PYTEST) tests/gateway/test_ai_sdk_node.py $(ARGS)
 
 test-browser: $(READY) ## run the page's tests in chromium; pictures in .artifacts/browser
 	@$(PY) -m pytest tests/browser $(ARGS)
@@ -127,5 +150,5 @@ lock: ## resolve the versions in requirements/ again (UPGRADE=--upgrade for newe
 	"$$uv" $(COMPILE) --group uv --output-file requirements/uv.txt
 
 clean: ## remove what make has built, .venv included
-	@rm -rf .venv .tools dist .artifacts .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .tools .cache dist .artifacts .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

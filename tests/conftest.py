@@ -2,17 +2,22 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
+from tests.support.drawing import examples
 from tests.support.shell import Shell
 
-# A loaded CI machine is slow now and then; the tests that bound time say so themselves.
-settings.register_profile("riverdelta", deadline=None)
+# No test asserts a time: a machine with other work takes as long as it takes.
+settings.register_profile("riverdelta", deadline=None, max_examples=examples(100))
 settings.load_profile("riverdelta")
+
+PROCESSES_PER_CORE = 3
+"""Of `-n auto`: tests wait for servers and processes for much of their time."""
 
 TURNS_TO_FINISH = 10
 """Loop turns that a cancelled task gets to run its finally blocks."""
@@ -38,6 +43,11 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made = Shell(tmp_path)
     yield made
     made.nothing_left()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` starts."""
+    return PROCESSES_PER_CORE * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

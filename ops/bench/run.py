@@ -25,6 +25,7 @@ from bench import (
     live,
     parser,
     push,
+    ratios,
     stalls,
     view,
 )
@@ -45,6 +46,7 @@ MEASURES: dict[str, Measure] = {
     "parser": parser.measure,
     "view": view.measure,
     "stalls": stalls.measure,
+    "ratios": ratios.measure,
     "filters": filters.measure,
 }
 

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.support.browser import OpenTab
 
 ARTIFACTS = Path(__file__).parents[2] / ".artifacts" / "browser"
-START_S = 40.0
-STOP_S = 15.0
+START_S = 120.0
+STOP_S = 60.0
 
 OPTIONS = (
     "--no-sandbox",  # CI is root

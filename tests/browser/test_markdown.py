@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
+from tests.support.drawing import examples
+
 WHOLE = """async text => {
     const { Markdown } = await import("./markdown.js");
     const shown = new Markdown();
@@ -205,7 +207,9 @@ PIECES = st.sampled_from([*BLOCKS, *LINES, *SPANS, *WORDS])
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(pieces=st.lists(PIECES, max_size=40))
 def test_any_text_comes_out_the_same_in_any_deltas(tab: Page, pieces: list[str]) -> None:

@@ -1,6 +1,5 @@
 """A gateway in the test's own process, and clients that speak its protocol."""
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
+from tests.support.marks import own_settings
 from tests.support.servers import Server, binaries
 
 
@@ -20,8 +20,8 @@ def gateway_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def settings(gateway_redis: Server) -> Settings:
-    return Settings(redis_url=gateway_redis.url, key_prefix=f"g{secrets.token_hex(4)}")
+def settings(gateway_redis: Server, request: pytest.FixtureRequest) -> Settings:
+    return own_settings(request, gateway_redis.url)
 
 
 @pytest.fixture

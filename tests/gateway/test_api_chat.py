@@ -18,6 +18,7 @@ from riverdelta_gateway.turn import Turn
 from tests.support.gateway.ai_sdk_client import fold_parts, parts_of
 from tests.support.gateway.local_turns import CALLS, local_turns, turn_queue, until_message
 from tests.support.local_workers import local_workers
+from tests.support.servers import DEADLINE_S
 
 CHAT = "aB3dE6gH9jK2mN5p"
 """An id as the AI SDK makes it."""
@@ -33,7 +34,7 @@ def asked(text: str, id_: str = "u1", chat: str = CHAT, **more: Any) -> dict[str
 
 @contextlib.asynccontextmanager
 async def http(gateway: Running) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=20) as session:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=DEADLINE_S) as session:
         yield session
 
 
@@ -92,8 +93,8 @@ async def test_resuming_replays_the_live_message_and_nothing_else(
 
 
 async def _live(subscriber: Subscriber) -> str:
-    async with asyncio.timeout(20):
-        async for event in subscriber.events(CHAT):
+    async with asyncio.timeout(DEADLINE_S):
+        async for event in subscriber.events("c"):
             if event.type == "message.started" and event.message is not None:
                 return event.message
     raise AssertionError("events never end")

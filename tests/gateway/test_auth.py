@@ -30,6 +30,7 @@ from tests.support.gateway.clients import client, view_of
 from tests.support.gateway.processes import GatewayProcess
 from tests.support.gateway.tokens import LIFE_S, SECRET, WITH_TOKENS, token
 from tests.support.local_workers import local_workers
+from tests.support.servers import DEADLINE_S
 
 
 def connection(query: str = "", **headers: str) -> HTTPConnection:
@@ -252,7 +253,7 @@ async def test_all_gateways_with_a_users_sockets_learn_of_the_users_messages(
             await producer.message(
                 f"of-{user}", source="text", message_id="m", user=user
             ).__aenter__()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             assert await received.get() == ("one", "ann", "of-ann", "m")
             assert await received.get() == ("two", "bob", "of-bob", "m")
         assert received.empty()

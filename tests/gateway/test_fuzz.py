@@ -15,8 +15,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from riverdelta import Settings
 from riverdelta_gateway.routes.table import ROUTES
+from tests.support.drawing import examples
 from tests.support.gateway.processes import GatewayProcess
-from tests.support.servers import Server
+from tests.support.servers import DEADLINE_S, Server
 
 ID = st.one_of(st.sampled_from(["calm", "c1", "", "a b", "{x}", "é"]), st.text(max_size=8))
 JSON = st.recursive(
@@ -71,7 +72,7 @@ def answers(connection: ClientConnection) -> bool:
     mark = secrets.token_hex(8)
     connection.send(json.dumps({"route": "/chats/list", "payload": {}, "request_id": mark}))
     while True:
-        frame = json.loads(connection.recv(timeout=20))
+        frame = json.loads(connection.recv(timeout=DEADLINE_S))
         assert frame["error"] is None or frame["error"]["code"] in {
             "BAD_REQUEST",
             "NOT_FOUND",
@@ -82,7 +83,7 @@ def answers(connection: ClientConnection) -> bool:
 
 
 @given(st.lists(FRAME, max_size=12))
-@hypothesis_settings(max_examples=150)
+@hypothesis_settings(max_examples=examples(150))
 def test_any_frames_in_any_order(target: Target, frames: list[str | bytes]) -> None:
     with connect(socket_url(target.gateway), max_size=None) as connection:
         for frame in frames:
@@ -115,7 +116,7 @@ def test_what_is_no_websocket_ends_with_the_protocols_own_code(
     with connect(socket_url(target.gateway)) as connection:
         connection.socket.sendall(wire)
         with pytest.raises(ConnectionClosed) as closed:
-            connection.recv(timeout=20)
+            connection.recv(timeout=DEADLINE_S)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == code
     test_nobody_else_noticed(target)

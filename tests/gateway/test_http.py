@@ -16,7 +16,7 @@ from riverdelta_gateway.settings import GatewaySettings
 from tests.support.gateway.clients import view_of
 from tests.support.gateway.tokens import WITH_TOKENS, token
 from tests.support.local_workers import local_workers
-from tests.support.servers import until
+from tests.support.servers import DEADLINE_S, until
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ async def test_a_quiet_stream_has_a_heartbeat_and_ends_with_the_process(
     limits = GatewaySettings(dev=True, port=0, sse_heartbeat_s=0.05)
     async with gateway_server(settings, limits) as running:
         response = await http.get(f"{running.url}/chats/c/events")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while (await response.content.readline()) != b": still here\n":
                 pass
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         await response.read()
 
 

@@ -43,7 +43,7 @@ async def slow_client(running: Running) -> AsyncIterator[tuple[Client, Socket]]:
         yield slow, theirs
 
 
-@pytest.mark.timeout(PAUSE_S + 60)
+@pytest.mark.timeout(PAUSE_S + 180)
 async def test_five_megabytes_pass_a_client_that_reads_nothing(
     gateway: Running, settings: Settings, producer: Producer
 ) -> None:

@@ -21,7 +21,7 @@ from tests.support.gateway.local_turns import (
     until_message,
 )
 from tests.support.local_workers import local_workers
-from tests.support.servers import until
+from tests.support.servers import DEADLINE_S, until
 
 USER = "dev"
 
@@ -198,7 +198,7 @@ async def test_sigterm_lets_replies_end_and_fails_those_that_do_not(
             await until_message(subscriber, "c", "m", text="Words")
             process.terminate()
             message = await until_message(subscriber, "c", "m")
-            assert process.wait(10) == 0
+            assert process.wait(DEADLINE_S) == 0
     assert message["error"] is not None
     assert message["error"]["code"] == "turn_interrupted"
 

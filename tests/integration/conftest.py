@@ -1,6 +1,5 @@
 """A server of each engine for the session, and settings with a key prefix of its own for each test."""
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.producer.caretaker import Caretaker
 from riverdelta.broker.producer.delivery import Delivery
 from tests.support.local_workers import local_workers
-from tests.support.marks import marked_settings
+from tests.support.marks import own_settings
 from tests.support.servers import Server, binaries
 
 ENGINES = binaries()
@@ -47,9 +46,7 @@ def forgetful_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
 @pytest.fixture
 def settings(server: Server, request: pytest.FixtureRequest) -> Settings:
     """A prefix of the test's own; leases and waits as its marker ``settings`` gives them."""
-    return Settings(
-        redis_url=server.url, key_prefix=f"t{secrets.token_hex(4)}", **marked_settings(request)
-    )
+    return own_settings(request, server.url)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from riverdelta import Settings
 from tests.support.packaging.environment import CHECKOUT, Environment
 from tests.support.servers import Server, binaries, worker_processes
 
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.packaging
 
 SCRIPTS = CHECKOUT / "tests" / "support" / "packaging"
 

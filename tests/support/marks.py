@@ -1,13 +1,19 @@
 """What the project's own markers say."""
 
+import secrets
 from typing import Any
 
 import pytest
 
+from riverdelta import Settings
 
-def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Fields of Settings that the test asks for: the nearest ``settings`` marker wins, field by field."""
-    fields: dict[str, Any] = {}
-    for marker in request.node.iter_markers("settings"):
-        fields = {**marker.kwargs, **fields}
-    return fields
+PRODUCER_LEASE_S = 60.0
+"""Unless a test says otherwise: a busy machine keeps a producer from its heartbeat for seconds."""
+
+
+def own_settings(request: pytest.FixtureRequest, redis_url: str) -> Settings:
+    """Settings with a key prefix of the test's own, and what its markers ``settings`` give; the nearest wins."""
+    fields: dict[str, Any] = {"producer_lease_s": PRODUCER_LEASE_S}
+    for marker in reversed([*request.node.iter_markers("settings")]):
+        fields |= marker.kwargs
+    return Settings(redis_url=redis_url, key_prefix=f"t{secrets.token_hex(4)}", **fields)

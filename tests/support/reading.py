@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import itertools
-import statistics
-import time
 
 from riverdelta import ChatView, Event, Producer, Subscriber
+from tests.support.servers import DEADLINE_S
 
 BEGINNING = "00000000:0"
 """The position before the first event of any chat: everything is read, and no snapshot."""
@@ -18,7 +17,7 @@ async def read_until_ends(
     """Collect events until *ends* messages have ended; the run must be contiguous."""
     events: list[Event] = []
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(DEADLINE_S),
         contextlib.aclosing(subscriber.events(chat_id, after)) as stream,
     ):
         async for event in stream:
@@ -32,21 +31,17 @@ async def read_until_ends(
     return events
 
 
-async def typical_ms(producer: Producer, subscriber: Subscriber, chat_id: str) -> float:
-    """Median time from a push to the reader of its text, over sixty pushes, one after the other."""
-    times = []
+async def converse(producer: Producer, subscriber: Subscriber, chat_id: str) -> None:
+    """Push sixty times, each when the reader has the text of the push before."""
     async with (
         producer.message(chat_id, source="text", message_id="m") as message,
         contextlib.aclosing(subscriber.events(chat_id, BEGINNING)) as events,
     ):
         for number in range(60):
-            started = time.perf_counter()
             await message.push(f"X{number} ")
             async for event in events:
                 if event.type == "chunk.delta" and f"X{number} " in event.data["text"]:
                     break
-            times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times)
 
 
 def check_contiguous(events: list[Event]) -> None:

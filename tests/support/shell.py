@@ -22,7 +22,7 @@ from riverdelta_cli import session
 from riverdelta_cli.app import app
 from riverdelta_cli.processes.children import bind_to
 
-DEADLINE_S = 50.0
+DEADLINE_S = 120.0
 _SIDE_BY_SIDE = 4
 DEMO = Path(str(resources.files("riverdelta_cli"))) / "demo" / "reply.jsonl"
 
@@ -199,7 +199,7 @@ class Shell:
         return str((entry / "cwd").readlink()).startswith(f"{self.folder}/")
 
     def nothing_left(self) -> None:
-        eventually(lambda: not self.processes(), f"no process left of {self.processes()}", 5)
+        eventually(lambda: not self.processes(), f"no process left of {self.processes()}")
 
 
 def one_line(errors: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support.servers import DEADLINE_S
 from tests.support.shell import (
     DEMO,
     Running,
@@ -57,28 +58,33 @@ RUNS = {
 }
 
 
+class Runs(dict[str, Done]):
+    """What each of RUNS came to; run when a test first asks, with other servers in the environment."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._shell = Shell(folder)
+
+    def __missing__(self, name: str) -> Done:
+        arguments, stdin = RUNS[name]
+        elsewhere = "redis://127.0.0.1:1"
+        environment = {"RIVERDELTA_REDIS_URL": elsewhere, "RIVERDELTA_QUEUE_URL": elsewhere}
+        done = self._shell.run(*arguments, stdin=stdin, **environment)
+        self._shell.nothing_left()
+        assert not list(self._shell.temporary.iterdir())
+        return self.setdefault(name, done)
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
-    """What each of RUNS came to; other servers in the environment must not matter to any."""
-    shell = Shell(tmp_path_factory.mktemp("runs"))
-    elsewhere = "redis://127.0.0.1:1"
-    commands, inputs = zip(*RUNS.values(), strict=True)
-    done = shell.run_all(
-        *map(list, commands),
-        stdin=inputs,
-        RIVERDELTA_REDIS_URL=elsewhere,
-        RIVERDELTA_QUEUE_URL=elsewhere,
-    )
-    shell.nothing_left()
-    assert not list(shell.temporary.iterdir())
-    return dict(zip(RUNS, done, strict=True))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
 
 
 def events_of(done: Done) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_demo_reads_well(runs: dict[str, Done]) -> None:
+def test_the_demo_reads_well(runs: Runs) -> None:
     done = runs["text"]
     printed, said = done.stdout.decode(), demo_text()
     assert done.returncode == 0
@@ -94,7 +100,7 @@ def test_the_demo_reads_well(runs: dict[str, Done]) -> None:
     )
 
 
-def test_json_is_one_event_a_line_and_sse_bytes_go_in_as_they_are(runs: dict[str, Done]) -> None:
+def test_json_is_one_event_a_line_and_sse_bytes_go_in_as_they_are(runs: Runs) -> None:
     done = runs["sse"]
     events = events_of(done)
     assert done.returncode == 0
@@ -105,7 +111,7 @@ def test_json_is_one_event_a_line_and_sse_bytes_go_in_as_they_are(runs: dict[str
     assert texts_of(events) == demo_text()
 
 
-def test_a_wrong_source_is_no_success(runs: dict[str, Done]) -> None:
+def test_a_wrong_source_is_no_success(runs: Runs) -> None:
     done = runs["wrong source"]
     assert done.returncode == 1
     skipped, hint = done.stderr.decode().splitlines()
@@ -116,12 +122,12 @@ def test_a_wrong_source_is_no_success(runs: dict[str, Done]) -> None:
     assert hint == f"riverdelta: {line}"
 
 
-def test_a_provider_error_exits_1(runs: dict[str, Done]) -> None:
+def test_a_provider_error_exits_1(runs: Runs) -> None:
     assert runs["error"].returncode == 1
     assert "failed · source_error: " in runs["error"].stdout.decode().splitlines()[-1]
 
 
-def test_rejected_chunks_are_a_few_warnings_and_the_reply_goes_on(runs: dict[str, Done]) -> None:
+def test_rejected_chunks_are_a_few_warnings_and_the_reply_goes_on(runs: Runs) -> None:
     done = runs["rejected"]
     assert done.returncode == 0
     *named, more = done.stderr.decode().splitlines()
@@ -133,7 +139,7 @@ def test_rejected_chunks_are_a_few_warnings_and_the_reply_goes_on(runs: dict[str
 
 
 def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
-    runs: dict[str, Done],
+    runs: Runs,
 ) -> None:
     done = runs["large"]
     assert done.returncode == 2
@@ -150,7 +156,7 @@ def test_a_chunk_that_is_too_large_exits_2_and_keeps_what_was_accepted(
         ("directory", "cannot read .: it is a directory"),
     ],
 )
-def test_input_that_cannot_be_read_exits_2(run: str, line: str, runs: dict[str, Done]) -> None:
+def test_input_that_cannot_be_read_exits_2(run: str, line: str, runs: Runs) -> None:
     assert runs[run].returncode == 2
     assert one_line(runs[run].stderr) == f"riverdelta: {line}\n"
     assert not runs[run].stdout
@@ -162,33 +168,21 @@ def test_a_setting_that_cannot_be_used_is_one_line(shell: Shell) -> None:
     assert "RIVERDELTA_MAX_CHATS" in one_line(done.stderr)
 
 
-@pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Shell, Running]]]:
-    """Pipes that wait for more input, started side by side; each test ends one."""
-    with ExitStack() as stack:
-        found = {}
-        for end in (
-            "ctrl-c",
-            "ctrl-c twice",
-            "stuck worker",
-            "kill -9",
-            "dead server",
-            "dead worker",
-        ):
-            shell = Shell(tmp_path_factory.mktemp("waiting"))
-            found[end] = shell, stack.enter_context(shell.start(*TEXT, "--json", "-"))
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[tuple[Shell, Running]]:
+    """A pipe that waits for more input; the test ends it."""
+    shell = Shell(tmp_path)
+    with shell.start(*TEXT, "--json", "-") as running:
         for word in ("first", "second", "so far"):  # shown as it comes
-            for _, running in found.values():
-                running.write(f"{word}\n".encode())
-            for _, running in found.values():
-                running.says(word)
-        yield found
+            running.write(f"{word}\n".encode())
+            running.says(word)
+        yield shell, running
 
 
 def test_ctrl_c_stops_the_reply_and_leaves_nothing(
-    waiting: dict[str, tuple[Shell, Running]],
+    waiting: tuple[Shell, Running],
 ) -> None:
-    shell, running = waiting["ctrl-c"]
+    shell, running = waiting
     assert len(shell.processes()) == 3
     running.send(signal.SIGINT)
     assert running.exit_code() == 130
@@ -199,9 +193,9 @@ def test_ctrl_c_stops_the_reply_and_leaves_nothing(
 
 
 def test_a_stuck_worker_does_not_keep_us_and_is_killed(
-    waiting: dict[str, tuple[Shell, Running]],
+    waiting: tuple[Shell, Running],
 ) -> None:
-    shell, running = waiting["stuck worker"]
+    shell, running = waiting
     (worker,) = (pid for pid, line in shell.processes().items() if line.endswith("worker\0"))
     os.kill(worker, signal.SIGSTOP)
     running.send(signal.SIGTERM)
@@ -209,15 +203,15 @@ def test_a_stuck_worker_does_not_keep_us_and_is_killed(
     shell.nothing_left()
 
 
-def test_kill_9_leaves_no_process(waiting: dict[str, tuple[Shell, Running]]) -> None:
-    shell, running = waiting["kill -9"]
+def test_kill_9_leaves_no_process(waiting: tuple[Shell, Running]) -> None:
+    shell, running = waiting
     running.send(signal.SIGKILL)
     running.exit_code()
     shell.nothing_left()
 
 
-def test_a_server_that_dies_is_said_at_once(waiting: dict[str, tuple[Shell, Running]]) -> None:
-    shell, running = waiting["dead server"]
+def test_a_server_that_dies_is_said_at_once(waiting: tuple[Shell, Running]) -> None:
+    shell, running = waiting
     (server,) = (pid for pid, line in shell.processes().items() if "valkey-server" in line)
     os.kill(server, signal.SIGKILL)
     assert running.exit_code() == 1
@@ -228,9 +222,9 @@ def test_a_server_that_dies_is_said_at_once(waiting: dict[str, tuple[Shell, Runn
 
 
 def test_a_worker_that_dies_again_and_again_is_said_with_what_to_do(
-    waiting: dict[str, tuple[Shell, Running]],
+    waiting: tuple[Shell, Running],
 ) -> None:
-    shell, running = waiting["dead worker"]
+    shell, running = waiting
     killed = set[int]()
 
     def workers() -> set[int]:
@@ -249,8 +243,8 @@ def test_a_worker_that_dies_again_and_again_is_said_with_what_to_do(
     shell.nothing_left()
 
 
-def test_ctrl_c_twice_ends_at_once(waiting: dict[str, tuple[Shell, Running]]) -> None:
-    shell, running = waiting["ctrl-c twice"]
+def test_ctrl_c_twice_ends_at_once(waiting: tuple[Shell, Running]) -> None:
+    shell, running = waiting
     running.send(signal.SIGINT)
     running.send(signal.SIGINT)
     assert running.exit_code() == 130
@@ -278,7 +272,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
             assert process.stderr is not None
             assert process.stdout.read(8) == start
             process.stdout.close()
-            assert process.wait(10) == 128 + signal.SIGPIPE
+            assert process.wait(DEADLINE_S) == 128 + signal.SIGPIPE
             assert not process.stderr.read()
 
 
@@ -309,7 +303,7 @@ def test_output_that_cannot_be_written_is_one_line(
             stderr=subprocess.PIPE,
             env=shell.environment,
             preexec_fn=with_us(),  # see children.start
-            timeout=20,
+            timeout=DEADLINE_S,
             check=False,
         )
     assert done.returncode == 2

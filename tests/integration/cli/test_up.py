@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from riverdelta_cli.processes.embedded import EmbeddedServer
+from tests.support.servers import DEADLINE_S
 from tests.support.shell import (
     DEMO,
     Running,
@@ -348,7 +349,7 @@ def test_up_has_a_gateway_on_loopback_that_follows_chats(shared: tuple[Shell, Ru
     up.warns(f"listening at {url}")
     pushed = shell.call("push", "by-gateway", "--source", "text", shell.file(b"Hello\n"))
     assert pushed.returncode == 0, pushed.stderr
-    with urllib.request.urlopen(f"{url}/chats/by-gateway/events", timeout=20) as stream:  # noqa: S310  # http
+    with urllib.request.urlopen(f"{url}/chats/by-gateway/events", timeout=DEADLINE_S) as stream:  # noqa: S310  # http
         events = (orjson.loads(line[6:]) for line in stream if line.startswith(b"data: "))
         assert next(events)["type"] == "snapshot"
 
@@ -362,7 +363,7 @@ def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) ->
     asking = urllib.request.Request(  # noqa: S310  # http
         f"{found[1].decode()}/api/chat", orjson.dumps({"id": "chat-up", "messages": [said]})
     )
-    with urllib.request.urlopen(asking, timeout=30) as stream:  # noqa: S310  # http
+    with urllib.request.urlopen(asking, timeout=DEADLINE_S) as stream:  # noqa: S310  # http
         for line in stream:
             if b"reasoning-delta" in line:
                 break  # it plays for some seconds; the rest is in tests/gateway

@@ -1,7 +1,6 @@
 """Filter agents in the way of the data: pushed, filtered, folded, read."""
 
 import asyncio
-import time
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
@@ -15,7 +14,7 @@ from tests.support.agent_server import (
     upper,
 )
 from tests.support.local_workers import local_workers
-from tests.support.reading import BEGINNING, read_until_ends, typical_ms, view_of
+from tests.support.reading import BEGINNING, converse, read_until_ends, view_of
 from tests.support.servers import until
 
 
@@ -52,24 +51,28 @@ async def test_the_reader_gets_what_the_agents_let_through_and_learns_what_faile
         assert (head[0], head[2]) == (head[1], head[3])
 
 
-async def test_a_chat_whose_agent_hangs_changes_no_other_chats_latency(
+async def test_a_chat_whose_agent_hangs_keeps_no_other_chat_waiting(
     settings: Settings, producer: Producer, subscriber: Subscriber
 ) -> None:
+    go_on = asyncio.Event()
+
     async def by_chat(request: Request, writer: asyncio.StreamWriter) -> None:
-        await (hang if request.headers["riverdelta-chat"] == "hung" else upper)(request, writer)
+        if request.headers["riverdelta-chat"] == "hung":
+            await go_on.wait()
+        await upper(request, writer)
 
     async with (
         AgentServer(by_chat) as server,
-        local_workers(with_agents(settings, agent(server.url, timeout_s=1))),
+        local_workers(with_agents(settings, agent(server.url, timeout_s=3_600))),
     ):
-        alone_ms = await typical_ms(producer, subscriber, "well")
         async with producer.message("hung", source="text", message_id="m") as message:
             texts = [f"{number} " for number in range(200)]
             await message.push_many(texts)
-            beside_ms = await typical_ms(producer, subscriber, "well-too")
+            await converse(producer, subscriber, "well")
+            assert (await subscriber.snapshot("hung")).data["messages"][0]["chunks"] == []
+            go_on.set()
         events = await read_until_ends(subscriber, "hung", after=BEGINNING)
     assert view_of(events).text("m") == "".join(texts)
-    assert beside_ms <= 3 * alone_ms + 2, f"{alone_ms:.2f} ms alone, {beside_ms:.2f} ms beside"
 
 
 async def test_a_hung_agent_does_not_hold_up_the_hand_over(
@@ -77,7 +80,7 @@ async def test_a_hung_agent_does_not_hold_up_the_hand_over(
 ) -> None:
     """And the next owner asks again: nothing was decided."""
     async with AgentServer(hang) as server:
-        hanging = with_agents(settings, agent(server.url, timeout_s=20, on_failure="block"))
+        hanging = with_agents(settings, agent(server.url, timeout_s=3_600, on_failure="block"))
         async with local_workers(hanging):
             async with producer.message("c", source="text", message_id="m") as message:
                 await message.push("x")
@@ -86,8 +89,6 @@ async def test_a_hung_agent_does_not_hold_up_the_hand_over(
                 return bool(server.requests)
 
             await until(asked)
-            started = time.monotonic()
-        assert time.monotonic() - started < 1.5
     async with (
         AgentServer(upper) as server,
         local_workers(with_agents(settings, agent(server.url))),

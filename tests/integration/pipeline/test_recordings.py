@@ -68,7 +68,6 @@ async def push_all(producer: Producer, chat_id: str, source: str, raws: list[byt
             await message.push(raw)
 
 
-@pytest.mark.timeout(180)
 async def test_every_recording_is_what_the_sdk_assembles(
     settings: Settings, producer: Producer, subscriber: Subscriber
 ) -> None:
@@ -96,7 +95,6 @@ async def _check(producer: Producer, subscriber: Subscriber, chat_id: str, path:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.timeout(180)
 async def test_sse_bytes_cut_at_every_byte(
     source: str, settings: Settings, producer: Producer, subscriber: Subscriber
 ) -> None:

@@ -21,7 +21,6 @@ from tests.support.servers import until, worker_processes
 STORY = "".join(f"Line {n} of a story that goes on. " for n in range(40))
 
 
-@pytest.mark.timeout(120)
 async def test_a_retry_over_workers_that_are_killed_in_the_middle_of_it(
     settings: Settings, producer: Producer, subscriber: Subscriber, client: Client
 ) -> None:

@@ -26,7 +26,7 @@ from riverdelta.core import fold
 from tests.support.local_workers import local_workers
 from tests.support.producers import registry_of, stand_still
 from tests.support.reading import check_contiguous, read_until_ends, view_of
-from tests.support.servers import Server, binaries, until
+from tests.support.servers import DEADLINE_S, Server, binaries, until
 
 LEASE_S = 0.5
 """Of producers and workers: what takes a lease takes a test half a second."""
@@ -435,7 +435,7 @@ async def test_what_is_kept_goes_when_the_time_is_over(
         async def gone() -> bool:
             return registry_of(producer).resends.bytes == 0 and not registry_of(producer).messages()
 
-        await until(gone, 2.0)
+        await until(gone)
 
 
 # -- beside it -----------------------------------------------------------------------------------
@@ -516,7 +516,7 @@ async def test_a_chat_whose_server_names_an_owner_of_old_gets_another(
             fall_back(forgetful)
             await message.push("and more")
             await message.end()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE_S):
                 events = await read_until_ends(subscriber, "c")
     assert view_of(events).text("m") == "kept lost and more"
 

@@ -16,6 +16,7 @@ from riverdelta.broker.store import scripts
 from tests.support.chats import outcome
 from tests.support.local_workers import local_workers
 from tests.support.reading import read_until_ends, view_of
+from tests.support.servers import DEADLINE_S
 
 pytestmark = [
     pytest.mark.usefixtures("hasty"),
@@ -52,7 +53,7 @@ async def test_an_end_is_wanted_also_while_another_task_pushes(
         other[0].cancel()
         await asyncio.wait(other)
         monkeypatch.setattr(scripts, "push", script)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             (message,) = view_of(await read_until_ends(subscriber, "c")).messages
     # Whose push was in doubt goes out once, before the end that was wanted.
     assert "".join(chunk["text"] for chunk in message["chunks"]) == "another task's"

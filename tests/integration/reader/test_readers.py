@@ -18,13 +18,13 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.reader.feed import MAX_EVENTS
 from tests.support.local_workers import local_workers
 from tests.support.reading import BEGINNING, check_contiguous, read_until_ends, view_of
-from tests.support.servers import until
+from tests.support.servers import DEADLINE_S, until
 
 
 async def take(subscriber: Subscriber, chat: str, count: int, after: str | None) -> list[Event]:
     events: list[Event] = []
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(DEADLINE_S),
         contextlib.aclosing(subscriber.events(chat, after)) as stream,
     ):
         async for event in stream:
@@ -137,7 +137,7 @@ async def test_a_slow_reader_holds_little_and_misses_nothing(
         feeds = subscriber._reader._feeds._feeds
         assert max(len(feed) for of_chat in feeds.values() for feed in of_chat) <= MAX_EVENTS
         events = [first]
-        async with asyncio.timeout(30), contextlib.aclosing(stream):
+        async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(stream):
             async for event in stream:
                 events.append(event)
                 if event.ends_message:

@@ -15,7 +15,7 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.redis.pubsub import ShardedPubSub
 from tests.support.local_workers import local_workers
 from tests.support.reading import check_contiguous, read_until_ends, view_of
-from tests.support.servers import Server, until
+from tests.support.servers import DEADLINE_S, Server, until
 
 pytestmark = pytest.mark.settings(lease_s=0.5)
 
@@ -40,7 +40,7 @@ async def test_open_iterators_end_when_their_subscriber_is_closed(settings: Sett
         for stream in streams:
             assert (await anext(stream)).type == "snapshot"
         waiting = asyncio.gather(*(anext(stream) for stream in streams), return_exceptions=True)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(DEADLINE_S):
         results = await waiting
     assert [type(result) for result in results] == [BrokerUnavailable] * 3
 
@@ -99,7 +99,7 @@ async def test_a_reader_whose_output_buffer_overflowed_is_cut_off_and_misses_not
                 text += "x" * 200_000
             await message.push("and the end")
             link.wire._transport.resume_reading()  # type: ignore[attr-defined]  # as above
-        async with asyncio.timeout(30), contextlib.aclosing(stream):
+        async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(stream):
             async for event in stream:
                 events.append(event)
                 if event.ends_message or (
@@ -128,7 +128,7 @@ async def test_a_log_that_is_trimmed_past_a_slow_readers_position_gives_it_a_sna
             for i in range(0, len(many), 100):
                 await message.push_many(many[i : i + 100])
         await read_until_ends(subscriber, "c")
-        async with asyncio.timeout(30), contextlib.aclosing(stream):
+        async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(stream):
             async for event in stream:
                 events.append(event)
                 if event.ends_message or event.type == "snapshot":

@@ -16,7 +16,6 @@ from tests.support.replies import streaming
 from tests.support.servers import binaries, worker_processes
 
 ENGINES = binaries()
-READERS_WAIT_S = 10.0
 ONE_ENGINE = pytest.mark.parametrize("watched", ["valkey"], indirect=True)
 """For what does not depend on the engine."""
 
@@ -60,7 +59,6 @@ async def test_the_primary_is_killed_in_mid_stream(watched: Sentinels, settings:
         async with streaming(producer, subscriber, ["new"], pause_s=0.02) as new:
             await new.flow_again()
     assert [r.chat_id for r in (*streams.replies, *new.replies) if not r.is_right()] == []
-    assert max(reply.longest_silence_s() for reply in streams.replies) <= READERS_WAIT_S
 
 
 @ONE_ENGINE
@@ -80,7 +78,6 @@ async def test_the_primary_stands_still_in_mid_stream(
         async with streaming(producer, subscriber, ["new"], pause_s=0.02) as new:
             await new.flow_again()
     assert [r.chat_id for r in (*streams.replies, *new.replies) if not r.is_right()] == []
-    assert max(reply.longest_silence_s() for reply in streams.replies) <= READERS_WAIT_S
 
 
 @ONE_ENGINE

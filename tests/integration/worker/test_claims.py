@@ -19,7 +19,7 @@ from tests.support.chats import rejected, say, until_owned
 from tests.support.local_workers import local_workers
 from tests.support.lost_replies import lose_first_reply
 from tests.support.reading import BEGINNING, read_until_ends, view_of
-from tests.support.servers import until
+from tests.support.servers import DEADLINE_S, until
 
 pytestmark = pytest.mark.settings(lease_s=0.5)
 
@@ -197,7 +197,7 @@ async def test_a_message_that_is_opened_around_a_release(
         await until(released)
         await second.push("two")
         await second.end()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             events = await read_until_ends(subscriber, "c", ends=2)
         assert answers == ["busy" if side == "just before" else "released"]
         assert pump.attached == (1 if side == "just before" else 2)

@@ -18,7 +18,7 @@ from riverdelta.broker.store import scripts
 from tests.support.chats import say, until_idle
 from tests.support.local_workers import local_workers
 from tests.support.reading import read_until_ends, view_of
-from tests.support.servers import Server, binaries, until
+from tests.support.servers import DEADLINE_S, Server, binaries, until
 
 
 async def test_positions_of_what_the_server_lost_are_never_used_again(
@@ -82,7 +82,7 @@ async def test_an_owner_notices_that_the_server_fell_back_behind_it(tmp_path: An
             srv.start()
             with pytest.raises(MessageLost):
                 await m.push("refused")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(DEADLINE_S):
                 events = await read_until_ends(sub, "c")
     error = view_of(events).messages[0]["error"]
     assert error is not None

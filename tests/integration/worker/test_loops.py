@@ -15,7 +15,7 @@ from tests.support.chats import until_beaten, until_idle
 from tests.support.local_workers import local_workers
 from tests.support.producers import stand_still
 from tests.support.reading import read_until_ends, view_of
-from tests.support.servers import Server, until
+from tests.support.servers import DEADLINE_S, Server, until
 
 LEASE_S = 0.5
 
@@ -150,7 +150,7 @@ async def test_one_message_that_cannot_be_failed_does_not_keep_a_dead_producers_
             await client.queue.execute("SADD", client.keys.producer_messages(p.id), f"bad{i} m")
         await p.message("c", source="text", message_id="m").__aenter__()
         await stand_still(p)
-        async with local_workers(s), asyncio.timeout(5):
+        async with local_workers(s), asyncio.timeout(DEADLINE_S):
             (message,) = view_of(await read_until_ends(subscriber, "c")).messages
     assert message["error"] is not None
     assert message["error"]["code"] == "producer_lost"

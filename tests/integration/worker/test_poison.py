@@ -61,7 +61,6 @@ async def test_workers_that_die_with_a_quiet_chat_do_not_count(
     assert (view_of(events).text("m"), rejected(events)) == ("before innocent", [])
 
 
-@pytest.mark.timeout(90)
 async def test_a_chunk_that_kills_its_worker_processes(
     settings: Settings, client: Client, producer: Producer, subscriber: Subscriber
 ) -> None:

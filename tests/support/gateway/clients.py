@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from riverdelta import ChatView, Event
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 class Client:

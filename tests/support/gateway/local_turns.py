@@ -17,6 +17,7 @@ from riverdelta_gateway.turns.runner import TurnRunner
 from riverdelta_gateway.turns.settings import TurnSettings
 from riverdelta_gateway.turns.worker import bring_turns
 from tests.support.reading import view_of
+from tests.support.servers import DEADLINE_S
 
 SAYS = "tests.support.gateway.local_turns:SaysWhatItIsTold"
 
@@ -124,7 +125,7 @@ async def until_message(
     """Follow a chat until a message is over, or has *text* in it."""
     view = ChatView()
     async with (
-        asyncio.timeout(50),
+        asyncio.timeout(DEADLINE_S),
         contextlib.aclosing(subscriber.events(chat_id)) as events,
     ):
         async for event in events:

@@ -12,7 +12,7 @@ from typing import Self
 
 from riverdelta import Settings
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 _LISTENING = re.compile(r"listening at (\S+)")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[3]
 LOCK = CHECKOUT / "requirements" / "dev.txt"
-INSTALL_TIMEOUT_S = 120
+INSTALL_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from riverdelta import ChatView, Producer, Subscriber
 
 CHAT = "packaging-1"
 WORDS = ["Streams ", "in, ", "deltas ", "out."]
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 async def produce(url: str) -> None:

@@ -11,6 +11,7 @@ from riverdelta.core.codecs import SOURCES, make_codec
 from riverdelta.core.codecs.pieces import ChunkStart, Piece, Rejected, StepEnd, StepFail, StepStart
 from tests.support.core.codec_tools import check_order, merged
 from tests.support.core.streams import DOCUMENTS, VALUES, streams
+from tests.support.drawing import examples
 
 FIELDS = {
     source: sorted({name for document in documents for name in document})
@@ -49,7 +50,7 @@ def _check(source: str, raws: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("source", sorted(DOCUMENTS))
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(400), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bent_recordings(source: str, data: st.DataObject) -> None:
     _check(source, data.draw(streams(source)))

@@ -16,6 +16,7 @@ from tests.support.core.cutting import CUT_ALL, CUT_ASKED, chunks_of, cut_whole
 from tests.support.core.fold_tools import NOW_MS, chunk, control, entries, new_state, start, view_of
 from tests.support.core.runs import RECORDED, check, steps_of
 from tests.support.core.sections_tools import CUTS, TEXT
+from tests.support.drawing import examples
 
 BATCHES = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 RULES = st.sampled_from(["emit", "hold", "stitch"])
@@ -69,7 +70,7 @@ def _direct(pieces: list[str]) -> list[tuple[str, bytes]]:
     ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXT, CUTS, BATCHES)
 def test_any_split_and_any_batches_give_the_chunks_of_the_whole_text(
     text: str, sizes: list[int], batches: list[int]
@@ -124,7 +125,7 @@ def test_a_reader_never_sees_a_byte_of_a_marker(text: str, sizes: list[int]) -> 
         assert len(shown) <= len(expected)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXT, CUTS, st.sampled_from(["openai", "direct", "snapshot"]))
 def test_a_take_over_at_every_entry_changes_nothing(
     text: str, sizes: list[int], source: str
@@ -167,7 +168,7 @@ def test_runs_are_cut_as_single_chunks_are(seed: int) -> None:
     check([steps_of(source, raws, chance) for source, raws in chosen], chance, CUT_ALL)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXT, CUTS, st.integers(0, 2**32))
 def test_runs_with_markers_are_cut_as_single_chunks_are(
     text: str, sizes: list[int], seed: int

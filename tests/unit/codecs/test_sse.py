@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -160,19 +159,6 @@ def test_a_frame_that_is_too_large_is_dropped_to_its_blank_line(newline: bytes) 
     ]
     assert isinstance(pieces[0], Rejected)
     assert pieces[0].code == "frame_too_large"
-
-
-def test_one_byte_at_a_time_costs_the_same_per_byte() -> None:
-    def cost(size: int) -> float:
-        codec = make_codec("openai-chat+sse")
-        raw = b'data: {"x":"' + b"a" * size + b'"}\n\n'
-        begun = time.perf_counter()
-        for at in range(len(raw)):
-            codec.decode(raw[at : at + 1])
-        return (time.perf_counter() - begun) / size
-
-    small = min(cost(4_000) for _ in range(3))
-    assert min(cost(128_000) for _ in range(3)) < 4 * small
 
 
 def test_an_sdk_recording_framed_by_a_provider() -> None:

@@ -20,6 +20,7 @@ from tests.support.core.fold_tools import NOW_MS
 from tests.support.core.secrets_tools import redacted
 from tests.support.core.stories import Story, make_pipeline, make_story
 from tests.support.core.story_owner import KEYS, Owner, Reader, batches_of, has_no_secret, validate
+from tests.support.drawing import examples
 
 
 async def emitted(
@@ -92,13 +93,13 @@ def check_upgrades(seed: int) -> None:
     asyncio.run(upgraded())
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(seed=st.integers(0, 2**32))
 def test_any_chat_by_any_owners_in_any_batches(seed: int) -> None:
     check_story(seed)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(seed=st.integers(0, 2**32))
 def test_any_chat_by_owners_that_differ_in_their_pipelines(seed: int) -> None:
     check_upgrades(seed)

@@ -24,8 +24,11 @@ from riverdelta.core.json_stream import (
     apply_patches,
     wire_number,
 )
+from tests.support.drawing import examples
 
-SLOW_OK = settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+SLOW_OK = settings(
+    max_examples=examples(120), suppress_health_check=list(HealthCheck), deadline=None
+)
 
 # -- documents, written in any way that JSON allows ---------------------------------------------------
 

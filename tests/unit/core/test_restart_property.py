@@ -20,6 +20,7 @@ from tests.support.core.fold_tools import NOW_MS, chunk, control, entries, new_s
 from tests.support.core.restart_tools import Steps, restart
 from tests.support.core.secrets_tools import SECRETS
 from tests.support.core.stitch_tools import split, stitched
+from tests.support.drawing import examples
 
 PIPELINES = {
     "plain": Pipeline(),
@@ -83,7 +84,7 @@ def retries(draw: st.DrawFn) -> tuple[str, str]:
 
 @pytest.mark.parametrize("source", ["text", "text-snapshot"])
 @pytest.mark.parametrize("name", ["plain", "redact"])
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(pair=retries(), cuts=st.tuples(CUTS, CUTS, CUTS))
 def test_a_text_that_is_said_again(
     source: str, name: str, pair: tuple[str, str], cuts: tuple[set[int], set[int], set[int]]
@@ -126,7 +127,7 @@ def shape(events: Sequence[Event]) -> Any:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data(), batches=CUTS)
 def test_recorded_calls_that_are_cut_off_and_made_again(
     name: str, data: st.DataObject, batches: set[int]

@@ -1,14 +1,12 @@
 """Stitching: whatever the new text is and however it is split, what a slow reading of the rule says."""
 
-import time
-from collections.abc import Callable
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riverdelta.core.stitch import Stitcher
 from riverdelta.core.tracker import Delta
 from tests.support.core.stitch_tools import split, stitched
+from tests.support.drawing import examples
 
 
 def read(delivered: str, pieces: list[str], *, ended: bool = False, reload: bool = False) -> str:
@@ -38,7 +36,7 @@ repeats = st.builds(
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(1_000))
 @given(pair=st.one_of(st.tuples(few, few), repeats), cuts=st.sets(st.integers(1, 100)))
 @example(pair=("xabcdefgh", "abcdefgh!"), cuts=set(range(10)))
 @example(pair=("I think so. I think ", "I think not."), cuts=set())
@@ -54,7 +52,7 @@ def test_any_new_text_in_any_split_and_over_any_take_over(
     assert read(delivered, list(new)) == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(pair=st.one_of(st.tuples(few, few), repeats), cuts=st.sets(st.integers(1, 100)))
 def test_a_text_that_ended_is_the_same_again_or_void(pair: tuple[str, str], cuts: set[int]) -> None:
     delivered, new = pair
@@ -78,34 +76,3 @@ def test_what_is_held_costs_a_few_numbers() -> None:
     stitcher = Stitcher("x" * 100_000)
     stitcher.add("x" * 50_000)
     assert stitcher.dump() == [0, 50_000, 0]
-
-
-def fastest_s(delivered: str, new: str) -> float:
-    def once() -> float:
-        stitcher = Stitcher(delivered)
-        begun = time.perf_counter()
-        for at in range(0, len(new), 4):
-            stitcher.add(new[at : at + 4])
-        stitcher.finish()
-        return time.perf_counter() - begun
-
-    return min(once() for _ in range(3))
-
-
-def test_the_cost_grows_with_the_text_not_with_its_square() -> None:
-    """Sixteen times the text in about sixteen times the time: a square would be 256."""
-    line = "".join(f"{n:05d}, " for n in range(10_000))
-    worst: dict[str, Callable[[int], tuple[str, str]]] = {
-        "from its start": lambda size: (line[:size], line[:size] + "and more"),
-        "from its middle": lambda size: (line[:size], line[size // 2 : size] + "and more"),
-        "one word changed at the end": lambda size: (line[:size], line[: size - 9] + "X" * 20),
-        "one letter over and over": lambda size: ("b" + "a" * size, "a" * (size - 1) + "c"),
-        "every line begins alike": lambda size: ("the same, " * (size // 10), "the same, X" * 9),
-        "a place fails at each letter": lambda size: (
-            "".join("a" * n + "b" for n in range(int(size**0.5))),
-            "a" * int(size**0.5) + "c",
-        ),
-    }
-    for name, make in worst.items():
-        small, large = fastest_s(*make(4_000)), fastest_s(*make(64_000))
-        assert large < 100 * small + 0.01, name

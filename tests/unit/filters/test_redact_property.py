@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from riverdelta_workers.filters import SHIPPED, Pattern
 from riverdelta_workers.filters.redact import Redact
 from tests.support.core.secrets_tools import SECRETS, outputs, redacted
+from tests.support.drawing import examples
 
 PROSE = st.text(alphabet="abe kr.,-_'@\n:059sSéя我", max_size=12)
 NEAR = st.sampled_from(
@@ -52,7 +53,7 @@ def split(text: str, sizes: list[int]) -> list[str]:
     return pieces
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXT, SIZES)
 @example("".join(SECRETS.values()), [0])
 @example(" ".join(SECRETS.values()), [0])
@@ -66,14 +67,14 @@ def test_any_split_gives_what_one_go_over_the_whole_text_gives(text: str, sizes:
     assert shown == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(TEXT, SIZES)
 def test_another_worker_at_every_delta_changes_nothing(text: str, sizes: list[int]) -> None:
     deltas = split(text, sizes)
     assert outputs(deltas, reload=True) == outputs(deltas)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.lists(st.sampled_from(sorted(SECRETS)), min_size=1, max_size=3),
     st.sampled_from([" ", "\n", ", ", " (", '"']),
@@ -108,7 +109,7 @@ OWN_TEXT = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(OWN_TEXT, SIZES)
 def test_own_patterns_do_not_depend_on_the_split_either(text: str, sizes: list[int]) -> None:
     whole = "".join(outputs([text], OWN))

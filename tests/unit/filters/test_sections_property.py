@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from riverdelta.core.filters import SectionPart, SectionText
 from riverdelta_workers.filters import Sections
 from tests.support.core.sections_tools import CUTS, TEXT, merged, oracle
+from tests.support.drawing import examples
 
 
 def run(text: str, sizes: list[int], *, reload: bool = False) -> list[SectionPart]:
@@ -23,7 +24,7 @@ def run(text: str, sizes: list[int], *, reload: bool = False) -> list[SectionPar
     return merged([*out, *sections.finish()])
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXT, CUTS)
 def test_any_split_gives_the_parts_of_the_whole(text: str, sizes: list[int]) -> None:
     expected = oracle(text)
@@ -32,7 +33,7 @@ def test_any_split_gives_the_parts_of_the_whole(text: str, sizes: list[int]) -> 
     assert run(text, [1]) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(TEXT, CUTS)
 def test_texts_and_markers_rebuild_the_input(text: str, sizes: list[int]) -> None:
     parts = run(text, sizes)

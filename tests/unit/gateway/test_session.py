@@ -16,6 +16,7 @@ from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import framed
 from riverdelta_gateway.session import Close, Leave, Session, SessionLimits, Subscription, Write
 from riverdelta_gateway.transitions import TRANSITIONS, Input, State
+from tests.support.drawing import examples
 from tests.support.gateway.world import MAX_QUEUED, STEPS, World, payload_of
 
 BEFORE_THE_END = [state for state in State if state is not State.CLOSED]
@@ -26,7 +27,7 @@ SCHEMA = jsonschema.Draft202012Validator(json_schema())
     st.lists(st.sampled_from(STEPS), max_size=60),
     st.sampled_from([None, Position("e1", 0), Position("e1", 2), Position("e9", 4)]),
 )
-@hypothesis_settings(max_examples=400)
+@hypothesis_settings(max_examples=examples(400))
 def test_a_client_ends_with_the_log_whatever_is_slow(
     steps: list[object], after: Position | None
 ) -> None:

@@ -17,6 +17,7 @@ from riverdelta.core.outputs import grow_output, merge_outputs, reduce_output
 from riverdelta.core.tracker import Mode
 from riverdelta.streaming_parser import StreamingParser
 from tests.support.core.feeding import chunk_parser, outputs_of, reduced, wire
+from tests.support.drawing import examples
 
 TOOLS: list[tuple[str | None, str | None]] = [
     ("create_plan", None),
@@ -134,7 +135,7 @@ def is_finished(output: dict[str, Any]) -> bool:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(case=cases())
 def test_all_outputs_reduced_are_the_finished_one_however_the_text_is_cut(case: Case) -> None:
     pieces, tool = case
@@ -148,7 +149,7 @@ def test_all_outputs_reduced_are_the_finished_one_however_the_text_is_cut(case: 
         assert reduce_output(None, outputs[-1]) == outputs[-1]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(case=cases(repeats=False))
 def test_the_deltas_alone_give_the_finished_text(case: Case) -> None:
     """Without repeated keys nothing that was sent is ever taken back."""
@@ -164,7 +165,7 @@ def test_the_deltas_alone_give_the_finished_text(case: Case) -> None:
         assert file["file"] == finished["files"][file_id]["file"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(case=cases(), at=st.integers(0, 12))
 def test_a_worker_that_is_replaced_in_the_middle_goes_on_where_it_was(case: Case, at: int) -> None:
     pieces, tool = case
@@ -185,7 +186,7 @@ def test_a_worker_that_is_replaced_in_the_middle_goes_on_where_it_was(case: Case
     assert outputs == outputs_of(tool[0], pieces, tool[1])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     many=st.lists(cases(), min_size=2, max_size=3),
     mode=st.sampled_from(["append", "snapshot"]),
@@ -250,7 +251,7 @@ def _with_pair(drawn: tuple[dict[str, Any], dict[str, Any], bool]) -> dict[str, 
     return others
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(before=st.one_of(st.none(), parts()), a=parts(), b=parts(), c=parts())
 def test_merging_does_what_both_did_and_is_associative(
     before: dict[str, Any] | None, a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]
@@ -274,7 +275,7 @@ def grown(outputs: list[dict[str, Any]]) -> dict[str, Any] | None:
     return card
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(case=cases())
 def test_a_card_grown_in_place_is_the_reduced_card(case: Case) -> None:
     pieces, tool = case
@@ -292,7 +293,7 @@ def test_patches_after_a_whole_value_change_nothing_of_its_output() -> None:
     }
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(case=cases(), cut=st.integers(0, 13), end=st.integers(0, 13))
 def test_outputs_of_processors_may_be_merged_anywhere(case: Case, cut: int, end: int) -> None:
     pieces, tool = case
