@@ -12,7 +12,7 @@ PRODUCER_LEASE_S = 60.0
 
 
 def own_settings(request: pytest.FixtureRequest, redis_url: str) -> Settings:
-    """Settings with a key prefix of the test's own, and what its markers ``settings`` give; the nearest wins."""
+    """Settings with a key prefix of the test, and what its markers ``settings`` give; the nearest wins."""
     fields: dict[str, Any] = {"producer_lease_s": PRODUCER_LEASE_S}
     for marker in reversed([*request.node.iter_markers("settings")]):
         fields |= marker.kwargs
