@@ -75,11 +75,15 @@ test: $(READY) ## run every test but those in a browser (ARGS='-k name' narrows)
 test-unit: $(READY) ## run the tests that need no server
 	@$(PYTEST) tests/unit $(ARGS)
 
-# Every interpreter that the classifiers promise and that runs here, each with an environment of its own.
-test-pythons: ## run the tests that need no server on each Python found (TESTS=tests for all)
+# Every interpreter that the classifiers promise, from PATH, pyenv or uv; each has an environment of its own.
+VERSIONS := 3.11 3.12 3.13
+test-pythons: ## run them on each Python found (TESTS=tests for all tests)
 	@set -e; $(find_python); $(find_uv); \
-	for version in 3.11 3.12 3.13; do \
-	p=python$$version; if ! "$$p" -c '' >/dev/null 2>&1; then echo "riverdelta: no $$p here"; continue; fi; \
+	for version in $(VERSIONS); do \
+	p=python$$version; \
+	if ! "$$p" -c '' >/dev/null 2>&1; then p="$$(pyenv prefix $$version 2>/dev/null || true)/bin/python"; fi; \
+	if ! "$$p" -c '' >/dev/null 2>&1; then p="$$("$$uv" python find --managed-python $$version 2>/dev/null || true)"; fi; \
+	if ! "$$p" -c '' >/dev/null 2>&1; then echo "riverdelta: no Python $$version here"; continue; fi; \
 	echo "riverdelta: tests on $$("$$p" --version)"; own=.tools/python$$version; \
 	if ! "$$own/bin/python" -c '' >/dev/null 2>&1; then \
 	rm -rf "$$own"; UV_PYTHON_DOWNLOADS=never "$$uv" venv --quiet --python "$$p" "$$own"; fi; \

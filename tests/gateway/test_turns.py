@@ -222,7 +222,7 @@ async def test_arq_that_cancels_its_jobs_does_not_end_their_turns(
 async def test_a_mark_on_a_picked_job_lasts_for_seconds_and_is_renewed(
     settings: Settings, subscriber: Subscriber, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_PICKED_ANEW_S", 0.9)
+    monkeypatch.setattr(worker, "REPICK_S", 0.9)
     mark = f"arq:in-progress:{client.keys.turn_job('c', 'm')}"
     async with local_workers(settings), turn_queue(settings) as queue, local_turns(settings):
         await queue.ask(Turn("c", "m", USER, "Words HANG"))

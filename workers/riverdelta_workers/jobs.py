@@ -24,7 +24,7 @@ from riverdelta_workers.pump import Pump
 _JOB_TIMEOUT_S: Final = 60
 _ROOM_WAIT_S: Final = 50.0
 """How long a full process keeps arq's job slots occupied, so that arq picks no more jobs; repeated."""
-_MAX_JOBS: Final = 32
+MAX_JOBS: Final = 32
 _POLL_S: Final = 0.02
 """Jobs start after 12 ms (median), at 0.6 % of a core when idle."""
 
@@ -60,7 +60,7 @@ def arq_options(settings: Settings) -> dict[str, Any]:
         "queue_name": Keys(settings.key_prefix).queue,
         "poll_delay": _POLL_S,
         "keep_result": 0,
-        "max_jobs": _MAX_JOBS,
+        "max_jobs": MAX_JOBS,
         "job_timeout": _JOB_TIMEOUT_S,
         "max_tries": 1_000,
         "job_serializer": orjson.dumps,

@@ -27,7 +27,7 @@ _RETRY_S: Final = 1.0
 _MAX_TRIES: Final = 1_000
 _MARGIN_S: Final = 60.0
 """A turn ends itself at ``turn_timeout_s``; arq's own limit must not come first."""
-_REPICK_S: Final = 15.0
+REPICK_S: Final = 15.0
 """A job whose process died before it opened the reply is picked again after this."""
 
 _log = logging.getLogger("riverdelta.turns")
@@ -44,7 +44,7 @@ class _TurnWorker(Worker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.in_progress_timeout_s = _REPICK_S
+        self.in_progress_timeout_s = REPICK_S
 
 
 async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -63,9 +63,9 @@ async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
 async def _renew_mark(ctx: dict[str, Any]) -> None:
     mark = in_progress_key_prefix + ctx["job_id"]
     while True:
-        await asyncio.sleep(_REPICK_S / 3)
+        await asyncio.sleep(REPICK_S / 3)
         with contextlib.suppress(RedisError, OSError):
-            await ctx["redis"].pexpire(mark, int(_REPICK_S * 1000))
+            await ctx["redis"].pexpire(mark, int(REPICK_S * 1000))
 
 
 async def run_turns(settings: Settings, turns: TurnSettings) -> None:

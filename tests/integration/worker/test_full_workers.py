@@ -12,7 +12,7 @@ from riverdelta import (
 )
 from riverdelta.broker.client import Client
 from riverdelta_workers import jobs
-from riverdelta_workers.loops import janitor
+from riverdelta_workers.loops.janitor import Janitor
 from riverdelta_workers.pump import Pump
 from tests.support.chats import until_beaten
 from tests.support.local_workers import local_workers
@@ -25,8 +25,8 @@ async def test_full_workers_do_not_fill_the_queue_and_never_take_too_many(
     settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, slots, held = 5, 2, []
-    monkeypatch.setattr(janitor, "_PERIOD_S", 0.05)
-    monkeypatch.setattr(jobs, "_MAX_JOBS", slots)  # a full worker holds as many, and arq lists them
+    monkeypatch.setattr(Janitor, "every_s", 0.05)
+    monkeypatch.setattr(jobs, "MAX_JOBS", slots)  # a full worker holds as many, and arq lists them
     update_room = Pump._update_room
 
     def note(pump: Pump) -> None:

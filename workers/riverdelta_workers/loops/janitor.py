@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import ClassVar
 
 from riverdelta.broker.loop import Loop
 from riverdelta_workers.pump import Pump
-
-_PERIOD_S: Final = 0.5
 
 _log = logging.getLogger("riverdelta.worker")
 
 
 class Janitor(Loop):
-    """Releases idle chats, twice a second."""
+    """
+    Releases idle chats.
+
+    Attributes:
+        every_s: Seconds between two turns.
+    """
+
+    every_s: ClassVar = 0.5
 
     def __init__(self, pump: Pump) -> None:
-        super().__init__(_PERIOD_S, _log)
+        super().__init__(self.every_s, _log)
         self._pump = pump
 
     async def exec(self) -> None:
