@@ -51,7 +51,7 @@ def test_a_file_in_the_working_folder_is_found(module: str) -> None:
         ("rd_needs:build", "No module named 'rd_is_not_installed'"),
         ("rd_own:absent", "rd_own has no 'absent'"),
         ("rd_own:text", "that is no function"),
-        ("rd_own:nothing", "returned a NoneType; it has to return a riverdelta.Pipeline"),
+        ("rd_own:nothing", "returned a NoneType; it must return a riverdelta.Pipeline"),
     ],
 )
 def test_a_name_that_cannot_be_used_says_what_to_do(module: str, name: str, said: str) -> None:
