@@ -94,7 +94,7 @@ async def test_resuming_replays_the_live_message_and_nothing_else(
 
 async def _live(subscriber: Subscriber) -> str:
     async with asyncio.timeout(DEADLINE_S):
-        async for event in subscriber.events("c"):
+        async for event in subscriber.events(CHAT):
             if event.type == "message.started" and event.message is not None:
                 return event.message
     raise AssertionError("events never end")
