@@ -29,7 +29,7 @@ ODD_VALUES: list[Any] = [
 ]
 VERBS = ("drop", "null", "retype", "renumber", "repeat", "reorder", "cut", "lose")
 WHOLE_ENDS = {"stop", "tool_calls", "pause"}
-FAILURES = ('"error', "base_resp", '"fault', '"failed"')
+FAILURES = ('"error', '_error"', "base_resp", '"fault', '"failed"')
 
 
 def _documents() -> list[tuple[str, list[Any]]]:

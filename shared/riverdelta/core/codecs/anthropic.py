@@ -8,6 +8,7 @@ from zlib import crc32
 
 from riverdelta.core.codecs.failures import find_failure
 from riverdelta.core.codecs.json_text import object_or_empty, spell
+from riverdelta.core.codecs.old_states import upgrade_anthropic
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkStart,
@@ -296,12 +297,16 @@ class AnthropicCodec(ProviderCodec):
     def _call_for(self, index: int | None) -> _Block | None:
         """Find the call that input goes to: that of the index, else the newest that waits for it."""
         block = self._block_at(index)
-        if block is not None and block.kind == "tool_call":
+        if block is not None and (block.kind == "tool_call" or self._may_be_call(block)):
             return block
         for block in reversed(self._blocks):
             if block.kind == "tool_call" and not self._is_whole(block.key):
                 return block
         return None
+
+    def _may_be_call(self, block: _Block) -> bool:
+        """Whether the block's chunk is open, and of a kind that the state of a version before left out."""
+        return block.key in self._open and self._open[block.key].kind is None
 
     def _new_block(self, index: int | None, kind: Kind | None) -> _Block:
         key = "n" if index is None else str(index)
@@ -344,6 +349,9 @@ class AnthropicCodec(ProviderCodec):
         self._refused = False
         self._blocks.clear()
         self._begun = 0
+
+    def _upgrade(self, state: CodecState) -> CodecState:
+        return upgrade_anthropic(state)
 
     def _dump_step(self) -> CodecState:
         return {

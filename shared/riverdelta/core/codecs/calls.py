@@ -106,7 +106,7 @@ class CallBook:
         """
         call = self.find(index, call_id, name, text)
         if call is None:
-            call = Call(f"tool:{len(self._calls)}", custom=custom)
+            call = Call(self._free_key(), custom=custom)
             self._calls.append(call)
         elif call.held is not None and call.empty:
             call.custom = call.custom or custom
@@ -154,6 +154,11 @@ class CallBook:
         """Forget the calls of a step that is over."""
         self._calls.clear()
         self._last = None
+
+    def _free_key(self) -> str:
+        taken = {call.key for call in self._calls}
+        numbers = range(len(taken), 2 * len(taken) + 1)
+        return next(key for key in map("tool:{}".format, numbers) if key not in taken)
 
     def _at(self, index: int | None) -> Call | None:
         if index is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, cast, get_args
 
 from riverdelta.core.codecs.json_text import UnusableError, clean
+from riverdelta.core.codecs.old_states import upgrade
 from riverdelta.core.codecs.pieces import (
     ChunkStart,
     CodecState,
@@ -103,6 +104,13 @@ class ChunksCodec(ProviderCodec):
     def _forget_step(self) -> None:
         self._kinds.clear()
         self._snapshots.clear()
+
+    def _upgrade(self, state: CodecState) -> CodecState:
+        unsaid = dict(state["open"])
+        state = upgrade(state, lambda key: state["kinds"][key])
+        for chunk in state["open"]:
+            chunk[2:] = unsaid[chunk[0]], None, False
+        return state
 
     def _dump_step(self) -> CodecState:
         return {"kinds": dict(self._kinds), "snapshots": sorted(self._snapshots)}

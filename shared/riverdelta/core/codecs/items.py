@@ -15,7 +15,8 @@ from typing import Any, Literal
 from riverdelta.core.codecs.responses_calls import CallItem, is_call
 from riverdelta.core.codecs.texts import text_or_empty, text_or_none
 
-Group = Literal["message", "reasoning", "call"]
+Group = Literal["message", "reasoning", "call", "old"]
+"""What kinds of delta an item takes; `old`: none, a worker of the version before has said all of it."""
 
 
 class Item:
@@ -117,7 +118,7 @@ class ItemBook:
         for place, data in enumerate(output):
             if found[place] is None:
                 left = [item for item in self._items if item not in found and _agrees(item, data)]
-                left = [item for item in left if item.group == group_of(data)]
+                left = [item for item in left if item.group in (group_of(data), "old")]
                 if not self._rotating and data.get("id"):
                     left = [item for item in left if not item.ids]
                 same = [item for item in left if item.index == place]

@@ -13,6 +13,7 @@ from riverdelta.core.codecs.choices import Choices
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.json_text import spell
+from riverdelta.core.codecs.old_states import upgrade_chat
 from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, Run, StepFail, Text
 from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
 from riverdelta.core.codecs.texts import (
@@ -507,6 +508,9 @@ class OpenAIChatCodec(ProviderCodec):
                 self._skip("a call without a name")
 
     # --- state ---
+
+    def _upgrade(self, state: CodecState) -> CodecState:
+        return upgrade_chat(state)
 
     def _dump_step(self) -> CodecState:
         return {

@@ -10,6 +10,7 @@ from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.items import Group, Item, ItemBook, group_of
 from riverdelta.core.codecs.json_text import spell
+from riverdelta.core.codecs.old_states import upgrade_responses
 from riverdelta.core.codecs.pieces import CodecState, Kind, Piece
 from riverdelta.core.codecs.provider import ProviderCodec
 from riverdelta.core.codecs.responses_calls import CallItem
@@ -473,14 +474,16 @@ class OpenAIResponsesCodec(ProviderCodec):
         found = self._items.of_output(items, self._has_said)
         for index, (known, data) in enumerate(zip(found, items, strict=True)):
             group = group_of(data)
-            if known is not None:
+            if known is not None and known.group != "old":
                 self._take_item(known, data, out)
-            elif group is not None:
+            elif known is None and group is not None:
                 item = self._items.begin(group, index, text_or_none(data.get("id")))
                 self._take_item(item, data, out)
 
     def _has_said(self, item: Item, data: dict[str, Any]) -> bool:
         """Whether all that *item* said is the beginning of what *data* says."""
+        if item.group == "old":
+            return False
         if item.group == "call":
             field = calls.STREAMED.get(text_or_empty(data.get("type")))
             full = "" if field is None else _arguments(data.get(field.field))
@@ -500,6 +503,9 @@ class OpenAIResponsesCodec(ProviderCodec):
         self._called = False
         self._items.clear()
         self._sent.clear()
+
+    def _upgrade(self, state: CodecState) -> CodecState:
+        return upgrade_responses(state)
 
     def _dump_step(self) -> CodecState:
         return {

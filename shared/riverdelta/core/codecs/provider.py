@@ -32,6 +32,7 @@ import orjson
 from riverdelta.core.codecs.arguments import Arguments
 from riverdelta.core.codecs.failures import find_loose_failure, step_fail
 from riverdelta.core.codecs.json_text import UnusableError, clean, read_again
+from riverdelta.core.codecs.old_states import is_old, upgrade
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
     ChunkFail,
@@ -80,7 +81,7 @@ class OpenChunk:
     A chunk that has begun.
 
     Attributes:
-        kind: As its `ChunkStart`.
+        kind: As its `ChunkStart`. None: not known, in the state of a version before.
         arguments: Follows the JSON arguments of a call; None: nobody has to.
         unsaid: What it says at its end if nothing else was said before.
         text_call: A call whose arguments are plain text: only its end can tell whether it is whole.
@@ -108,9 +109,7 @@ class OpenChunk:
 
     @classmethod
     def load(cls, state: list[Any]) -> OpenChunk:
-        """Undo `dump`. Format 1 has the kind alone."""
-        if len(state) == 1:
-            return cls(*state)
+        """Undo `dump`."""
         kind, unsaid, arguments, text_call = state
         follower = None if arguments is None else Arguments.load(arguments)
         return cls(kind, unsaid, follower, text_call=text_call)
@@ -193,15 +192,17 @@ class ProviderCodec(Codec, ABC):
         }
 
     def load(self, state: CodecState) -> None:
-        """Go on where *state* was dumped, in format 1 too, which had less; see `Codec.load`."""
+        """Go on where *state* was dumped, by the version before if need be; see `Codec.load`."""
+        if is_old(state):
+            state = self._upgrade(state)
         self._in_step = state["in_step"]
         self._open = {key: OpenChunk.load(chunk) for key, *chunk in state["open"]}
         self._halves = load_halves(state["halves"])
         self.skipped = state["skipped"]
-        self._shown = state.get("shown", self._in_step)
-        self._lost = dict(state.get("lost", {}))
-        self._failed = state.get("failed", False)
-        self._odd = state.get("odd", False)
+        self._shown = state["shown"]
+        self._lost = dict(state["lost"])
+        self._failed = state["failed"]
+        self._odd = state["odd"]
         self._load_step(state)
 
     # --- what a source defines ---
@@ -223,6 +224,10 @@ class ProviderCodec(Codec, ABC):
     @abstractmethod
     def _forget_step(self) -> None:
         """Drop what belongs to the step that just ended."""
+
+    def _upgrade(self, state: CodecState) -> CodecState:
+        """Give the state that a codec of the version before dumped as this version has it."""
+        return upgrade(state, lambda _: None)
 
     def _waits(self) -> bool:
         """Whether the open step's end was said, and it only waits for stragglers."""
@@ -371,7 +376,7 @@ class ProviderCodec(Codec, ABC):
         if not text:
             return
         chunk = self._open.get(key)
-        if chunk is not None and chunk.kind != kind:
+        if chunk is not None and chunk.kind not in (kind, None):
             key = f"{key}:{kind}"
             chunk = self._open.get(key)
         if chunk is None:

@@ -40,6 +40,10 @@ _COMPRESSED = {
 """First bytes of what was not decoded."""
 
 
+_OLD: CodecState = {"body": [], "tries": 0, "junk": 0, "head": "", "any": True, "lost_frame": False}
+"""What the state of the version before did not have."""
+
+
 class Frame(NamedTuple):
     """The data of one event, and its name ("": it has none)."""
 
@@ -139,8 +143,9 @@ class SseDecoder:
         self._line = [line] if line else []
         self._data = [base64.b64decode(line) for line in state["data"]]
         self._size = len(line) + sum(len(data) + 1 for data in self._data)
-        self._name = state["name"]
-        self._shrinker = None if state["shrinker"] is None else Shrinker.load(state["shrinker"])
+        self._name = state.get("name", "")
+        shrinker = state.get("shrinker")
+        self._shrinker = None if shrinker is None else Shrinker.load(shrinker)
         self._dropping = state["dropping"]
 
     def _without_bom(self, raw: bytes) -> bytes:
@@ -315,6 +320,7 @@ class SseCodec(Codec):
         """Go on where *state* was dumped; see `Codec.load`."""
         self._sse.load(state["sse"])
         self._skipped = state["blank"]
+        state = {**_OLD, **state}
         self._body = [base64.b64decode(line) for line in state["body"]]
         self._body_size = sum(len(line) + 1 for line in self._body)
         self._tries = state["tries"]
