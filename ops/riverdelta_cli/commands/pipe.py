@@ -26,7 +26,7 @@ _MESSAGE: Final = "m1"
 _MAX_DEATHS: Final = 3
 _LOOK_S: Final = 0.1
 _SLOW_S: Final = 10.0
-"""After this long without a worker the user is told what is awaited."""
+"""After this long without a worker a line says what is awaited."""
 _PAUSE_S: Final = 0.01
 _OWN_TIMEOUT_S: Final = 60.0
 """A server of our own that dies is seen at once; one that is slow is on a busy machine."""

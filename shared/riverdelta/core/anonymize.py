@@ -1,7 +1,7 @@
 """
 A recorded stream without what it says: the same bytes but for texts, ids and names.
 
-Every character of a text becomes a letter of the same size, spelled the same way, so that every
+Every character of a text becomes a letter of the same size, written the same way, so that every
 line, frame and split is as long as before. White space, quotes and slashes stay. Ids and names of
 tools and models are renamed, the same one always in the same way. What the protocol itself says
 (types, roles, finish reasons, numbers, indices) stays; of a field that is not known to be such a
@@ -227,7 +227,7 @@ class _Document:
             state = _Json()
         elif key == "arguments" and top.fields.get("name"):
             state = self._owner.slots[self._slot()] = _Json()
-        return "".join(_spelled(unit, state.character) for unit in _UNIT.findall(body))
+        return "".join(_written(unit, state.character) for unit in _UNIT.findall(body))
 
     def _slot(self) -> tuple[tuple[str, str], ...]:
         """Name the call that a part belongs to, by the numbers and ids around it."""
@@ -292,11 +292,11 @@ class _Json:
 
 def _mask(text: str) -> str:
     """Replace a text as it stands between the quotes of a JSON string, escapes and all."""
-    return "".join(_spelled(unit, _masked) for unit in _UNIT.findall(text))
+    return "".join(_written(unit, _masked) for unit in _UNIT.findall(text))
 
 
-def _spelled(unit: str, replace: Callable[[str], str]) -> str:
-    """Replace one character, and spell it as it was: itself, or an escape of six characters."""
+def _written(unit: str, replace: Callable[[str], str]) -> str:
+    """Replace one character, and write it as it was: itself, or an escape of six characters."""
     if len(unit) == 1:
         return unit if "\ud800" <= unit <= "\udfff" else replace(unit)  # a byte that is no UTF-8
     if unit[1] != "u":  # a short escape stands for itself: a quote, the end of a line

@@ -110,7 +110,7 @@ def hide(source: str, *lines: str) -> list[str]:
     return [made.line(line.encode()).decode() for line in lines]
 
 
-def test_every_spelling_of_a_character_keeps_its_size() -> None:
+def test_every_form_of_a_character_keeps_its_size() -> None:
     line = '{"text": "Aé語🌊\\u0041\\u00e9\\ud83d\\ude00\\n\\"/ \\\\"}'
     (hidden,) = hide("chunks", line)
     assert hidden == '{"text": "xé語\U0001d431\\u0078\\u00e9\\ud835\\udc31\\n\\"/ \\\\"}'

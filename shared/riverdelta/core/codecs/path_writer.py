@@ -26,17 +26,17 @@ _SEGMENT = re.compile(
 )
 
 
-def parse_path(spelling: Any) -> Path | None:
+def parse_path(written: Any) -> Path | None:
     """
     Read a path that names one place, as RFC 9535 writes it: `$.a.b[0]["c d"]`.
 
     None: it is not such a path, or does not begin at a member of the arguments.
     """
-    if type(spelling) is not str or not spelling.startswith("$"):
+    if type(written) is not str or not written.startswith("$"):
         return None
     path, at = list[str | int](), 1
-    while at < len(spelling):
-        segment = _SEGMENT.match(spelling, at)
+    while at < len(written):
+        segment = _SEGMENT.match(written, at)
         if segment is None or len(path) == _MAX_DEPTH:
             return None
         try:
@@ -138,7 +138,7 @@ class PathWriter:
 
     def _member(self, at: int, path: Path, value: Any) -> str:
         """Write the member or element at depth *at*, with all that stands between it and *value*."""
-        spelled = f'"{spell_inside(value)}' if type(value) is str else spell(value)
+        written = f'"{spell_inside(value)}' if type(value) is str else spell(value)
         parts = []
         if self._path:
             parts += [self._end_value(), self._end_containers(at), ","]
@@ -156,7 +156,7 @@ class PathWriter:
                     self._names[depth].append(segment)
         self._path = path
         self._in_string = type(value) is str
-        return "".join(parts) + spelled
+        return "".join(parts) + written
 
     def _end_value(self) -> str:
         return '"' if self._in_string else ""
