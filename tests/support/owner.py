@@ -53,7 +53,7 @@ class Owner:
                     self.keys,
                     producer="p",
                     message_id=message_id,
-                    number=n,
+                    message_seq=n,
                     entries=[NewEntry(kind, at_ms, data)],
                     limits=PushLimits(10_000, 1 << 30),
                 )

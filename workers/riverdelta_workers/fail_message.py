@@ -31,7 +31,7 @@ async def fail_message(
         client.keys.chat(chat_id),
         producer=REAPER,
         message_id=message_id,
-        number=1,
+        message_seq=1,
         entries=[NewEntry("fail", 0, orjson.dumps({"code": code, "detail": detail}))],
         limits=PushLimits(0, 0),
     )
@@ -50,7 +50,7 @@ async def doubt_producers(client: Client, chat_id: str, messages: Iterable[Messa
         BrokerUnavailable: Redis did not answer; try again.
     """
     for message in messages:
-        await scripts.doubt(
+        await scripts.add_message(
             client.queue,
             client.keys,
             producer_id=message.producer,

@@ -148,7 +148,7 @@ class Pump:
     async def _claim(self, chat_id: str, term_seen: int) -> Attachment | None:
         keys, worker_id = self.client.keys.chat(chat_id), self.worker_id
         mine = self.client.keys.worker_chats(worker_id)
-        await scripts.enlist(self.client.queue, mine, chat_id)
+        await scripts.add_chats(self.client.queue, mine, chat_id)
         claimed = None
         try:
             # Subscribe before the claim: later pushes wake us, earlier ones are read.

@@ -105,7 +105,7 @@ async def test_a_repeat_is_confirmed_only_by_a_replica_that_has_it(pair: Pair) -
             client.keys.chat("c"),
             producer="p",
             message_id="m",
-            number=2,
+            message_seq=2,
             entries=[NewEntry("chunk", 0, b"one")],
             limits=PushLimits(10, 1000),
         )

@@ -66,7 +66,7 @@ async def push(client: Client, steps: list[Step]) -> None:
             keys,
             producer=field.partition(":")[0],
             message_id=message_id,
-            number=number,
+            message_seq=number,
             entries=[NewEntry(kind, 10_000, orjson.dumps(data))],
             limits=PushLimits(10_000, 1 << 30),
         )

@@ -13,7 +13,7 @@ from riverdelta.broker.redis.executor import Arg
 from riverdelta.broker.redis.pubsub import ShardedPubSub
 from riverdelta.broker.store import scripts
 from riverdelta.broker.store.keys import ChatKeys
-from riverdelta.broker.store.outbox import field_of, read_calls, spell_call
+from riverdelta.broker.store.outbox import encode_call, field_of, read_calls
 from riverdelta.broker.store.scripts import PushLimits, Refused
 from riverdelta.core.changes import OwedCall
 from riverdelta.core.outgoing import NewEntry, PushReply
@@ -33,7 +33,7 @@ async def push(
 ) -> PushReply:
     settings: dict[str, Any] = {"producer": "p", "message_id": "m", "limits": LIMITS} | options
     entries = [NewEntry(kind, 7, text.encode()) for text in texts]
-    return await scripts.push(client.chats, keys, number=number, entries=entries, **settings)
+    return await scripts.push(client.chats, keys, message_seq=number, entries=entries, **settings)
 
 
 async def open_(client: Client, keys: ChatKeys, **options: str) -> PushReply:
@@ -315,7 +315,7 @@ async def test_an_outbox_holds_the_release_and_is_settled_by_its_owner_only(
     await client.chats.execute("HSET", keys.head, "processed", "1", "open", "")
     call, other = (OwedCall("m", name, b'{"seq":9}') for name in ("Archive", "Mail"))
     for owed in (call, other):
-        await client.chats.execute("HSET", keys.outbox, field_of(owed), spell_call(owed))
+        await client.chats.execute("HSET", keys.outbox, field_of(owed), encode_call(owed))
 
     async def outbox() -> list[OwedCall]:
         flat = await client.chats.execute("HGETALL", keys.outbox)
@@ -377,16 +377,16 @@ async def test_snapshot_of_nothing_is_empty(client: Client, keys: ChatKeys) -> N
 # -- the queue's side ----------------------------------------------------------------------------
 
 
-async def test_beats_count_and_a_buried_worker_learns_of_it(client: Client) -> None:
+async def test_beats_count_and_a_removed_worker_notices(client: Client) -> None:
     workers, chats = client.keys.workers, client.keys.worker_chats("w")
     assert await scripts.beat(client.queue, workers, "w", first=False) is None
     assert await scripts.beat(client.queue, workers, "w", first=True) == 1
     assert await scripts.beat(client.queue, workers, "w", first=False) == 2
     await client.queue.execute("SADD", chats, "c1", "c2")
-    assert await scripts.bury(client.queue, client.keys, worker_id="w", counter=1) is None
-    buried = await scripts.bury(client.queue, client.keys, worker_id="w", counter=2)
-    assert sorted(buried or []) == ["c1", "c2"]
-    assert await scripts.bury(client.queue, client.keys, worker_id="w", counter=2) is None
+    assert await scripts.remove_worker(client.queue, client.keys, worker_id="w", counter=1) is None
+    freed = await scripts.remove_worker(client.queue, client.keys, worker_id="w", counter=2)
+    assert sorted(freed or []) == ["c1", "c2"]
+    assert await scripts.remove_worker(client.queue, client.keys, worker_id="w", counter=2) is None
     assert await scripts.beat(client.queue, workers, "w", first=False) is None
     waiting = await client.queue.execute("ZRANGE", client.keys.waiting, 0, -1, "WITHSCORES")
     assert waiting == [b"c1", b"0", b"c2", b"0"]

@@ -66,7 +66,7 @@ async def test_a_claim_of_a_worker_that_is_declared_dead_meanwhile_is_made_up_fo
         buried.append(worker_id)
         (pump,) = (pump for pump in workers if pump.worker_id == worker_id)
         counter = int(await client.queue.execute("HGET", client.keys.workers, worker_id))
-        await scripts.bury(client.queue, client.keys, worker_id=worker_id, counter=counter)
+        await scripts.remove_worker(client.queue, client.keys, worker_id=worker_id, counter=counter)
         claimed = await script(*args, worker_id=worker_id, **options)
         await (
             pump.restart_with_new_id()
@@ -133,7 +133,7 @@ async def test_an_orphaned_claim_leaves_no_subscription(
         buried.append(worker_id)
         (pump,) = (pump for pump in pumps if pump.worker_id == worker_id)
         counter = int(await client.queue.execute("HGET", client.keys.workers, worker_id))
-        await scripts.bury(client.queue, client.keys, worker_id=worker_id, counter=counter)
+        await scripts.remove_worker(client.queue, client.keys, worker_id=worker_id, counter=counter)
         claimed = await script(*args, worker_id=worker_id, **options)
         await pump.restart_with_new_id()
         return claimed

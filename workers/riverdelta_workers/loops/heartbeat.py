@@ -32,7 +32,7 @@ class Heartbeat(Loop):
     async def shutdown(self) -> None:
         """Stop the heartbeat and deregister this worker; chats that it still has go on the waiting list."""
         await super().shutdown()
-        await scripts.bury(
+        await scripts.remove_worker(
             self._client.queue,
             self._client.keys,
             worker_id=self._pump.worker_id,
@@ -63,7 +63,7 @@ class Heartbeat(Loop):
         listed = await members.list_chats(queue, keys, worker_id)
         owned = set(self._pump.chats)
         if missing := owned - listed:
-            await scripts.enlist(queue, keys.worker_chats(worker_id), *missing)
+            await scripts.add_chats(queue, keys.worker_chats(worker_id), *missing)
         # Seen twice in a row, so it is not just being released. It may be claimed in our name (the
         # reply to a claim was lost): a reaper finds out which worker owns it.
         for chat in self._surplus & (listed - owned):

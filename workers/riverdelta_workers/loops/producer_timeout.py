@@ -9,7 +9,7 @@ from typing import Final
 
 from riverdelta.broker.loop import Loop
 from riverdelta.broker.store.head import read_backlog
-from riverdelta.broker.store.messages import read_last_numbers
+from riverdelta.broker.store.messages import read_last_message_seqs
 from riverdelta.core.lease import LeaseWatch
 from riverdelta_workers.attachment import Attachment
 from riverdelta_workers.fail_message import fail_message
@@ -70,7 +70,7 @@ class ProducerTimeout(Loop):
         opened = [(message.producer, message.id) for message in messages]
         backlog, numbers = await asyncio.gather(
             read_backlog(chats, attachment.keys),
-            read_last_numbers(chats, attachment.keys, opened),
+            read_last_message_seqs(chats, attachment.keys, opened),
         )
         if (
             backlog.entries >= settings.max_backlog_chunks

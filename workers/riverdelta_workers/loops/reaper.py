@@ -72,7 +72,7 @@ class Reaper(Loop):
 
     async def _reassign_chats(self, worker_id: str, counter: int) -> None:
         """Ask for new owners of a dead worker's chats, at once."""
-        chats = await scripts.bury(
+        chats = await scripts.remove_worker(
             self._client.queue, self._client.keys, worker_id=worker_id, counter=counter
         )
         if chats is None:

@@ -252,7 +252,7 @@ class Delivery:
             self._keys,
             producer=self._registry.id,
             message_id=self.opening.message_id,
-            number=sending.number,
+            message_seq=sending.number,
             entries=sending.entries,
             limits=self._registry.limits if isinstance(sending, Push) else _UNLIMITED,
         )

@@ -1,4 +1,4 @@
-"""Reads the fields of stored hashes, whoever needs them: owners, snapshots, people."""
+"""Read the fields of stored hashes: for owners, snapshots and people."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ STORED_FORMAT: Final = 2
 Format number ``v`` of the hashes that a worker writes. It reads this one and the one before, so that
 workers can be replaced one by one, and refuses what is newer. Events count theirs apart.
 
-- 1: a chunk's ``card`` names the processor that made its card; ``retake`` is how a retried call goes on.
-- 2: these are ``card_processor`` and ``retried_call``.
+- 1: two fields of a chunk have other names, see `_RENAMED`.
+- 2: the names of today.
 
 The head's ``v`` is the newest of the chat: a worker that claims the chat raises it.
 """
 
 OPENED_FORMAT: Final = 1
-"""Format number of what a producer writes when it opens a message: workers of format 1 can read that."""
+"""Format number of what a producer writes when it opens a message: workers of format 1 can read it."""
 
-_RENAMED: Final = {"card_processor": "card", "retried_call": "retake"}
+_RENAMED: Final = {"card_processor": "card", "retried_call": "retake"}  # codespell:ignore
 """Fields of a chunk in format 2, and their names in format 1."""
 
 
 def card_of(fields: dict[str, bytes]) -> dict[str, Any] | None:
-    """Put a chunk's card together; None: it has none."""
+    """Build a chunk's card from its segments; None: it has none."""
     card: dict[str, Any] | None = None
     for name in [*output_segments(fields), "output.result"]:
         if name in fields:
@@ -40,19 +40,19 @@ def card_of(fields: dict[str, bytes]) -> dict[str, Any] | None:
 
 
 def output_segments(fields: dict[str, bytes]) -> list[str]:
-    """Names of the fields that hold a chunk's card while it grew, in order."""
+    """Name the fields that hold the segments of a chunk's card, in order."""
     count = sum(1 for name in fields if name.startswith("output.") and name != "output.result")
     return [f"output.{index}" for index in range(count)]
 
 
 def section_of(fields: dict[str, bytes]) -> Section | None:
-    """Read the part of a text that a chunk is; None: it is none."""
+    """Read which section of a text a chunk is; None: it is no section."""
     stored = fields.get("section")
     return Section(**orjson.loads(stored)) if stored else None
 
 
 def text_segments(fields: dict[str, bytes]) -> list[str]:
-    """A chunk's text in segments, in order."""
+    """Read the segments of a chunk's text, in order."""
     count = sum(1 for name in fields if name.startswith("text."))
     return [fields[f"text.{index}"].decode() for index in range(count)]
 
@@ -73,12 +73,12 @@ def check_format(fields: dict[str, bytes], what: str) -> None:
 
 
 def format_of(fields: dict[str, bytes]) -> int:
-    """Format number that a hash was written in."""
+    """Read the format number that a hash was written in."""
     return int_of(fields, "v", STORED_FORMAT)
 
 
 def chunk_field(fields: dict[str, bytes], name: str) -> str:
-    """Read a text of a chunk's hash by its present name; in an older format it may have another."""
+    """Read a text field of a chunk by its present name, also where an older format names it differently."""
     return text_of(fields, name if name in fields else _RENAMED.get(name, name))
 
 
@@ -94,7 +94,7 @@ def int_of(fields: dict[str, bytes], name: str, default: int = 0) -> int:
 
 
 def keys_of(keys: ChatKeys, recent: dict[str, Recent]) -> list[str]:
-    """Name every key of the messages that a head remembers, in its order."""
+    """Name the keys of all messages that a head lists, and of their chunks, in its order."""
     return [
         key
         for message_id, entry in recent.items()
@@ -103,7 +103,7 @@ def keys_of(keys: ChatKeys, recent: dict[str, Recent]) -> list[str]:
 
 
 def describe(fields: dict[str, bytes]) -> dict[str, Any]:
-    """Fields of any hash above, for people: numbers and JSON read, the rest as text."""
+    """Decode the fields of any hash for people: numbers and JSON as such, the rest as text."""
     described: dict[str, Any] = {}
     for name, value in fields.items():
         try:

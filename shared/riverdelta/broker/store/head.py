@@ -15,7 +15,7 @@ from riverdelta.core.state import Recent
 
 
 class Head(NamedTuple):
-    """The head hash, read."""
+    """The fields of a head hash, decoded."""
 
     epoch: str
     seq: int
@@ -33,7 +33,7 @@ class Head(NamedTuple):
     @classmethod
     def of(cls, fields: dict[str, bytes]) -> Head:
         """
-        Read HGETALL's fields.
+        Decode the fields that HGETALL returned.
 
         Raises:
             FormatTooNew: A newer riverdelta wrote them.
@@ -105,7 +105,7 @@ class Backlog(NamedTuple):
 
 
 async def read_backlog(chats: Commands, keys: ChatKeys) -> Backlog:
-    """Read how much of a chat is unread."""
+    """Read how many entries and bytes of a chat are unread."""
     fields = ("pushed", "processed", "pushed_bytes", "processed_bytes")
     reply = await chats.execute("HMGET", keys.head, *fields)
     pushed, processed, pushed_bytes, processed_bytes = (int(value or 0) for value in reply)

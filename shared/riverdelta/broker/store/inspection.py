@@ -1,4 +1,4 @@
-"""Reads for people who look into a chat: hashes as they are, and the size of each key."""
+"""Read a chat for people: hashes as they are stored, and the size of each key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _COUNT_COMMANDS: Final = {"hash": "HLEN", "stream": "XLEN"}
 
 class KeySize(NamedTuple):
     """
-    A key and what it takes.
+    A key, its size and its memory.
 
     Attributes:
         key: Its name.
         type: As Redis names it: ``hash``, ``stream``.
         size: How many fields or entries; None for other types.
-        bytes: Memory; None: the user may not ask for it.
+        bytes: Memory; None: the Redis user may not read it.
         ttl_ms: Milliseconds until it expires; None: never.
     """
 

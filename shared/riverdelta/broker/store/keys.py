@@ -14,10 +14,10 @@ class ChatKeys:
         head: Hash: epoch, seq, version, owner, counters.
         chunks: Stream of raw entries; entry id ``<number>-0``.
         deltas: Stream of events (the log), entry id ``<seq>-0``; and the channel of the same name.
-        wake: Channel that tells the owner that there is something to read.
-        producers: Hash ``<producer>:<message>`` -> number of its last stored entry.
+        wake: Channel that wakes the owner: there are unread entries.
+        producers: Hash ``<producer>:<message>`` -> message_seq of its last stored entry.
         dead: Stream of entries that could not be used.
-        outbox: Hash ``<message> <observer>`` -> a call that the message's end asks for.
+        outbox: Hash ``<message> <observer>`` -> a call that is owed after the message's end.
     """
 
     head: str
@@ -77,7 +77,7 @@ class Keys:
 
     @property
     def turns(self) -> str:
-        """Arq's queue of turns (zset): replies that a gateway asked for."""
+        """Arq's queue of turns (zset): replies that a gateway requested."""
         return f"{self.prefix}:turns"
 
     def turn_job(self, chat_id: str, message_id: str) -> str:
@@ -103,11 +103,11 @@ class Keys:
         return f"{self.prefix}:producer:{producer_id}:messages"
 
     def user_chats(self, user: str) -> str:
-        """Sorted set of a user's chats by last activity; and channel that announces what is opened."""
+        """Sorted set of a user's chats by last activity; and the channel that announces new messages."""
         return f"{self.prefix}:user:{user}:chats"
 
     def user_of_chats(self, channel: str) -> str:
-        """User in the name that `user_chats` made."""
+        """User in the name of a key that `user_chats` made."""
         return channel[len(self.prefix) + len(":user:") : -len(":chats")]
 
     def user_bucket(self, user: str, name: str) -> str:

@@ -42,7 +42,7 @@ from riverdelta.core.stitch import Stitcher
 from riverdelta.core.tracker import TextTrack
 
 _LONG_LENGTH: Final = 32 * 1024
-"""Code points of a chunk from which on it is restored in a thread."""
+"""Chunks of more code points than this are restored in a thread."""
 
 _log = logging.getLogger("riverdelta.worker")
 
@@ -56,9 +56,9 @@ async def load(
     pipeline: Pipeline,
 ) -> tuple[Head, HotChat] | None:
     """
-    Load a chat for its owner: each open chunk's stored text is taken up once, silently.
+    Load a chat for its owner; None: no such chat. Open chunks continue after their stored text.
 
-    Only the owner writes what is read here, so several reads see one state; None: no such chat.
+    Only the owner writes what is read here, so several reads see one state.
     """
     head, outbox = await asyncio.gather(
         read_head(executor, keys), executor.execute("HGETALL", keys.outbox)
@@ -134,14 +134,13 @@ async def _load_chunks(
     fields: dict[str, bytes],
     pipeline: Pipeline,
 ) -> None:
-    """Take up the chunks that are open, and those that the provider's call may say again."""
+    """Load the chunks that are open, and those that a retried call may send again."""
 
     async def chunk_at(index: int) -> ChunkState:
         flat = await executor.execute("HGETALL", keys.chunk(message.id, index))
         fields = scripts.as_hash(flat)
-        if (
-            int_of(fields, "length") > _LONG_LENGTH
-        ):  # parsers read it again: other chats go on meanwhile
+        if int_of(fields, "length") > _LONG_LENGTH:
+            # Its parsers read the whole text again; other chats go on meanwhile.
             return await asyncio.to_thread(_chunk_state, message, index, fields, pipeline)
         return _chunk_state(message, index, fields, pipeline)
 
@@ -155,15 +154,15 @@ async def _load_chunks(
         message.retried_call = RetriedCall(retry["rule"], retry["begun"], left)
 
 
-def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
-    """Have a new filter, and a new stitcher, go on where the last owner's were."""
+def _restore_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipeline) -> None:
+    """Make the chunk's filter and stitcher, in the state that the last owner stored."""
     if "held_back" not in fields:
         return
     text, (last_length, odd_last) = chunk.track.complete, chunk.track.remembered()
     chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
     chunk.track.restore(text_of(fields, "unfiltered"), last_length, odd_last)
     restart_filter(chunk, pipeline)
-    if chunk.filter is not None:  # else it was switched off since: what was held back stays hidden
+    if chunk.filter is not None:  # else it was switched off since: text held back stays hidden
         try:
             chunk.filter.load(orjson.loads(fields["held_back"]))
         except Exception:  # noqa: BLE001  # a deployment's own code; the chat goes on
@@ -173,14 +172,14 @@ def _take_up_filter(chunk: ChunkState, fields: dict[str, bytes], pipeline: Pipel
     chunk.shown.restore(text, len(text), None)
     retried_call = chunk_field(fields, "retried_call")
     if retried_call:
-        retake = orjson.loads(retried_call)
+        stored = orjson.loads(retried_call)
         stitcher = Stitcher(text, ended=chunk.status != "open")
-        stitcher.load(retake["stitcher"])
-        chunk.retried = RetriedChunk(stitcher, retake["tool_call_id"])
+        stitcher.load(stored["stitcher"])
+        chunk.retried = RetriedChunk(stitcher, stored["tool_call_id"])
 
 
 async def _load_cards(executor: Commands, keys: ChatKeys, message: MessageState) -> None:
-    """Take up the cards of calls whose result may still come."""
+    """Load the cards of calls whose result may still come."""
     left = (
         []
         if message.retried_call is None
@@ -224,7 +223,7 @@ def _chunk_state(
         segment_length=0 if full or not segments else len(segments[-1]),
         stored_format=format_of(fields),
     )
-    _take_up_filter(chunk, fields, pipeline)
+    _restore_filter(chunk, fields, pipeline)
     if chunk.status == "open":
         equip(chunk, pipeline)
     return chunk
@@ -232,9 +231,9 @@ def _chunk_state(
 
 def _card_state(fields: dict[str, bytes]) -> CardState | None:
     card, last = card_of(fields), len(output_segments(fields)) - 1
-    if card is None or last < 0:  # none, or its tool's result was all there is of it
+    if card is None or last < 0:  # no card, or one made from the tool's result alone
         return None
-    spelled = fields[f"output.{last}"]
-    if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+    encoded = fields[f"output.{last}"]
+    if len(encoded) >= OUTPUT_SEGMENT_BYTES:
         return CardState(chunk_field(fields, "card_processor"), card, last + 1)
-    return CardState(chunk_field(fields, "card_processor"), card, last, orjson.loads(spelled))
+    return CardState(chunk_field(fields, "card_processor"), card, last, orjson.loads(encoded))

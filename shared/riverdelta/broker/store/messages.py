@@ -23,9 +23,9 @@ async def _field(chats: Commands, keys: ChatKeys, message_id: str, name: str) ->
     return None if value is None else value.decode()
 
 
-async def read_last_numbers(
+async def read_last_message_seqs(
     chats: Commands, keys: ChatKeys, messages: Sequence[tuple[str, str]]
 ) -> list[int]:
-    """Read the number of the last stored entry of each (producer id, message id); 0: none is known."""
+    """Read the message_seq of the last stored entry of each (producer id, message id); 0: none."""
     fields = [f"{producer}:{message_id}" for producer, message_id in messages]
     return [int(value or 0) for value in await chats.execute("HMGET", keys.producers, *fields)]

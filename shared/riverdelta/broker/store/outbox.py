@@ -1,4 +1,4 @@
-"""How a chat's outbox is spelled: the calls of observers that ended messages still wait for."""
+"""Encode a chat's outbox: the calls of observers that are still owed to ended messages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from riverdelta.core.changes import OwedCall
 
 
 def field_of(call: OwedCall) -> str:
-    """Name the call's field in the outbox."""
+    """Name the field of *call* in the outbox."""
     return f"{call.message_id} {call.observer}"
 
 
-def spell_call(call: OwedCall) -> bytes:
-    """Write a call down."""
+def encode_call(call: OwedCall) -> bytes:
+    """Encode a call as JSON."""
     record = {"tries": call.tries, "error": call.error, "end": orjson.Fragment(call.end)}
     return orjson.dumps(record)
 
 
 def read_calls(fields: dict[str, bytes]) -> list[OwedCall]:
-    """Read an outbox."""
+    """Decode the fields of an outbox."""
     calls = []
-    for field, spelled in fields.items():
+    for field, encoded in fields.items():
         message_id, _, observer = field.partition(" ")
-        record = orjson.loads(spelled)
+        record = orjson.loads(encoded)
         end = orjson.dumps(record["end"])
         calls.append(OwedCall(message_id, observer, end, record["tries"], record["error"]))
     return calls

@@ -1,8 +1,8 @@
 """
-How a chat's state is spelled in Redis hashes; `broker.loading` and `broker.snapshots` read it back.
+Encode a chat's state as Redis hashes; `store.load` and `store.snapshot` read them.
 
 Plain field names, UTF-8 text, JSON for what has structure: a person with redis-cli can read it. A
-chunk's text stands in segments (``text.0``, ``text.1``, ...): an append rewrites one segment of
+chunk's text is stored in segments (``text.0``, ``text.1``, ...): an append rewrites one segment of
 bounded size, so it costs the same at 1 KB and at 1 MB.
 """
 
@@ -15,7 +15,7 @@ import orjson
 from riverdelta.broker.redis.executor import Arg
 from riverdelta.broker.store.fields import STORED_FORMAT, keys_of
 from riverdelta.broker.store.keys import ChatKeys
-from riverdelta.broker.store.outbox import field_of, spell_call
+from riverdelta.broker.store.outbox import encode_call, field_of
 from riverdelta.core.changes import Changes, ChunkChange, OwedCall
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.outputs import merge_outputs
@@ -36,13 +36,13 @@ _TRIM_BYTES: Final = 4096
 """Raw bytes between two trims: a stream drops whole nodes only, and a node holds 4 KiB."""
 
 OUTPUT_SEGMENT_BYTES: Final = 4096
-"""Size at which a segment of merged outputs is full: each new output spells one of them again."""
+"""Size at which a segment of merged outputs is full: each new output encodes one of them again."""
 
 Fields = dict[str, Arg]
 
 
 class LogLimits(NamedTuple):
-    """How much log a chat keeps."""
+    """How many events, and how many bytes of them, a chat's log keeps."""
 
     events: int
     bytes: int
@@ -62,20 +62,20 @@ class HotChat:
         self.keys = keys
         self.fold = ChatFold(state, pipeline)
         self.owed: list[OwedCall] = []
-        """Calls of observers that were waited for when the chat was loaded."""
+        """Calls of observers that were still to be made when the chat was loaded."""
         self._stored: dict[str, Fields] = {}
         self._halves: tuple[int, int] | None = None
         self._trimmed_bytes = 0
 
     def adopt(self, message: MessageState) -> None:
-        """Take up an open message as Redis has it."""
+        """Add an open message as it was loaded from Redis."""
         self.state.messages[message.id] = message
         self._stored[message.id] = _message_fields(message)
 
     def encode(
         self, changes: Changes, *, log: LogLimits, now_ms: int, trim: bool
     ) -> tuple[list[str], list[Arg]]:
-        """Keys and arguments of the commit that writes *changes*; see ``commit.lua``."""
+        """Make the keys and arguments of the commit that writes *changes*; see ``commit.lua``."""
         state, keys = self.state, self.keys
         head = self._head_fields(changes, now_ms)
         script_keys = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
@@ -102,7 +102,7 @@ class HotChat:
         args += (len(fields), *fields)
         for message in changes.messages.values():
             script_keys.append(keys.message(message.id))
-            args += _write(self._news(message))
+            args += _write(self._changed_fields(message))
         for change in changes.chunks.values():
             message_id, _, index = change.chunk.id.rpartition(".")
             script_keys.append(keys.chunk(message_id, int(index)))
@@ -117,11 +117,11 @@ class HotChat:
                 args += ("1", "", "", 0)
         if changes.owed:
             script_keys.append(keys.outbox)
-            args += _write({field_of(call): spell_call(call) for call in changes.owed})
+            args += _write({field_of(call): encode_call(call) for call in changes.owed})
         return script_keys, args
 
     def _trim_to(self) -> int:
-        """Number of the entry to trim up to; 0 while that would drop nothing."""
+        """Return the number of the entry to trim up to; 0: trimming would free nothing yet."""
         state = self.state
         if state.processed_bytes - self._trimmed_bytes < _TRIM_BYTES:
             return 0
@@ -129,11 +129,11 @@ class HotChat:
         return state.processed
 
     def committed(self, version: int) -> None:
-        """The commit was stored: build the next one on *version*."""
+        """Note that the commit was stored: the next one builds on *version*."""
         self.state.version = version
 
     def older_keys(self) -> list[str]:
-        """Keys of every message the head remembers."""
+        """Return the keys of all messages that the head lists, and of their chunks."""
         return keys_of(self.keys, self.state.recent)
 
     def _head_fields(self, changes: Changes, now_ms: int) -> list[Arg]:
@@ -172,7 +172,7 @@ class HotChat:
             )
         )
 
-    def _news(self, message: MessageState) -> Fields:
+    def _changed_fields(self, message: MessageState) -> Fields:
         before = self._stored.get(message.id)
         fields = _message_fields(message) if before is None else _changing_fields(message)
         if message.status == "open":
@@ -244,7 +244,7 @@ def _retried_call(retry: RetriedCall | None) -> dict[str, Any] | None:
 
 
 def _chunk_write(change: ChunkChange) -> list[Arg]:
-    """One key's part of the commit: the segment that grows, and the fields around it."""
+    """Encode a chunk's part of the commit: the segment that grows, and the fields around it."""
     chunk, text = change.chunk, "".join(change.texts)
     rewrite = change.fresh or change.reset
     if change.reset:
@@ -275,7 +275,7 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
 
 
 def _memory_fields(chunk: ChunkState) -> Fields:
-    """What the next text is compared with, and what is held back of it: never shown to readers."""
+    """Encode what the next text is compared with, and what is held back: readers never see it."""
     open_ = chunk.status == "open" or chunk.retried is not None
     fields: Fields = {}
     if chunk.track.mode == "snapshot":
@@ -292,20 +292,20 @@ def _memory_fields(chunk: ChunkState) -> Fields:
     return fields
 
 
-def _retried_chunk(retake: RetriedChunk) -> dict[str, Any]:
-    return {"stitcher": retake.stitcher.dump(), "tool_call_id": retake.tool_call_id}
+def _retried_chunk(retried: RetriedChunk) -> dict[str, Any]:
+    return {"stitcher": retried.stitcher.dump(), "tool_call_id": retried.tool_call_id}
 
 
 def _card_fields(card: CardState, outputs: list[dict[str, Any]]) -> Fields:
-    """Segments that change when *outputs* are added: an output costs the same however long the card."""
+    """Encode the segments that *outputs* change: the cost does not grow with the card."""
     fields: Fields = {}
     if outputs and card.segment == 0 and card.tail is None:
         fields["card_processor"] = card.processor
     for output in outputs:
         card.tail = output if card.tail is None else merge_outputs(card.tail, output)
-        spelled = orjson.dumps(card.tail)
-        fields[f"output.{card.segment}"] = spelled
-        if len(spelled) >= OUTPUT_SEGMENT_BYTES:
+        encoded = orjson.dumps(card.tail)
+        fields[f"output.{card.segment}"] = encoded
+        if len(encoded) >= OUTPUT_SEGMENT_BYTES:
             card.segment, card.tail = card.segment + 1, None
     return fields
 

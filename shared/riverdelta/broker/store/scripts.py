@@ -1,4 +1,4 @@
-"""The Lua scripts, one typed function each. What each does is said at the top of its ``lua/`` file."""
+"""One typed function per Lua script; the contract of each is at the top of its ``lua/`` file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.redis.executor import Arg
 from riverdelta.broker.store.fields import OPENED_FORMAT, STORED_FORMAT
 from riverdelta.broker.store.keys import ChatKeys, Keys
-from riverdelta.broker.store.outbox import field_of, spell_call
+from riverdelta.broker.store.outbox import encode_call, field_of
 from riverdelta.core.changes import OwedCall
 from riverdelta.core.outgoing import NewEntry, PushReply
 
@@ -29,8 +29,8 @@ class Script:
     One script, called by its hash; sent in full when the server does not have it (a restart).
 
     Args:
-        name: Of its file.
-        also_when_full: Give it the flag by which a server without memory runs it all the same.
+        name: File name, without ``.lua``.
+        also_when_full: Run on a server that is out of memory, too (flag ``allow-oom``).
     """
 
     def __init__(self, name: str, *, also_when_full: bool = False) -> None:
@@ -45,7 +45,7 @@ class Script:
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> Any:
-        """Run the script; repeating it is safe, so the second way is too."""
+        """Run the script. Each may be repeated, so sending it a second time is safe, too."""
         try:
             return await executor.execute("EVALSHA", self._sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -67,10 +67,10 @@ _try_again = Script("try_again")
 _stop = Script("stop")
 _requeue = Script("requeue")
 _enqueue = Script("enqueue")
-_enlist = Script("enlist")
-_doubt = Script("doubt")
+_add_chats = Script("add_chats")
+_add_message = Script("add_message")
 _beat = Script("beat")
-_bury = Script("bury")
+_remove_worker = Script("remove_worker")
 _remove_producer = Script("remove_producer")
 _list_chat = Script("list_chat")
 _take_token = Script("take_token")
@@ -128,11 +128,11 @@ async def push(
     *,
     producer: str,
     message_id: str,
-    number: int,
+    message_seq: int,
     entries: Sequence[NewEntry],
     limits: PushLimits,
 ) -> PushReply:
-    """Store *entries*, the first of them number *number* of the message. See ``push.lua``."""
+    """Store *entries*; *message_seq* is the first one's number in its message. See ``push.lua``."""
     flat: list[Arg] = []
     for entry in entries:
         flat += entry
@@ -142,7 +142,7 @@ async def push(
         (keys.head, keys.chunks, keys.producers, keys.message(message_id), keys.wake),
         (
             f"{producer}:{message_id}",
-            number,
+            message_seq,
             message_id,
             limits.chunks,
             limits.bytes,
@@ -154,7 +154,7 @@ async def push(
 
 
 async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
-    """Ask how a message stands, and wake its owner if anything is unread. See ``check.lua``."""
+    """Read the state of a message, and wake its owner if anything is unread. See ``check.lua``."""
     reply = await _check(
         executor,
         (keys.head, keys.producers, keys.message(message_id), keys.wake),
@@ -164,7 +164,7 @@ async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id
 
 
 class Claimed(NamedTuple):
-    """The caller owns the chat at *term*; *claims* counts those with unread entries and no commit."""
+    """The caller owns the chat at *term*; *claims*: how often it was claimed since the last commit."""
 
     term: int
     claims: int
@@ -181,7 +181,7 @@ async def claim(  # the script's own arguments
     force_epoch: bool = False,
     trim: bool = True,
 ) -> Claimed | None:
-    """Become the owner of a chat; None: somebody else did, or it is gone. See ``claim.lua``."""
+    """Become the owner of a chat; None: another worker did, or it is gone. See ``claim.lua``."""
     reply = await _claim(
         executor,
         (keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead),
@@ -191,7 +191,7 @@ async def claim(  # the script's own arguments
 
 
 class Refused(NamedTuple):
-    """A fenced or outdated caller: what the head says instead."""
+    """A commit was refused: the term, version and owner that the head has."""
 
     term: int
     version: int
@@ -199,7 +199,7 @@ class Refused(NamedTuple):
 
 
 async def commit(executor: Commands, keys: Sequence[str], args: Sequence[Arg]) -> int | Refused:
-    """Write a batch; returns the new version. `broker.state` builds the arguments. See ``commit.lua``."""
+    """Write a batch and return the new version; `HotChat.encode` makes *args*. See ``commit.lua``."""
     reply = await _commit(executor, keys, args)
     if reply[0] == b"committed":
         return int(reply[1])
@@ -215,14 +215,14 @@ async def release(  # the script's own arguments
     retention_ms: int,
     trim: bool,
 ) -> str:
-    """Give an idle chat up: ``released``, ``busy`` or ``refused``. See ``release.lua``."""
+    """Release an idle chat: ``released``, ``busy`` or ``refused``. See ``release.lua``."""
     every = (keys.head, keys.chunks, keys.outbox, keys.deltas, keys.producers, keys.dead, *others)
     reply = await _release(executor, every, (term, retention_ms, int(trim)))
     return str(reply[0].decode())
 
 
 async def hand_over(executor: Commands, keys: ChatKeys, *, term: int) -> bool:
-    """Give a chat up although there is more to do; False: it was not ours. See ``hand_over.lua``."""
+    """Release a chat that still has work; False: it was not ours. See ``hand_over.lua``."""
     reply = await _hand_over(executor, (keys.head,), (term,))
     return bool(reply[0] == b"released")
 
@@ -231,9 +231,9 @@ async def settle(
     executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int, given_up: str = ""
 ) -> bool:
     """
-    Strike *call* off the outbox; False: the chat is not ours. See ``settle.lua``.
+    Remove *call* from the outbox; False: the chat is not ours. See ``settle.lua``.
 
-    With *given_up*, why nobody will make it any more, the message says so from then on.
+    *given_up* is the reason why it is not made any more ("": it was made); the message keeps it.
     """
     field = f"gave_up.{call.observer}" if given_up else ""
     reply = await _settle(
@@ -245,14 +245,14 @@ async def settle(
 
 
 async def try_again(executor: Commands, keys: ChatKeys, call: OwedCall, *, term: int) -> bool:
-    """Note one more try of *call*; False: it is settled, or not ours. See ``try_again.lua``."""
-    args = (term, field_of(call), spell_call(call))
+    """Store one more try of *call*; False: it is settled, or not ours. See ``try_again.lua``."""
+    args = (term, field_of(call), encode_call(call))
     reply = await _try_again(executor, (keys.head, keys.outbox), args)
     return bool(reply[0] == b"noted")
 
 
 async def persist(executor: Commands, keys: ChatKeys, others: Sequence[str], *, term: int) -> bool:
-    """Take the expiry off *others*; False: the chat is not ours. See ``persist.lua``."""
+    """Remove the expiry of *others*; False: the chat is not ours. See ``persist.lua``."""
     reply = await _persist(executor, (keys.head, *others), (term,))
     return bool(reply[0] == b"persisted")
 
@@ -260,19 +260,19 @@ async def persist(executor: Commands, keys: ChatKeys, others: Sequence[str], *, 
 async def snapshot(
     executor: Commands, keys: ChatKeys, others: Sequence[str]
 ) -> list[dict[str, bytes]]:
-    """Read the head and *others* as of one seq, a dict each, in order. See ``snapshot.lua``."""
+    """Read the head and *others* as of one seq: a dict each, in order. See ``snapshot.lua``."""
     reply = await _snapshot(executor, (keys.head, *others), ())
     return [as_hash(flat) for flat in reply]
 
 
 async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> str:
-    """Ask a message's producer to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
+    """Ask the producer of a message to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
     reply = await _stop(executor, (keys.message(message_id),), (reason,))
     return str(reply[0].decode())
 
 
 class Requeued(NamedTuple):
-    """What `requeue` did: *status* is ``requeued``, or says why nothing was done."""
+    """Result of `requeue`: *status* is ``requeued``, or says why nothing was done."""
 
     status: str
     owner: str = ""
@@ -294,7 +294,7 @@ async def requeue(
 
 
 class AttachJob(NamedTuple):
-    """An arq job, spelled: *body* is what arq's own enqueue would store under *job_id*."""
+    """An encoded arq job: *body* is what arq itself would store under *job_id*."""
 
     job_id: str
     score_ms: int
@@ -305,7 +305,7 @@ class AttachJob(NamedTuple):
 async def enqueue(
     executor: Commands, keys: Keys, *, chat_id: str, attempt: int, job: AttachJob
 ) -> bool:
-    """List a chat as waiting and enqueue *job*; False: that job is there. See ``enqueue.lua``."""
+    """List a chat as waiting and enqueue *job*; False: it is queued already. See ``enqueue.lua``."""
     reply = await _enqueue(
         executor,
         (
@@ -320,29 +320,35 @@ async def enqueue(
     return bool(reply[0] == b"enqueued")
 
 
-async def enlist(executor: Commands, list_key: str, *members: str) -> None:
-    """Add to a worker's list of chats, on a full server too. See ``enlist.lua``."""
-    await _enlist(executor, (list_key,), members)
+async def add_chats(executor: Commands, list_key: str, *chat_ids: str) -> None:
+    """Add chats to the list of a worker, on a full server too. See ``add_chats.lua``."""
+    await _add_chats(executor, (list_key,), chat_ids)
 
 
-async def doubt(executor: Commands, keys: Keys, *, producer_id: str, member: str) -> None:
-    """List an open message under its producer, and the producer. See ``doubt.lua``."""
+async def add_message(executor: Commands, keys: Keys, *, producer_id: str, member: str) -> None:
+    """List an open message under its producer, and the producer. See ``add_message.lua``."""
     listed = keys.producer_messages(producer_id)
-    await _doubt(executor, (keys.producers, listed), (producer_id, member))
+    await _add_message(executor, (keys.producers, listed), (producer_id, member))
 
 
 async def beat(executor: Commands, members_key: str, member: str, *, first: bool) -> int | None:
-    """Raise a heartbeat counter, and return it; None: declared dead. See ``beat.lua``."""
+    """Raise a heartbeat counter and return it; None: removed as dead. See ``beat.lua``."""
     reply = await _beat(executor, (members_key,), (member, int(first)))
     return int(reply[1]) if reply[0] == b"alive" else None
 
 
-async def bury(executor: Commands, keys: Keys, *, worker_id: str, counter: int) -> list[str] | None:
-    """Strike a dead worker off; its chats, or None if it lives. See ``bury.lua``."""
-    reply = await _bury(
+async def remove_worker(
+    executor: Commands, keys: Keys, *, worker_id: str, counter: int
+) -> list[str] | None:
+    """
+    Remove a dead worker and return its chats, which wait for an owner now. See ``remove_worker.lua``.
+
+    None: it is alive (its counter is not *counter*), or already removed.
+    """
+    reply = await _remove_worker(
         executor, (keys.workers, keys.worker_chats(worker_id), keys.waiting), (worker_id, counter)
     )
-    return [chat.decode() for chat in reply[1]] if reply[0] == b"buried" else None
+    return [chat.decode() for chat in reply[1]] if reply[0] == b"removed" else None
 
 
 async def remove_producer(
@@ -365,7 +371,7 @@ async def list_chat(
 
 
 async def take_token(executor: Commands, bucket_key: str, *, capacity: int, per_s: float) -> float:
-    """Take one token; 0, or the seconds until there is one. See ``take_token.lua``."""
+    """Take one token and return 0, or the seconds until there is one. See ``take_token.lua``."""
     reply = await _take_token(executor, (bucket_key,), (capacity, per_s))
     return 0.0 if reply[0] == b"taken" else int(reply[1]) / 1000
 

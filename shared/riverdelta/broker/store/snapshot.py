@@ -1,4 +1,4 @@
-"""Makes the snapshot of a chat, for one reader, out of its hashes as of one seq."""
+"""Build the snapshot of a chat for one reader, from its hashes as of one seq."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from riverdelta.core.state import Recent
 
 
 async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
-    """Make the snapshot event of a chat, as of one seq; an empty one where there is no log yet."""
+    """Read the snapshot event of a chat, as of one seq; an empty one if there is no log yet."""
     names = await executor.execute("HGET", keys.head, "messages")
     while True:
         remembered = {mid: Recent(*entry) for mid, *entry in orjson.loads(names or b"[]")}
@@ -37,7 +37,7 @@ async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms
         head, *rest = await scripts.snapshot(executor, keys, keys_of(keys, listed))
         if head.get("messages") == names:
             break
-        names = head.get("messages")  # a message or chunk began in between: ask for it, too
+        names = head.get("messages")  # a message or chunk began in between: read it, too
     if "epoch" not in head:
         return empty_snapshot(chat_id, now_ms)
     check_format(head, "chat")
@@ -64,7 +64,7 @@ async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms
 async def read_message(
     executor: Commands, keys: ChatKeys, message_id: str
 ) -> SnapshotMessage | None:
-    """Read one message that has ended, as a snapshot has it; None: it is gone."""
+    """Read one ended message in the form of a snapshot; None: it is gone."""
     key = keys.message(message_id)
     fields = scripts.as_hash(await executor.execute("HGETALL", key))
     if "source" not in fields:

@@ -12,7 +12,7 @@ from riverdelta.core.state import Entry
 async def read_entries(
     chats: Commands, keys: ChatKeys, *, processed: int, count: int
 ) -> list[Entry]:
-    """Read up to *count* raw entries behind number *processed*; there may be none."""
+    """Read up to *count* raw entries after number *processed*; there may be none."""
     reply = await chats.execute("XREAD", "COUNT", count, "STREAMS", keys.chunks, f"{processed}-0")
     return [_entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
 
@@ -26,7 +26,7 @@ def _entry(entry_id: bytes, fields: list[bytes]) -> Entry:
 
 
 async def read_log(chats: Commands, keys: ChatKeys, *, after: int, count: int) -> list[bytes]:
-    """Read up to *count* events of the log behind seq *after*, each as JSON."""
+    """Read up to *count* events of the log after seq *after*, each as JSON."""
     entries = await chats.execute("XRANGE", keys.deltas, f"{after + 1}-0", "+", "COUNT", count)
     return [event for _, (_, event) in entries]
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- What push would reply, without storing anything; and the wake again, if anything is unread, so
--- that no lost wake or lost write stays unseen.
+-- Reply as push does, without storing anything; send the wake again, if anything is unread. So a lost
+-- wake or a lost write is noticed.
 --
 -- KEYS  1 head  2 producers  3 message  4 wake channel
 -- ARGV  1 producer field "<producer>:<message>"

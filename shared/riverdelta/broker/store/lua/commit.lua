@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Write what a batch of entries came to, in one atomic step: cursor, state, log, publication.
--- Refused when the caller is fenced (term) or builds on another state than the stored one (version).
+-- Write the result of a batch of entries in one atomic step: cursor, state, log, publication.
+-- Refused if the caller is fenced (term), or built on another state than the stored one (version).
 --
 -- KEYS  1 head  2 chunks  3 deltas (stream, and channel of the same name)  4 dead  5 producers
 --       6.. hashes of messages and chunks to write or delete
@@ -22,7 +22,7 @@ if h[1] ~= ARGV[1] or version ~= ARGV[2] then
   return {'refused', h[1] or '', version, h[3] or ''}
 end
 
--- Numbers go to Redis as they are: it spells whole ones in full, and reads a stream id <n> as <n>-0.
+-- Numbers go to Redis as they are: it writes whole ones in full, and reads a stream id <n> as <n>-0.
 local DEAD_LETTERS_KEPT = 1000
 if ARGV[3] ~= '0' then
   redis.call('XTRIM', KEYS[2], 'MINID', '~', tonumber(ARGV[3]) + 1)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- On the queue's Redis: list a chat as waiting for an owner, and enqueue an attach job for it in
--- arq's own format, unless a job of that id is there already. A full server takes it too: a chat without
--- an owner is never drained.
+-- On the queue's Redis: list a chat as waiting for an owner, and enqueue an attach job for it in arq's
+-- own format, unless a job of that id exists. Runs on a full server, too: a chat without an owner is
+-- never drained.
 --
 -- KEYS  1 waiting  2 arq queue  3 arq job key  4 arq result key  5 arq in-progress key
 -- ARGV  1 chat id   2 attempt   3 job id   4 score, Unix ms in the past   5 job's life, ms   6 job

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Give a chat up although there is more to do (SIGTERM). It was put on the waiting list before. Nobody
--- died of it: claims without a commit count anew.
+-- Release a chat that still has work (SIGTERM); the caller listed it as waiting before. It killed no
+-- worker: its count of claims without a commit starts at 0 again.
 --
 -- KEYS  1 head
 -- ARGV  1 term

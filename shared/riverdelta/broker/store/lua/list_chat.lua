@@ -1,6 +1,6 @@
 #!lua
--- List a chat under its user, as active now, and announce it. Forgets chats that nothing has been opened
--- in for as long as chats are kept. Safe to repeat.
+-- List a chat under its user, as active now, and announce it. Removes chats without a new message for
+-- as long as chats are kept. Safe to repeat.
 --
 -- KEYS  1 list (sorted set: chat -> last activity, Unix milliseconds), and channel of the same name
 -- ARGV  1 chat   2 announcement   3 how long chats are kept, milliseconds

@@ -24,16 +24,16 @@ end
 
 if m[1] then
   local word = m[2] == ARGV[3] and 'repeat' or 'exists'
-  -- Written anew, or a WAIT behind a repeat would have nothing to wait for (durability=replicated).
+  -- Written again: a WAIT behind a repeat needs a write to wait for (durability=replicated).
   redis.call('HSET', message, 'status', m[1])
   return {word, 1, pushed, tonumber(h[2] or 0), owner, term, ''}
 end
 
 if h[1] then
-  -- The chat had been given up and was to expire.
+  -- The chat was released and was to expire.
   for _, key in ipairs({head, chunks, producers, KEYS[6], KEYS[7]}) do redis.call('PERSIST', key) end
 else
-  -- Whatever is left of a chat without a head is of another life.
+  -- A chat without a head has expired: delete what is left of it.
   redis.call('DEL', chunks, producers, KEYS[6], KEYS[7], KEYS[8])
   redis.call('HSET', head, 'v', ARGV[4], 'user', user, 'term', '0', 'owner', '',
     'processed', '0', 'processed_bytes', '0')

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Take the expiry off a chat's older messages: their chat has an owner again.
+-- Remove the expiry of a chat's older messages: their chat has an owner again.
 --
 -- KEYS  1 head   2.. keys of messages and chunks
 -- ARGV  1 term

@@ -7,13 +7,13 @@
 --
 -- KEYS  1 head  2 chunks  3 producers  4 message  5 wake channel
 -- ARGV  1 producer field "<producer>:<message>"
---       2 number of the first entry within the message (its start is 1)
+--       2 message_seq of the first entry: its number within the message (the start is 1)
 --       3 message id
 --       4 max backlog, entries   5 max backlog, bytes   6 largest wake payload, bytes
 --       7.. type, at_ms, data   for each entry
 -- Returns {status, last, pushed, processed, owner, term, stop}
 --   status  stored | repeat | hole | unknown | ended | stopped | full
---   last    number of the last entry stored for this producer and message
+--   last    message_seq of the last entry stored for this producer and message
 --   owner   "" when nobody has the chat; stop: "" or the reason a reader gave
 local head, chunks, producers, message, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local field, first, message_id = ARGV[1], tonumber(ARGV[2]), ARGV[3]
@@ -36,7 +36,7 @@ end
 
 local count = (#ARGV - FIRST_ENTRY + 1) / 3
 if first + count - 1 <= last then
-  -- Written anew, or a WAIT behind a repeat would have nothing to wait for (durability=replicated).
+  -- Written again: a WAIT behind a repeat needs a write to wait for (durability=replicated).
   redis.call('HSET', producers, field, last)
   return reply('repeat')
 end
@@ -53,7 +53,7 @@ if not ENDS[ARGV[#ARGV - 2]] then
   end
 end
 
--- Numbers go to Redis as they are: it spells whole ones in full, and XADD reads <n> as <n>-0.
+-- Numbers go to Redis as they are: it writes whole ones in full, and XADD reads <n> as <n>-0.
 local skip = last + 1 - first
 local unread = pushed + count - skip - processed
 -- The quiet path needs no read: the entries travel in the wake, behind the number of their first.

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- On the queue's Redis: remove a dead producer, after its messages were failed.
--- Only if its counter still is the one it was found dead at.
+-- On the queue's Redis: remove a dead producer, after its messages were failed. Only if its counter is
+-- still the one that it was found dead at.
 --
 -- KEYS  1 producers (hash: id -> counter)  2 its messages
 -- ARGV  1 producer id   2 counter seen

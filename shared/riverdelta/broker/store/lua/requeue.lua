@@ -1,13 +1,13 @@
 #!lua
--- Put one dead letter back: as a new entry at the end of the raw stream of its chat. Moves it in one step,
--- so that repeating this, or dying in the middle, stores it once. Wakes the owner.
+-- Move one dead letter to the end of its chat's raw stream, as a new entry, in one step: repeated, or cut
+-- off in the middle, it is stored once. Wakes the owner.
 --
--- Only where its message is open: an end is the last that readers hear of a message.
+-- Only if its message is open: readers get nothing of a message after its end.
 -- No allow-oom flag: a full server refuses, as any other push.
 --
 -- KEYS  1 head  2 chunks  3 dead  4 message  5 wake channel
 -- ARGV  1 id of the dead letter   2 message id it is of
--- Returns {requeued, pushed, owner, term}      owner: "" when nobody has the chat
+-- Returns {requeued, pushed, owner, term}      owner: "" if no worker has the chat
 --         {absent}                             it was put back before, or dropped as old
 --         {unknown | completed | failed | stopped | stopping}   how its message stands: nothing was done
 local head, chunks, dead = KEYS[1], KEYS[2], KEYS[3]

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Strike a call of an observer off a chat's outbox: it was made, or given up. Safe to repeat.
+-- Remove an observer's call from a chat's outbox: it was made, or failed for good. Safe to repeat.
 --
 -- KEYS  1 head  2 outbox  3 message
 -- ARGV  1 term   2 call: field of the outbox   3 field of the message to write ("": none)   4 its value

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ask for the end of an open message; its producer sees it at its next push or check.
+-- Mark an open message as to be stopped; its producer sees the mark at its next push or check.
 --
 -- KEYS  1 message
 -- ARGV  1 reason, not empty

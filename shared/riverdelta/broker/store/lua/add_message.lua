@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- On the queue's Redis: list an open message under its producer, and the producer, if it is not, with a
--- counter that only the producer itself can raise. Where it is gone, reapers find it dead.
+-- On the queue's Redis: list an open message under its producer, and list the producer, if it is not
+-- listed, with a counter that only it can raise. If the producer is gone, a reaper finds it dead.
 --
 -- KEYS  1 producers (hash: id -> counter)  2 the producer's messages
 -- ARGV  1 producer id   2 "<chat> <message>"
