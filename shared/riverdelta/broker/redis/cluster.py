@@ -1,4 +1,4 @@
-"""Which primary of a cluster serves which slot."""
+"""The map of a cluster: which primary serves which slot."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsErro
 SLOTS: Final = 16384
 
 CONNECT_S: Final = 1.0
-"""Look at the map again while a node takes this long to connect: it may have been replaced."""
+"""Read the map again if connecting to a node takes this long: it may have been replaced."""
 
 _ASKED_AT_ONCE: Final = 3
-"""Nodes that are asked for the map together: one of them stands still perhaps."""
+"""Nodes that are asked for the map together: one of them may be frozen."""
 _ANSWER_S: Final = 2.0
 _REFRESH_S: Final = 0.05
-"""Pause between two looks at the map, however many callers miss something in it."""
+"""Least time between two reads of the map, however many callers ask."""
 
 _KINDS: Final[dict[type[ResponseError], str]] = {
     MovedError: "MOVED",  # before ASK, whose child it is
@@ -39,13 +39,13 @@ _KINDS: Final[dict[type[ResponseError], str]] = {
     TryAgainError: "TRYAGAIN",
     ClusterDownError: "CLUSTERDOWN",
 }
-"""Classes that redis-py gives such an answer where it reads it for a cluster; else it is text."""
+"""redis-py's error classes for these replies. A plain connection gives their text instead."""
 
 Ranges = list[tuple[int, int, Address]]
 
 
 class Redirect(NamedTuple):
-    """What a node says instead of executing: *word*, and for MOVED and ASK the slot and where it is."""
+    """A node's reply instead of executing: *word*, and for MOVED and ASK the slot and its address."""
 
     word: str
     slot: int = -1
@@ -54,7 +54,7 @@ class Redirect(NamedTuple):
 
 class Cluster:
     """
-    The map of a cluster, as good as it is known; commands that are sent to the wrong node correct it.
+    The map of a cluster, as far as it is known; a command sent to the wrong node corrects it.
 
     Args:
         url: ``redis+cluster://...``.
@@ -74,7 +74,7 @@ class Cluster:
                 "Redis URL cannot be used: a cluster's begins with redis+cluster://"
             )
         self._url = read
-        Endpoint(read.server(read.addresses[0]), command_timeout_s)  # its options are checked here
+        Endpoint(read.server(read.addresses[0]), command_timeout_s)  # checks the URL's options
         self.command_timeout_s = command_timeout_s
         self.primaries: frozenset[Address] = frozenset()
         self._slots: list[Address | None] = [None] * SLOTS
@@ -88,34 +88,34 @@ class Cluster:
         return str(self._url)
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that the cluster cannot be used now, and why."""
+        """Make the error that the cluster cannot be used now, with its reason."""
         return BrokerUnavailable(f"Redis {self} cannot be used: {reason_of(error)}")
 
     def server_url(self, address: Address) -> str:
-        """URL of one node."""
+        """Return the URL of one node."""
         return self._url.server(address)
 
     def address_of(self, slot: int) -> Address | None:
-        """Where *slot* is served; None: nowhere that we know of."""
+        """Return the address of the node that serves *slot*; None: unknown."""
         return self._slots[slot]
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Have *callback* called whenever the map has changed."""
+        """Call *callback* after each change of the map."""
         self._on_change.append(callback)
 
     def moved(self, slot: int, address: Address) -> None:
-        """Take a node's word for where *slot* is, and read the whole map soon."""
+        """Note the address of *slot* that a node gave, and read the whole map soon."""
         self._slots[slot] = address
         self.primaries |= {address}
         self.refresh_soon()
 
     def refresh_soon(self) -> None:
-        """Read the map anew, in the background."""
+        """Read the map again, in the background."""
         self._refresh_task()
 
     async def refresh(self) -> None:
         """
-        Read the map anew; all who ask meanwhile share it.
+        Read the map again; concurrent callers share one read.
 
         Raises:
             BrokerUnavailable: No node answered.
@@ -123,14 +123,14 @@ class Cluster:
             SettingsError: A server answered that belongs to no cluster.
         """
         task = self._refresh_task()
-        # Not ours alone: that one caller is cancelled must not cut the others off.
+        # Shared: a cancelled caller must not cancel the others.
         await asyncio.wait((task,))
         if task.cancelled():
             raise self.unavailable("this client was closed")
         task.result()
 
     async def aclose(self) -> None:
-        """Stop looking."""
+        """Stop reading the map."""
         self._closed = True
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -139,7 +139,7 @@ class Cluster:
     def _refresh_task(self) -> asyncio.Task[None]:
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh(), name="riverdelta-cluster-map")
-            # Its failure is known to whoever waits; perhaps nobody does.
+            # Fetch its exception here: asyncio warns of one that no caller fetches.
             self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._refreshing
 
@@ -176,7 +176,7 @@ class Cluster:
         raise error
 
     async def _ask(self, address: Address) -> Ranges:
-        """Ask one node, over a connection of its own: the others may be stuck."""
+        """Ask one node, over a new connection: an existing one may be stuck."""
         timeout_s = min(_ANSWER_S, self.command_timeout_s)
         endpoint = Endpoint(self.server_url(address), timeout_s)
         connection, _ = await endpoint.connect()
@@ -208,22 +208,22 @@ class Cluster:
 
 
 def slot_of(key: str) -> int:
-    """Slot of a key or shard channel; the braces decide, where there are any."""
+    """Return the slot of a key or shard channel: of the part in braces, if there is one."""
     return key_slot(key.encode())
 
 
 def redirect_of(error: ResponseError, asked: Address) -> Redirect | None:
     """
-    Read what a node that did not execute a command says about it; None: a true error.
+    Decode why a node did not execute a command; None: *error* is no redirection.
 
     Args:
         error: The node's reply.
-        asked: The node; a redirection may leave its own host out.
+        asked: Address of that node; a redirection may leave out the host.
     """
     word, _, rest = str(error).partition(" ")
     for kind, its_word in _KINDS.items():
         if isinstance(error, kind):
-            word, rest = its_word, str(error)  # redis-py has taken the word off
+            word, rest = its_word, str(error)  # redis-py removed the word
             break
     if word in ("TRYAGAIN", "CLUSTERDOWN"):
         return Redirect(word)
@@ -235,6 +235,6 @@ def redirect_of(error: ResponseError, asked: Address) -> Redirect | None:
 
 
 def _address(node: list[Any], asked: Address) -> Address:
-    """Address in a row of CLUSTER SLOTS: without a host, it is the one that was asked."""
+    """Read the address in a row of CLUSTER SLOTS; a row without a host means the node asked."""
     host = node[0].decode() if node[0] else ""
     return Address(host if host not in ("", "?") else asked.host, int(node[1]))

@@ -1,8 +1,8 @@
 """
-Commands to a cluster: each goes to the node that has its key's slot, over one connection per primary.
+Send each command to the cluster node that has its key's slot, over one connection per primary.
 
 All keys of a command are in one slot (they carry the same ``{chat}``). Chats of different shards share
-nothing but the map: while one shard has no primary, the others go on as if nothing were.
+only the map: while one shard has no primary, the others work as before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from riverdelta.broker.redis.wire import Arg
 from riverdelta.core.errors import BrokerUnavailable, RiverdeltaError
 
 _PAUSES_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1)
-"""Waits before a command is sent again; none after the first redirection, which is the rule."""
+"""Waits before a command is sent again; none after the first redirection: one is usually enough."""
 
 
 class ClusterExecutor:
@@ -29,12 +29,12 @@ class ClusterExecutor:
     Executes commands on the nodes of *cluster*.
 
     A command is sent again (after MOVED, ASK, TRYAGAIN, CLUSTERDOWN, or without a connection) only
-    if it surely was not executed, and for no longer than the command timeout; a connection that is
+    if it was certainly not executed, and for no longer than the command timeout; a connection that is
     lost under a command leaves it in doubt, as with one server.
 
     Args:
-        cluster: The map; whoever made it closes it.
-        node_class: What executes the commands of one node.
+        cluster: The map; its creator closes it.
+        node_class: Class that executes the commands of one node.
     """
 
     def __init__(self, cluster: Cluster, node_class: type[Executor] = Executor) -> None:
@@ -65,7 +65,7 @@ class ClusterExecutor:
         except ResponseError as error:
             if redirect_of(error, address) is None:
                 raise
-        return await self._persist(slot, args)  # by the long way, from the start
+        return await self._persist(slot, args)  # from the start, with retries
 
     def run_id_for(self, key: str) -> str | None:
         """``run_id`` of the node that has *key*; None while there is no connection to it."""
@@ -74,7 +74,7 @@ class ClusterExecutor:
         return None if node is None else node.run_id
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that the cluster cannot be used now, and why."""
+        """Make the error that the cluster cannot be used now, with its reason."""
         return self._cluster.unavailable(error)
 
     async def aclose(self) -> None:
@@ -83,7 +83,7 @@ class ClusterExecutor:
         await asyncio.gather(*(node.aclose() for node in self._nodes.values()), *self._closings)
 
     async def _persist(self, slot: int, args: tuple[Arg, ...]) -> Any:
-        """Send a command to whichever node has its slot, following it, until the timeout."""
+        """Send a command to the node that has its slot, and again where it moved, until the timeout."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._cluster.command_timeout_s
         ask: Address | None = None
@@ -96,7 +96,9 @@ class ClusterExecutor:
                     raise self.unavailable(refused) from refused
                 ask = refused.ask
                 if refused.look:
-                    with contextlib.suppress(RiverdeltaError):  # it is the command that fails
+                    with contextlib.suppress(
+                        RiverdeltaError
+                    ):  # the command's own error is raised instead
                         await self._cluster.refresh()
             await asyncio.sleep(next(pauses))
 
@@ -138,7 +140,7 @@ class ClusterExecutor:
         return node
 
     def _drop_nodes(self) -> None:
-        """Let go of nodes that serve nothing any more: whoever waits for one asks its successor."""
+        """Close the nodes that serve no slots any more; commands waiting for one go to its successor."""
         for address in self._nodes.keys() - self._cluster.primaries:
             closing = asyncio.create_task(self._nodes.pop(address).aclose())
             self._closings.add(closing)
@@ -150,7 +152,7 @@ class _NotExecuted(Exception):
     A command had no effect; send it again.
 
     Attributes:
-        ask: Who says that it has the key by now; None: whoever has the slot.
+        ask: Address of the node to ask (after ASK); None: the node that has the slot.
         look: Read the map first.
     """
 
@@ -161,7 +163,7 @@ class _NotExecuted(Exception):
 
 
 def key_of(args: tuple[Arg, ...]) -> str:
-    """Find the first key of a command; of those that this package sends."""
+    """Find the first key of a command; knows the commands that this package sends."""
     match args[0]:
         case "EVALSHA" | "EVAL":
             key = args[3]

@@ -1,4 +1,4 @@
-"""Sharded pub/sub with a cluster: one connection to each primary, each channel where its slot is."""
+"""Sharded pub/sub with a cluster: one connection per primary; each channel is subscribed at its slot's."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class ClusterPubSub(PubSub):
     """
     `PubSub` with the nodes of *cluster*.
 
-    A channel that loses its place (the node died or stands still, was demoted, gave the slot away)
-    becomes homeless; while there are homeless ones a task reads the map and subscribes them where
-    their slots are by then. Channels of other shards notice nothing.
+    A channel that loses its connection (the node died or is frozen, was demoted, lost the slot)
+    becomes unassigned; while there are unassigned channels, a task reads the map and subscribes each
+    at the primary of its slot. Channels of other shards are not affected.
     """
 
     def __init__(self, cluster: Cluster, *, on_message: OnMessage, on_gap: OnGap) -> None:
         super().__init__(cluster.command_timeout_s, on_message, on_gap)
         self._cluster = cluster
         self._links: dict[Address, PubSubLink] = {}
-        self._homes: dict[str, PubSubLink] = {}
-        self._homeless: set[str] = set()
+        self._link_of: dict[str, PubSubLink] = {}
+        self._unassigned: set[str] = set()
         self._settler: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
         self._attempts = 0
@@ -60,35 +60,35 @@ class ClusterPubSub(PubSub):
         await super().aclose()
 
     def run_id_for(self, channel: str) -> str | None:
-        """``run_id`` of the node that *channel* is heard from; None while there is none."""
-        home = self._homes.get(channel)
-        return None if home is None else home.run_id
+        """``run_id`` of the node that *channel* is subscribed at; None while there is none."""
+        current = self._link_of.get(channel)
+        return None if current is None else current.run_id
 
     def unavailable(self, reason: str) -> BrokerUnavailable:
-        """Say that the cluster cannot be used now, and why."""
+        """Make the error that the cluster cannot be used now, with its reason."""
         return self._cluster.unavailable(reason)
 
     def _ask_for(self, channel: str) -> None:
         link = self._link_for(channel)
         if link is None:
-            self._unsettle((channel,))
+            self._reassign((channel,))
         else:
-            self._homes[channel] = link
+            self._link_of[channel] = link
             link.subscribe((channel,))
 
     def _leave(self, channel: str) -> None:
-        self._homeless.discard(channel)
-        home = self._homes.pop(channel, None)
-        if home is not None:
-            home.unsubscribe(channel)
+        self._unassigned.discard(channel)
+        current = self._link_of.pop(channel, None)
+        if current is not None:
+            current.unsubscribe(channel)
 
     def on_dropped(self, link: PubSubLink, channel: str) -> None:
-        """Find the channel another home."""
-        if self._homes.get(channel) is link:
-            self._unsettle((channel,))
+        """Reassign the channel to another connection."""
+        if self._link_of.get(channel) is link:
+            self._reassign((channel,))
 
     def on_error(self, link: PubSubLink, error: RedisError) -> None:
-        """Find the channels of a slot that moved another home; else connect anew."""
+        """Reassign the channels of a slot that moved; on any other error, connect again."""
         address = next((where for where, known in self._links.items() if known is link), None)
         redirect = (
             redirect_of(error, address)
@@ -101,12 +101,12 @@ class ClusterPubSub(PubSub):
         self._cluster.moved(redirect.slot, redirect.address)
         for channel in link.leaving:
             if slot_of(channel) == redirect.slot:
-                link.has_left(channel)  # it was SUNSUBSCRIBE that came too late
-        here = [channel for channel, home in self._homes.items() if home is link]
-        self._unsettle([channel for channel in here if slot_of(channel) == redirect.slot])
+                link.has_left(channel)  # the error was the reply to a late SUNSUBSCRIBE
+        here = [channel for channel, current in self._link_of.items() if current is link]
+        self._reassign([channel for channel in here if slot_of(channel) == redirect.slot])
 
     def on_end(self, link: PubSubLink) -> None:
-        """Find every channel of this link another home."""
+        """Reassign all channels of this link."""
         lost = [address for address, known in self._links.items() if known is link]
         if not lost:
             return  # closed by ourselves
@@ -114,50 +114,50 @@ class ClusterPubSub(PubSub):
         closing = asyncio.create_task(link.aclose())
         self._closings.add(closing)
         closing.add_done_callback(self._closings.discard)
-        channels = [channel for channel, home in self._homes.items() if home is link]
+        channels = [channel for channel, current in self._link_of.items() if current is link]
         _log.warning("pub/sub connection to %s lost: %s", lost[0], link.ended)
-        self._unsettle(channels)
+        self._reassign(channels)
 
-    def _unsettle(self, channels: Iterable[str]) -> None:
+    def _reassign(self, channels: Iterable[str]) -> None:
         for channel in channels:
-            if self._homes.pop(channel, None) is not None:
+            if self._link_of.pop(channel, None) is not None:
                 self._missing.add(channel)
-        self._homeless.update(channels)
-        if self._homeless and self._settler is None and not self._closed:
+        self._unassigned.update(channels)
+        if self._unassigned and self._settler is None and not self._closed:
             self._settler = asyncio.create_task(self._settle(), name="riverdelta-pubsub-settle")
 
     def _follow_map(self) -> None:
-        """Move the channels whose slots are elsewhere by now; whoever had them drops them itself."""
-        self._unsettle(
+        """Reassign the channels whose slots moved; the server ends their old subscriptions itself."""
+        self._reassign(
             [
                 channel
-                for channel, home in self._homes.items()
-                if self._link_for(channel) is not home
+                for channel, current in self._link_of.items()
+                if self._link_for(channel) is not current
             ]
         )
 
     async def _settle(self) -> None:
-        """Give every homeless channel a home."""
+        """Subscribe each unassigned channel at the primary of its slot."""
         loop = asyncio.get_running_loop()
         if loop.time() - self._settled_at > STEADY_S:
             self._attempts = 0
         try:
-            while self._homeless:
+            while self._unassigned:
                 await asyncio.sleep(_PAUSES_S[min(self._attempts, len(_PAUSES_S) - 1)])
                 self._attempts += 1
                 with contextlib.suppress(RiverdeltaError):
                     await self._cluster.refresh()
-                addresses = {self._cluster.address_of(slot_of(name)) for name in self._homeless}
+                addresses = {self._cluster.address_of(slot_of(name)) for name in self._unassigned}
                 await asyncio.gather(
                     *(self._open(address) for address in addresses if address is not None)
                 )
-                self._move_in()
+                self._subscribe_unassigned()
         finally:
             self._settled_at = loop.time()
             self._settler = None
 
     async def _open(self, address: Address) -> None:
-        """See that there is a link to *address*, if its server answers."""
+        """Connect to *address*, if there is no link yet and its server answers."""
         if address in self._links:
             return
         timeout_s = min(CONNECT_S, self._timeout_s)
@@ -168,26 +168,26 @@ class ClusterPubSub(PubSub):
                 connection,
                 run_id,
                 self,
-                lambda channel, payload: self._heard(link, channel, payload),
+                lambda channel, payload: self._received(link, channel, payload),
             )
 
-    def _move_in(self) -> None:
-        """Subscribe the homeless where there is a link for them."""
-        guests: dict[PubSubLink, list[str]] = {}
-        for channel in self._homeless:
+    def _subscribe_unassigned(self) -> None:
+        """Subscribe the unassigned channels that there is a link for."""
+        assigned: dict[PubSubLink, list[str]] = {}
+        for channel in self._unassigned:
             link = self._link_for(channel)
             if link is not None:
-                guests.setdefault(link, []).append(channel)
-        for link, channels in guests.items():
-            self._homeless.difference_update(channels)
-            self._homes.update(dict.fromkeys(channels, link))
+                assigned.setdefault(link, []).append(channel)
+        for link, channels in assigned.items():
+            self._unassigned.difference_update(channels)
+            self._link_of.update(dict.fromkeys(channels, link))
             link.subscribe(channels)
 
     def _link_for(self, channel: str) -> PubSubLink | None:
         address = self._cluster.address_of(slot_of(channel))
         return None if address is None else self._links.get(address)
 
-    def _heard(self, link: PubSubLink, channel: str, payload: bytes) -> None:
-        # A node that was replaced and does not know it yet may say what its successor never heard of.
-        if self._homes.get(channel) is link:
+    def _received(self, link: PubSubLink, channel: str, payload: bytes) -> None:
+        # A node that was replaced and does not know it may publish what its successor never had.
+        if self._link_of.get(channel) is link:
             self._on_message(channel, payload)

@@ -1,4 +1,4 @@
-"""What executes commands, whether one server or a cluster is behind it."""
+"""The interface that executes commands, on one server or on a cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Commands(Protocol):
         """``run_id`` of the server that commands on *key* go to; None while there is none."""
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that it cannot be used now, and why."""
+        """Make the error that it cannot be used now, with its reason."""
 
     async def aclose(self) -> None:
         """Close; commands under way fail with `BrokerUnavailable`."""

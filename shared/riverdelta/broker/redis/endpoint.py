@@ -1,4 +1,4 @@
-"""Where a server is: makes ready connections to it, by its URL or by asking sentinels."""
+"""Connect to a server: by its URL, or by asking sentinels for its address."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from riverdelta.broker.redis.wire import close_connection
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld, SettingsError
 
 _MIN_VERSION: Final = (7, 0)
-"""First Redis with sharded pub/sub and script flags. Valkey says 7.2.4 here, for all its versions."""
+"""First Redis with sharded pub/sub and script flags. Every Valkey reports 7.2.4 here."""
 
 _SENTINEL_ANSWERS_S: Final = 1.0
-"""A sentinel silent for this long is passed over; the others know as much."""
+"""A sentinel silent for this long is skipped; any other can answer."""
 
 _UNUSABLE: Final = (
     "Redis URL cannot be used: it must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... "
@@ -41,7 +41,7 @@ class Endpoint:
         try:
             options: dict[str, Any] = dict(parse_url(url))
         except ValueError:
-            # The reason may quote the URL, and that its password.
+            # The reason may quote the URL, and so the password.
             raise SettingsError(_UNUSABLE) from None
         self._class: type[Connection] = options.pop("connection_class", Connection)
         self._options = options
@@ -80,7 +80,7 @@ class Endpoint:
                 await connection.send_command("INFO", "server")
                 info = await connection.read_response()
         except (RedisError, OSError, TimeoutError, RuntimeError) as error:
-            # The last is what uvloop raises where redis-py writes on a connection that was just reset.
+            # RuntimeError: uvloop raises it when redis-py writes to a connection that was just reset.
             await close_connection(connection)
             raise self.unavailable(error) from error
         except asyncio.CancelledError:
@@ -95,10 +95,10 @@ class Endpoint:
         return connection, facts.get("run_id", "")
 
     async def _check(self, connection: Connection) -> None:
-        """Raise a RedisError if the server behind *connection* is not the one that is wanted."""
+        """Raise a RedisError if *connection* leads to the wrong server."""
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that this server cannot be used now, and why."""
+        """Make the error that this server cannot be used now, with its reason."""
         if isinstance(error, TimeoutError) and not str(error):
             error = f"no answer within {self.command_timeout_s:g} s"
         message = f"Redis at {self} cannot be used: {reason_of(error)}"
@@ -107,10 +107,10 @@ class Endpoint:
 
 class SentinelEndpoint(Endpoint):
     """
-    The primary of a service, whichever server that is: asked for anew at each connect.
+    The current primary of a service; its sentinels are asked at each connect.
 
-    There is nothing to listen to: a demotion closes the old primary's connections, and a primary
-    that stands still is given up after the command timeout.
+    No subscription to the sentinels is needed: a demotion closes the old primary's connections, and
+    the connection to a frozen primary is closed after the command timeout.
     """
 
     def __init__(self, url: SeveralUrl, command_timeout_s: float) -> None:
@@ -122,7 +122,7 @@ class SentinelEndpoint(Endpoint):
         return str(self._url)
 
     async def connect(self) -> tuple[Connection, str]:
-        """Open a connection to the primary of now; raises as `Endpoint.connect`."""
+        """Open a connection to the current primary; raises as `Endpoint.connect`."""
         sentinels = make_sentinels(self._url, min(_SENTINEL_ANSWERS_S, self.command_timeout_s))
         try:
             host, port = await sentinels.discover_master(self._url.service)
@@ -133,7 +133,7 @@ class SentinelEndpoint(Endpoint):
         return await self._open(self._options | {"host": host, "port": port})
 
     async def _check(self, connection: Connection) -> None:
-        """Sentinels may be late: a server that was demoted says so itself."""
+        """Check the role: sentinels may still name a server that was demoted."""
         await connection.send_command("ROLE")
         role = (await connection.read_response(disable_decoding=True))[0]
         if role != b"master":
@@ -152,12 +152,12 @@ def endpoint_of(url: str, command_timeout_s: float) -> Endpoint:
     if many is None:
         return Endpoint(url, command_timeout_s)
     if many.kind == "cluster":
-        raise SettingsError("Redis URL cannot be used: a cluster is no single server")
+        raise SettingsError("Redis URL cannot be used: a cluster is not a single server")
     return SentinelEndpoint(many, command_timeout_s)
 
 
 def make_sentinels(url: SeveralUrl, timeout_s: float, **server_options: Any) -> Sentinel:
-    """Make redis-py's client of the sentinels of *url*; `close_sentinels` ends it."""
+    """Make redis-py's client for the sentinels of *url*; close it with `close_sentinels`."""
     options: dict[str, Any] = dict(parse_url(url.sentinel(url.addresses[0])))
     options |= {
         "ssl": options.pop("connection_class", Connection) is SSLConnection,
@@ -170,16 +170,16 @@ def make_sentinels(url: SeveralUrl, timeout_s: float, **server_options: Any) -> 
 
 
 async def close_sentinels(sentinels: Sentinel) -> None:
-    """Close its connections."""
+    """Close the connections of *sentinels*."""
     for client in sentinels.sentinels:
         await client.aclose()
 
 
 def reason_of(error: BaseException | str) -> str:
-    """Say what went wrong, without the address, which redis-py and asyncio put into it once each."""
+    """Return what went wrong, without the address: redis-py and asyncio each add it to their texts."""
     cause = error.__context__ if isinstance(error, RedisError) else error
     if isinstance(cause, ConnectionError | FileNotFoundError) and cause.errno is not None:
-        return os.strerror(cause.errno)  # asyncio's own text is another one
+        return os.strerror(cause.errno)  # asyncio's own text differs
     if isinstance(cause, socket.gaierror) and cause.strerror is not None:
         return cause.strerror
     return str(error) or type(error).__name__

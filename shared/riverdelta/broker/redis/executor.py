@@ -2,8 +2,8 @@
 One connection to a Redis server that pipelines by itself.
 
 All coroutines of a process share it: their commands are packed as they come, written together once
-an event-loop turn, and answered in order. That halves the cost of a push against a connection pool,
-and gives reads and commits of many chats one round trip without anybody building a pipeline.
+per event-loop turn, and answered in order. A push costs half of what it costs with a connection pool,
+and reads and commits of many chats share one round trip.
 
 It uses redis-py's `Connection` for everything up to a ready connection (URL, TLS, AUTH, SELECT).
 """
@@ -26,7 +26,7 @@ __all__ = ["Arg", "Endpoint", "Executor", "Link"]
 
 class Executor:
     """
-    Commands to one server over one connection; connects at need, and again after a failure.
+    Execute commands on one server over one connection; connects at need, and again after a failure.
 
     Use it from one event loop. `aclose` ends it.
     """
@@ -37,7 +37,7 @@ class Executor:
         self._connecting: asyncio.Task[Link] | None = None
         self.closed = False
 
-    async def execute(self, *args: Arg) -> Any:  # a reply is what the command gives
+    async def execute(self, *args: Arg) -> Any:  # the command's reply
         """
         Send one command and return its reply, undecoded.
 
@@ -69,7 +69,7 @@ class Executor:
         return self.run_id
 
     def unavailable(self, error: BaseException | str) -> BrokerUnavailable:
-        """Say that the server cannot be used now, and why."""
+        """Make the error that the server cannot be used now, with its reason."""
         return self.endpoint.unavailable(error)
 
     async def aclose(self) -> None:
@@ -83,7 +83,7 @@ class Executor:
 
     async def connected(self) -> Link:
         """
-        Get a live connection; all who ask during an attempt share it, and its failure.
+        Return a live connection; concurrent callers share one attempt, and its failure.
 
         Raises:
             BrokerUnavailable: No server there; nothing was sent.
@@ -95,10 +95,10 @@ class Executor:
             return self._link
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(), name="riverdelta-connect")
-            # Its failure is known to whoever still waits; perhaps nobody does.
+            # Fetch its exception here: asyncio warns of one that no caller fetches.
             self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
         connecting = self._connecting
-        # Not ours alone: that one caller is cancelled must not cut the others off.
+        # Shared: a cancelled caller must not cancel the others.
         await asyncio.wait((connecting,))
         if connecting.cancelled():
             raise self.endpoint.unavailable("this client was closed")
@@ -119,7 +119,7 @@ class Executor:
 
 
 class Link:
-    """One live connection: packs, writes once a loop turn, gives each reply to whoever asked."""
+    """One live connection: packs commands, writes once per loop turn, gives each caller its reply."""
 
     def __init__(self, endpoint: Endpoint, connection: Connection, run_id: str) -> None:
         self.run_id = run_id
@@ -134,14 +134,14 @@ class Link:
         self._pack = self._wire.pack
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
-        """Send one command, or queue it behind those under way; the future is its reply."""
+        """Send one command, or queue it behind those under way; the future gets its reply."""
         if self.failed:
             raise self._endpoint.unavailable("connection lost")
         future: asyncio.Future[Any] = self._loop.create_future()
         packed = self._pack(args)
         if not self._waiting:
             self._progress_at = self._loop.time()
-            self._wire.write(packed)  # nobody to wait for: a lone command saves a loop turn
+            self._wire.write(packed)  # nothing under way: writing at once saves a loop turn
         else:
             if not self._out:
                 self._loop.call_soon(self._flush)
@@ -152,26 +152,26 @@ class Link:
         return future
 
     def send_asking(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
-        """Send a command that a cluster's node executes although it does not have the slot yet."""
+        """Send a command after ASKING: the node executes it although it does not have the slot yet."""
         asking = self.send(("ASKING",))
         asking.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
         return self.send(args)
 
     async def aclose(self) -> None:
-        """Close; whoever still waits gets `BrokerUnavailable`."""
+        """Close; commands without a reply fail with `BrokerUnavailable`."""
         await self._wire.aclose()
 
     def _flush(self) -> None:
         out, self._out = self._out, []
         self._wire.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def _answer(self, reply: Any) -> None:  # a reply is what the command gives
+    def _answer(self, reply: Any) -> None:  # the command's reply
         self._progress_at = self._loop.time()
         if isinstance(reply, RedisError) and (
             not isinstance(reply, ResponseError) or isinstance(reply, ReadOnlyError)
         ):
-            # It loads its data, or refuses us: redis-py counts that as no connection. Or it is a
-            # replica by now: connect anew, to the primary.
+            # The server is loading its data or refuses us, which redis-py counts as a lost connection;
+            # or it is a replica by now: connect again, to the primary.
             raise reply
         future = self._waiting.popleft()
         if future.done():
@@ -182,7 +182,7 @@ class Link:
             future.set_result(reply)
 
     def _watch(self) -> None:
-        """Fail the connection when the oldest command got no reply for the timeout."""
+        """Fail the connection if no reply came for the command timeout."""
         self._watchdog = None
         if self.failed or not self._waiting:
             return

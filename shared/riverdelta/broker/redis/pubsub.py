@@ -1,4 +1,4 @@
-"""Sharded pub/sub with one server: subscribes, notices silence, reconnects and subscribes again."""
+"""Sharded pub/sub with one server: subscribe, notice silence, reconnect and subscribe again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from riverdelta.broker.redis.pubsub_link import PubSubLink
 from riverdelta.core.errors import BrokerUnavailable, ServerTooOld
 
 STEADY_S: Final = 1.0
-"""A connection that lived for this long was well: the next failure counts as the first."""
+"""After a connection of this length, the next failure counts as the first."""
 BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 OnMessage = Callable[[str, bytes], None]
@@ -28,14 +28,14 @@ _log = logging.getLogger("riverdelta.pubsub")
 
 class PubSub(ABC):
     """
-    Subscribes to shard channels, over connections of its own.
+    Subscribe to shard channels, over separate connections.
 
     Args:
         command_timeout_s: How long a subscription may take.
         on_message: Called with channel and payload of each message, in order, on the loop. It must
             not block.
-        on_gap: Called with channels that are subscribed again after they were not for a while:
-            messages may have been missed.
+        on_gap: Called with channels that were lost for a while and are subscribed again: messages
+            may have been missed.
     """
 
     def __init__(self, command_timeout_s: float, on_message: OnMessage, on_gap: OnGap) -> None:
@@ -56,11 +56,11 @@ class PubSub(ABC):
 
     @abstractmethod
     def run_id_for(self, channel: str) -> str | None:
-        """``run_id`` of the server that *channel* is heard from; None while there is none."""
+        """``run_id`` of the server that *channel* is subscribed at; None while there is none."""
 
     @abstractmethod
     def unavailable(self, reason: str) -> BrokerUnavailable:
-        """Say that the server cannot be used now, and why."""
+        """Make the error that the server cannot be used now, with its reason."""
 
     async def aclose(self) -> None:
         """Stop listening and close."""
@@ -72,7 +72,7 @@ class PubSub(ABC):
         Subscribe, and return when the server has confirmed it (after a reconnect, if need be).
 
         Raises:
-            BrokerUnavailable: No confirmation within the command timeout; the wish is withdrawn.
+            BrokerUnavailable: No confirmation within the command timeout; not subscribed.
         """
         future = self._wanted.get(channel)
         if future is None:
@@ -87,7 +87,7 @@ class PubSub(ABC):
             raise self.unavailable("no answer to SSUBSCRIBE") from None
 
     async def unsubscribe(self, channel: str) -> None:
-        """Leave a channel; unknown ones are fine."""
+        """Unsubscribe from a channel; does nothing for an unknown one."""
         future = self._wanted.pop(channel, None)
         if future is not None:
             self._missing.discard(channel)
@@ -96,17 +96,17 @@ class PubSub(ABC):
 
     @abstractmethod
     def _ask_for(self, channel: str) -> None:
-        """Send SSUBSCRIBE, or see that it is sent as soon as there is a connection."""
+        """Send SSUBSCRIBE, now or as soon as there is a connection."""
 
     @abstractmethod
     def _leave(self, channel: str) -> None:
-        """Send SUNSUBSCRIBE, where there is a connection."""
+        """Send SUNSUBSCRIBE, if there is a connection."""
 
     def _withdraw(self, future: asyncio.Future[None], reason: str) -> None:
-        """Tell whoever else waits for the confirmation that it will not come."""
+        """Fail the other callers that wait for the same confirmation."""
         if not future.done():
             future.set_exception(self.unavailable(reason))
-            future.exception()  # perhaps nobody waits
+            future.exception()  # fetched: asyncio warns of one that no caller fetches
 
     # -- what links call -------------------------------------------------------------------------
 
@@ -121,15 +121,15 @@ class PubSub(ABC):
 
     @abstractmethod
     def on_dropped(self, link: PubSubLink, channel: str) -> None:
-        """Note that the server ended a subscription on its own."""
+        """Handle a subscription that the server ended by itself."""
 
     @abstractmethod
     def on_error(self, link: PubSubLink, error: RedisError) -> None:
-        """Note that the server refused something."""
+        """Handle an error that the server replied."""
 
     @abstractmethod
     def on_end(self, link: PubSubLink) -> None:
-        """Note that the connection has ended."""
+        """Handle the end of the connection."""
 
 
 class ShardedPubSub(PubSub):
@@ -166,11 +166,11 @@ class ShardedPubSub(PubSub):
         return None if self._link is None else self._link.run_id
 
     def unavailable(self, reason: str) -> BrokerUnavailable:
-        """Say that the server cannot be used now, and why."""
+        """Make the error that the server cannot be used now, with its reason."""
         return self._endpoint.unavailable(reason)
 
     def _ask_for(self, channel: str) -> None:
-        if self._link is not None:  # else: the next connection subscribes to all that is wanted
+        if self._link is not None:  # else the next connection subscribes to all wanted channels
             self._link.subscribe((channel,))
 
     def _leave(self, channel: str) -> None:
@@ -178,16 +178,16 @@ class ShardedPubSub(PubSub):
             self._link.unsubscribe(channel)
 
     def on_dropped(self, link: PubSubLink, channel: str) -> None:
-        """Connect anew: only a primary that was demoted does this."""
+        """Connect again: only a primary that was demoted does this."""
         if channel in self._wanted:
             link.end(f"server ended the subscription to {channel}")
 
     def on_error(self, link: PubSubLink, error: RedisError) -> None:
-        """Connect anew, after a pause: the server may let us subscribe then."""
+        """Connect again, after a pause: the server may let us subscribe then."""
         link.end(error)
 
     def on_end(self, link: PubSubLink) -> None:
-        """Connect anew."""
+        """Connect again."""
         if link is not self._link:
             return  # closed by ourselves
         _log.warning("pub/sub connection to %s lost: %s", self._endpoint, link.ended)
@@ -202,7 +202,7 @@ class ShardedPubSub(PubSub):
         return self._link
 
     async def _run(self, link: PubSubLink) -> None:
-        """Connect again whenever the connection is over."""
+        """Connect again whenever the connection ended."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:

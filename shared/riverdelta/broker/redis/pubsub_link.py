@@ -15,33 +15,33 @@ from riverdelta.broker.redis.wire import Wire
 
 _PING_S: Final = 1.0
 _SILENCE_S: Final = 3.0
-"""No byte for three pings: the server is frozen or the network gone; TCP would not say for minutes."""
+"""No byte for three pings: the server is frozen or the network is gone. TCP notices only after minutes."""
 
 
 class LinkOwner(Protocol):
-    """What a link tells of; everything is called on the loop and must not block."""
+    """Callbacks of a link; all are called on the loop and must not block."""
 
     def on_subscribed(self, link: PubSubLink, channel: str, /) -> None:
         """Note that the server has confirmed *channel*."""
 
     def on_dropped(self, link: PubSubLink, channel: str, /) -> None:
-        """Note that the server ended a subscription on its own: it was demoted, or the slot moved."""
+        """Handle a subscription that the server ended: it was demoted, or the slot moved."""
 
     def on_error(self, link: PubSubLink, error: RedisError, /) -> None:
-        """Note that the server refused something."""
+        """Handle an error that the server replied."""
 
     def on_end(self, link: PubSubLink, /) -> None:
-        """Note that the connection has ended. Called once."""
+        """Handle the end of the connection. Called once."""
 
 
 class PubSubLink:
     """
-    Subscribes, hands messages on, and ends when the server is silent or gone.
+    Subscribe and pass messages on; ends when the server is silent or gone.
 
     Args:
-        connection: Connected, with no reply outstanding; the link's from here on.
-        run_id: Of the server behind it.
-        owner: Is told of everything but messages.
+        connection: Connected, with no reply outstanding; the link owns it from here on.
+        run_id: ``run_id`` of the server.
+        owner: Gets everything but messages.
         on_message: Called with channel and payload of each message.
     """
 
@@ -57,23 +57,23 @@ class PubSubLink:
         self._on_message = on_message
         self._leaving: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self.wire = Wire(connection, self._take, lambda _: self._ended())
         self._pinger = asyncio.create_task(self._ping(), name="riverdelta-pubsub-ping")
 
     @property
     def ended(self) -> BaseException | str | None:
-        """Why it is over; None while it is not."""
+        """Why it ended; None while it is alive."""
         return self.wire.ended
 
     def subscribe(self, channels: Collection[str]) -> None:
-        """Ask for *channels*, one command each: together they need not be in one slot."""
+        """Subscribe to *channels*, one command each: their slots may differ."""
         pack = self.wire.pack
         if channels:
             self.wire.write(b"".join([pack(("SSUBSCRIBE", channel)) for channel in channels]))
 
     def unsubscribe(self, channel: str) -> None:
-        """Leave a channel."""
+        """Unsubscribe from a channel."""
         self._leaving[channel] += 1
         self.wire.send("SUNSUBSCRIBE", channel)
 
@@ -83,11 +83,11 @@ class PubSubLink:
         return list(self._leaving)
 
     def has_left(self, channel: str) -> None:
-        """Note that a SUNSUBSCRIBE is answered; an error counts."""
+        """Note that a SUNSUBSCRIBE was answered, if only by an error."""
         self._leaving -= Counter((channel,))  # keeps no zeros
 
     def end(self, reason: BaseException | str) -> None:
-        """Hand on nothing any more."""
+        """Stop passing messages on."""
         self.wire.end(reason)
 
     async def aclose(self) -> None:
@@ -101,9 +101,9 @@ class PubSubLink:
         self._owner.on_end(self)
 
     def _take(self, reply: Any) -> None:  # as the server sends it
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         if self.ended is not None:
-            return  # it came together with what ended us
+            return  # it came in the same read as the reason of the end
         if isinstance(reply, RedisError):
             self._owner.on_error(self, reply)
             return
@@ -114,7 +114,7 @@ class PubSubLink:
             self._on_message(reply[1].decode(), reply[2])
         elif kind == b"ssubscribe":
             channel = reply[1].decode()
-            # While we are still leaving it, this confirms the wish before that.
+            # While an SUNSUBSCRIBE is under way, this confirms an older SSUBSCRIBE.
             if channel not in self._leaving:
                 self._owner.on_subscribed(self, channel)
         elif kind == b"sunsubscribe":
@@ -127,7 +127,7 @@ class PubSubLink:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(_PING_S)
-            if self._loop.time() - self._heard_at > _SILENCE_S:
+            if self._loop.time() - self._received_at > _SILENCE_S:
                 break
             self.wire.send("PING")
         self.end(f"silent for {_SILENCE_S:g} s")

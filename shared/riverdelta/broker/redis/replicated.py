@@ -1,8 +1,8 @@
 """
-Commands whose reply means: a replica has it, too.
+Execute commands whose reply means that a replica has their writes, too.
 
-``WAIT`` blocks its whole connection and speaks of that connection's writes only. So they go over one of
-their own, and however many callers there are, one WAIT at a time covers all that was sent before it.
+``WAIT`` blocks its whole connection and covers only that connection's writes. So these commands have a
+connection of their own, and one WAIT at a time covers everything that was sent before it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from riverdelta.core.errors import BrokerUnavailable, NotReplicated
 
 _REPLICAS: Final = 1
 _OF_TIMEOUT: Final = 0.6
-"""Part of the command timeout after which WAIT gives up: before the connection counts as dead."""
+"""Timeout of WAIT, as a part of the command timeout: before the connection counts as dead."""
 
 
 class ReplicatedExecutor(Executor):
     """
     An `Executor` that returns a reply when a replica has confirmed what the command wrote.
 
-    A command must write something whenever it is sent, a repeat too: after one that wrote nothing
-    the server has nothing to wait for.
+    Each command must write something, also when it is repeated: after a command without a write
+    WAIT returns at once.
     """
 
     def _make_link(self, connection: Connection, run_id: str) -> Link:
@@ -34,7 +34,7 @@ class ReplicatedExecutor(Executor):
 
 
 class _Held(NamedTuple):
-    """A reply that may have come, and the future that tells the caller once it is confirmed."""
+    """The future of a reply, and the one that the caller gets, done once a replica confirmed."""
 
     reply: asyncio.Future[Any]
     confirmed: asyncio.Future[Any]
@@ -50,7 +50,7 @@ class _ReplicatedLink(Link):
         self._is_waiting = False
 
     def send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
-        """Send one command; the future is its reply, once a replica has what it wrote."""
+        """Send one command; the future gets its reply once a replica has its writes."""
         reply = super().send(args)
         held = _Held(reply, reply.get_loop().create_future())
         reply.add_done_callback(lambda _: _pass_error(held))
@@ -61,7 +61,7 @@ class _ReplicatedLink(Link):
         return held.confirmed
 
     def _wait(self) -> None:
-        """Send a WAIT for everything that is held and has none yet."""
+        """Send one WAIT for all replies that are held without one."""
         held, self._held = self._held, []
         self._is_waiting = bool(held)
         if not held:
@@ -77,7 +77,7 @@ class _ReplicatedLink(Link):
     def _answered(self, held: list[_Held], answer: asyncio.Future[Any]) -> None:
         error = answer.exception()
         if error is not None and not isinstance(error, BrokerUnavailable):
-            error = self._endpoint.unavailable(error)  # it is a replica itself by now
+            error = self._endpoint.unavailable(error)  # the server is a replica itself by now
         elif error is None and answer.result() < _REPLICAS:
             message = (
                 f"Redis at {self._endpoint} has it, but no replica confirmed that within "
@@ -89,7 +89,7 @@ class _ReplicatedLink(Link):
 
 
 def _settle(held: list[_Held], error: BaseException | None) -> None:
-    """Give the replies to whoever waits for them, or *error*."""
+    """Give the callers their replies, or *error*."""
     for reply, confirmed in held:
         if confirmed.done():
             continue  # refused, or its caller was cancelled
@@ -100,8 +100,8 @@ def _settle(held: list[_Held], error: BaseException | None) -> None:
 
 
 def _pass_error(held: _Held) -> None:
-    """Tell the caller at once what no replica could change."""
+    """Pass an error on at once: no replica could change it."""
     error = held.reply.exception()
     if error is not None and not held.confirmed.done():
         held.confirmed.set_exception(error)
-        held.confirmed.exception()  # perhaps its caller was cancelled
+        held.confirmed.exception()  # fetched: its caller may have been cancelled

@@ -1,4 +1,4 @@
-"""URLs that name several servers: the sentinels of a service, or nodes of a cluster."""
+"""Read URLs that name several servers: the sentinels of a service, or nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _SENTINELS_OWN: Final = ("sentinel_username", "sentinel_password")
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """Host and port of a server."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """Spell it as in a URL."""
+        """Write it as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class SeveralUrl:
     """
-    What such a URL says. Its text never holds a password.
+    A URL of several servers, decoded. Its text never contains a password.
 
     Attributes:
         kind: ``cluster`` or ``sentinel``.
-        addresses: Nodes or sentinels to ask; the others are found by asking.
+        addresses: Nodes or sentinels to ask first; they name the others.
         service: The name under which the sentinels watch the primary; "" for a cluster.
     """
 
@@ -54,12 +54,12 @@ class SeveralUrl:
         return f"{self.service} at sentinels {listed}" if self.service else f"cluster {listed}"
 
     def server(self, address: Address) -> str:
-        """URL of the server at *address*: same user, TLS, database and options."""
+        """Make the URL of the server at *address*: same user, TLS, database and options."""
         query = urlencode([pair for pair in self._query if pair[0] not in _SENTINELS_OWN])
         return self._url(self._user, address, self._database, query)
 
     def sentinel(self, address: Address) -> str:
-        """URL of the sentinel at *address*: same TLS and options, a user of its own."""
+        """Make the URL of the sentinel at *address*: same TLS and options, the sentinels' user."""
         own = dict(self._query)
         user, password = (quote(own.get(name, ""), safe="") for name in _SENTINELS_OWN)
         query = urlencode([pair for pair in self._query if pair[0] not in _SENTINELS_OWN])
@@ -72,7 +72,7 @@ class SeveralUrl:
 
 
 def is_cluster(url: str) -> bool:
-    """Whether *url* says that it names a cluster."""
+    """Whether *url* names a cluster."""
     found = _SEVERAL.match(url)
     return found is not None and found[2].lower() == "cluster"
 
@@ -82,7 +82,7 @@ def several(url: str) -> SeveralUrl | None:
     Read *url*; None: it names one server.
 
     Raises:
-        SettingsError: It cannot be used; the text says what it must be, and nothing of what it is.
+        SettingsError: It cannot be used; the text says what is expected and never quotes the URL.
     """
     found = _SEVERAL.match(url)
     if found is None:
@@ -91,7 +91,7 @@ def several(url: str) -> SeveralUrl | None:
     try:
         return _read(url, scheme, kind)
     except ValueError:
-        # The reason may quote the URL, and that its password.
+        # The reason may quote the URL, and so the password.
         message = f"Redis URL cannot be used: it must be {_FORMS[kind]}"
         raise SettingsError(message) from None
 

@@ -1,8 +1,8 @@
 """
-The transport of a ready redis-py connection, taken over: packed commands out, replies in.
+Write packed commands to the transport of a redis-py connection, and read replies from it.
 
-redis-py's `Connection` makes it (URL, TLS, AUTH, SELECT); from there on its stream reader, its drain
-after each write and its task switches would cost more than the commands.
+redis-py's `Connection` connects (URL, TLS, AUTH, SELECT). It is not used after that: its stream reader,
+its drain after each write and its task switches would cost more than the commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Arg = bytes | str | int | float
 
 _hiredis_pack: Callable[[tuple[Arg, ...]], bytes] | None = None
 _HiredisReader: Callable[..., Any] | None = None
-with contextlib.suppress(ImportError):  # optional: redis-py's own do the same, slower
+with contextlib.suppress(ImportError):  # optional: redis-py's own code does the same, slower
     from hiredis import Reader, pack_command
 
     _hiredis_pack = pack_command  # type: ignore[assignment]  # its stub says: a tuple of one
@@ -30,19 +30,19 @@ _NO_REPLY_YET: Final = object()
 
 class Wire(asyncio.Protocol):
     """
-    Writes commands and hands on replies, until it ends.
+    Write commands and pass replies on, until it ends.
 
-    With hiredis it takes the place of the stream reader: replies are handed on where their bytes
-    come in, without a task that has to wake up first.
+    With hiredis it replaces the stream reader: replies are passed on as their bytes come in, without
+    waking a task first.
 
     Args:
-        connection: Connected, with no reply outstanding; the wire's from here on.
-        on_reply: Called with each reply, in order; a server's error is an exception as reply. A
-            `RedisError` that it raises ends the wire.
+        connection: Connected, with no reply outstanding; the wire owns it from here on.
+        on_reply: Called with each reply, in order; an error of the server is passed as an
+            exception. A `RedisError` that the callback raises ends the wire.
         on_end: Called once, with the reason, when the wire ends.
 
     Attributes:
-        pack: Spells a command as the server reads it.
+        pack: Encodes a command as the server reads it.
         ended: Why no further reply comes; None while the wire is alive.
     """
 
@@ -58,7 +58,7 @@ class Wire(asyncio.Protocol):
         self._on_reply = on_reply
         self._on_end = on_end
         self._reader: asyncio.Task[None] | None = None
-        writer = connection._writer  # noqa: SLF001  # redis-py names no way to its transport
+        writer = connection._writer  # noqa: SLF001  # redis-py has no public access to its transport
         if writer is None:
             message = "a wire needs an open connection"
             raise RuntimeError(message)
@@ -74,22 +74,22 @@ class Wire(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, *args: Arg) -> None:
-        """Write one command; nothing happens on a wire that ended."""
+        """Write one command; does nothing on a wire that ended."""
         self.write(self.pack(args))
 
     def write(self, packed: bytes) -> None:
-        """Write packed commands; nothing happens on a wire that ended."""
+        """Write packed commands; does nothing on a wire that ended."""
         if self.ended is None:
             self._transport.write(packed)
 
     def end(self, reason: BaseException | str) -> None:
-        """Hand on nothing any more; an ended wire stays as it is."""
+        """Stop passing replies on; does nothing on a wire that ended."""
         if self.ended is not None:
             return
         self.ended = reason
         if self._reader is not None:
             self._reader.cancel()
-        self._transport.abort()  # what was written and is under way may still arrive; nothing else
+        self._transport.abort()  # commands already written may still arrive
         self._on_end(reason)
 
     async def aclose(self) -> None:
@@ -101,22 +101,22 @@ class Wire(asyncio.Protocol):
         await close_connection(self._connection)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in; after the end nobody waits for it any more."""
+        """Read replies from the bytes that came in; after the end they are dropped."""
         if self.ended is not None:
             return
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not _NO_REPLY_YET:
                 self._on_reply(reply)
-        except RedisError as error:  # whatever comes next cannot be read, or is not wanted
+        except RedisError as error:  # the bytes after it cannot be read, or the callback refused
             self.end(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note of the connection's end."""
+        """End the wire: the connection has ended."""
         self.end(exc or "the server closed the connection")
 
     async def _read(self) -> None:
-        """Do what the two above do, without hiredis."""
+        """Read replies without hiredis, in place of the two methods above."""
         try:
             while True:
                 try:
@@ -129,6 +129,6 @@ class Wire(asyncio.Protocol):
 
 
 async def close_connection(connection: Connection) -> None:
-    """Close it, whatever state it is in."""
+    """Close *connection*, whatever state it is in."""
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await connection.disconnect(nowait=True)
