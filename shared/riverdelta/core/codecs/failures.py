@@ -31,6 +31,7 @@ _MESSAGES = (
 _NUMBERS = ("code", "error_code", "status_code", "statusCode", "errorCode", "status")
 _CODES = (*_NUMBERS[:1], "type", *_NUMBERS[1:], "__type")
 _NESTED = ("error", "errors", "fault", "exception")
+_SIGNS = frozenset({*_NESTED, "base_resp"})
 _HTTP_ERROR = 400
 _DIGITS = 10
 _DEPTH = 3
@@ -71,6 +72,8 @@ def find_failure(document: dict[str, Any]) -> StepFail | None:
     Known: `error` (an object, a message, a list), `errors`, `fault`, `base_resp` with a status that
     is not 0, and objects that call themselves an error (`object`, `type` or `event`).
     """
+    if _SIGNS.isdisjoint(document):  # nearly every document
+        return _names_itself(document)
     for name in _NESTED:
         error = document.get(name)
         if error and not (name != "error" and type(error) not in (dict, list)):
@@ -78,6 +81,10 @@ def find_failure(document: dict[str, Any]) -> StepFail | None:
     base = document.get("base_resp")
     if type(base) is dict and base.get("status_code") not in (0, "0", None):
         return step_fail(base)
+    return _names_itself(document)
+
+
+def _names_itself(document: dict[str, Any]) -> StepFail | None:
     for name in ("object", "type", "event"):
         if document.get(name) == "error":
             return step_fail({**document, name: None})

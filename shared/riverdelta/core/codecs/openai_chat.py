@@ -195,7 +195,8 @@ class OpenAIChatCodec(ProviderCodec):
         failure = find_failure(document)
         choices = objects_of(document.get("choices"))
         skipped = self.skipped
-        self._choices.see(choices)
+        if len(choices) > 1:
+            self._choices.see(choices)
         for choice in choices:
             if type(choice) is not dict:
                 self._skip("choice")
@@ -220,7 +221,7 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _choice(self, document: dict[str, Any], choice: dict[str, Any], out: list[Piece]) -> None:
         delta = self._delta_of(document, choice)
-        payload = any(delta.get(name) for name in _PAYLOAD)
+        payload = _has_payload(delta)
         finish = finish_word(choice.get("finish_reason"))
         opens = bool(delta.get("role")) and finish is None
         if not self._enter_step(
@@ -245,7 +246,7 @@ class OpenAIChatCodec(ProviderCodec):
         for held in self._choices.take_held():
             choice = json.loads(held)
             delta = self._delta_of({"id": self._id}, choice)
-            payload = any(delta.get(name) for name in _PAYLOAD)
+            payload = _has_payload(delta)
             self._read(delta, finish_word(choice.get("finish_reason")), out, payload=payload)
 
     def _decide_choices(self, out: list[Piece]) -> None:
@@ -285,7 +286,7 @@ class OpenAIChatCodec(ProviderCodec):
         if type(delta) is str:
             delta = {"content": delta}
         delta = object_of(delta)
-        if any(delta.get(name) for name in _PAYLOAD):
+        if _has_payload(delta):
             return delta
         message = choice.get("message")
         if type(message) is dict:
@@ -538,6 +539,11 @@ class OpenAIChatCodec(ProviderCodec):
         self._sent.load(state["sent"])
         self._reasoning_name = state["reasoning_name"]
         self._short = self._may_be_short()
+
+
+def _has_payload(delta: dict[str, Any]) -> bool:
+    """Whether a delta has content of any kind."""
+    return any(value and name in _PAYLOAD for name, value in delta.items())
 
 
 def _says_more(delta: dict[str, Any]) -> bool:

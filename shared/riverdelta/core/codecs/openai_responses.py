@@ -142,7 +142,9 @@ class OpenAIResponsesCodec(ProviderCodec):
             document, kind = {"type": kind, "response": document}, "response.completed"
         elif not kind and type(document.get("response")) is dict:
             kind = f"response.{text_or_empty(document['response'].get('status'))}"
-        failure = find_failure({**document, "type": kind})
+        failure = find_failure(
+            document if document.get("type") == kind else {**document, "type": kind}
+        )
         if failure is None and kind == "response.error":
             failure = step_fail({**document, "type": None})
         if failure is not None:
