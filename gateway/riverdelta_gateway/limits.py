@@ -87,6 +87,10 @@ class ConnectionLimit:
         finally:
             self.release(user)
 
+    def count(self, user: str) -> int:
+        """Count the connections that a user has open."""
+        return self._open[user]
+
     def release(self, user: str) -> None:
         """Count a connection that has ended."""
         self._open -= Counter((user,))  # keeps no zeros

@@ -17,6 +17,7 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.app import make_app, open_services
 from riverdelta_gateway.close_codes import CloseCode
+from riverdelta_gateway.http_protocol import HttpProtocol
 from riverdelta_gateway.protocol import SocketProtocol
 from riverdelta_gateway.routes.table import ROUTES, Handler
 from riverdelta_gateway.services import Services
@@ -103,6 +104,8 @@ def _config(services: Services, routes: Mapping[str, Handler]) -> uvicorn.Config
     protocol = type("Protocol", (SocketProtocol,), {"max_unsent_bytes": gateway.max_unsent_bytes})
     return uvicorn.Config(
         make_app(services, routes),
+        http=HttpProtocol,
+        timeout_keep_alive=gateway.keep_alive_s,
         ws=protocol,
         ws_max_size=gateway.max_message_bytes * _REFUSED_BEYOND,
         ws_ping_interval=gateway.ping_interval_s,

@@ -61,6 +61,12 @@ class GatewaySettings(EnvironmentSettings):
     max_message_bytes: int = Field(
         default=256 * KIB, gt=0, description="Largest request; larger ones are refused."
     )
+    max_body_bytes: int = Field(
+        default=4 * MIB,
+        gt=0,
+        description="Largest body of POST /api/chat, where `useChat` sends the whole chat; its prompt is "
+        "limited as every prompt.",
+    )
     max_queued_bytes: int = Field(
         default=256 * KIB,
         gt=0,
@@ -82,7 +88,15 @@ class GatewaySettings(EnvironmentSettings):
         description="A client that takes no byte for this long, though some are queued, is closed.",
     )
     sse_heartbeat_s: float = Field(
-        default=15.0, gt=0, description="Between heartbeats on a quiet stream."
+        default=15.0,
+        gt=0,
+        description="Longest time without output on a stream; then it gets a heartbeat.",
+    )
+    keep_alive_s: int = Field(
+        default=75,
+        gt=0,
+        description="An idle HTTP connection stays open for this long. Keep it longer than the idle time "
+        "of the proxy in front (60 s is common): a proxy that reuses a closed connection answers 502.",
     )
     linger_s: float = Field(
         default=5.0, ge=0, description="A chat stays subscribed for this long without readers."

@@ -9,11 +9,13 @@ import pytest
 
 from riverdelta import Settings, Subscriber
 from riverdelta_gateway.routes.ai_sdk import UIMessageStream
-from riverdelta_gateway.serve import Running
+from riverdelta_gateway.serve import Running, gateway_server
+from riverdelta_gateway.settings import GatewaySettings
 from tests.support.gateway.ai_sdk_client import fold_parts
 from tests.support.gateway.local_turns import local_turns
 from tests.support.local_workers import local_workers
 
+CHAT = "aB3dE6gH9jK2mN5p"
 FOLDER = Path(__file__).with_name("node")
 NAMES = {"text", "reasoning"}
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 async def run_in_node(gateway: Running, scenario: str) -> Any:
     process = await asyncio.create_subprocess_exec(
-        *("node", str(FOLDER / "chat.mjs"), gateway.url, scenario, "c"),
+        *("node", str(FOLDER / "chat.mjs"), gateway.url, scenario, CHAT),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -37,7 +39,7 @@ async def run_in_node(gateway: Running, scenario: str) -> Any:
 async def reply_in(subscriber: Subscriber, message_id: str) -> list[dict[str, Any]]:
     """What the chat itself says of a message, as parts of a UI message."""
     stream = UIMessageStream(message_id)
-    folded = fold_parts(stream.apply(await subscriber.snapshot("c")))
+    folded = fold_parts(stream.apply(await subscriber.snapshot(CHAT)))
     return [comparable(part) for part in folded["parts"]]
 
 
@@ -81,7 +83,8 @@ async def test_a_reconnect_in_the_middle_and_after_the_end(
     assert result["seen"] >= 5
     assert parts_of(result["message"]) == reply
     assert len(reply) == 9
-    assert result["after"] is None
+    assert parts_of(result["after"]) == reply  # it ended a moment ago
+    assert parts_of(result["loaded"]) == reply
 
 
 async def test_a_chat_goes_on_and_a_reply_is_generated_again(
@@ -89,7 +92,7 @@ async def test_a_chat_goes_on_and_a_reply_is_generated_again(
 ) -> None:
     async with local_workers(settings), local_turns(settings):
         result = await run_in_node(gateway, "chat")
-        kept = [m["message"] for m in (await subscriber.snapshot("c")).data["messages"]]
+        kept = [m["message"] for m in (await subscriber.snapshot(CHAT)).data["messages"]]
     outcome = result["outcome"]
     said = "user: One|assistant: One "
     assert result["second"]["parts"][-1]["text"] == said
@@ -107,7 +110,7 @@ async def test_a_stop_on_a_resumed_stream(
 ) -> None:
     async with local_workers(settings), local_turns(settings):
         result = await run_in_node(gateway, "stop")
-        (message,) = (await subscriber.snapshot("c")).data["messages"]
+        (message,) = (await subscriber.snapshot(CHAT)).data["messages"]
     assert message["status"] == "stopped"
     assert result["first"]["ends"] == [{"isAbort": True, "isDisconnect": False, "isError": False}]
     for chat in (result["second"], result["third"]):
@@ -123,3 +126,19 @@ async def test_an_error_is_the_chats_error(gateway: Running, settings: Settings)
     assert outcome["status"] == "error"
     assert outcome["error"].startswith("The model is not well. The id of this error is ")
     assert parts_of(outcome["messages"][-1])[0]["text"] == "Words "
+
+
+async def test_a_gateway_that_ends_in_mid_reply_is_an_error_and_no_whole_reply(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with local_workers(settings), local_turns(settings):
+        async with gateway_server(settings, GatewaySettings(dev=True, port=0)) as running:
+            asking = asyncio.create_task(run_in_node(running, "cut"))
+            async with asyncio.timeout(30):
+                async for event in subscriber.events(CHAT):
+                    if event.type == "chunk.delta" and event.data["text"].startswith("words"):
+                        break
+        outcome = (await asking)["outcome"]
+    assert outcome["status"] == "error"
+    assert outcome["error"].startswith("The connection to this reply was ended")
+    assert outcome["ends"][0]["isError"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -76,7 +77,6 @@ async def test_resuming_replays_the_live_message_and_nothing_else(
     async with local_workers(settings), local_turns(settings), http(gateway) as session:
         assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
         await post(session, asked("Before"))
-        assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
         first = asyncio.create_task(post(session, asked("Some words HANG", "u2")))
         live = await _live(subscriber)
         await until_message(subscriber, CHAT, live, text="words")
@@ -89,7 +89,40 @@ async def test_resuming_replays_the_live_message_and_nothing_else(
         assert replay["id"] == live
         assert replay["parts"][0]["text"] == "Some words "
         assert replay["end"]["type"] == "abort"
+
+
+async def test_a_reply_that_ended_while_its_client_was_away_is_resumed_for_a_minute(
+    gateway: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with local_workers(settings), local_turns(settings), http(gateway) as session:
+        await post(session, asked("Before"))
+        seen = await post(session, asked("While away", "u2"))
+        resumed = await session.get(f"/api/chat/{CHAT}/stream")
+        assert fold_parts(parts_of(resumed.content)) == seen
+        later_ns = time.time_ns() + 61 * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda: later_ns)
         assert (await session.get(f"/api/chat/{CHAT}/stream")).status_code == 204
+
+
+async def test_a_chat_is_read_as_ui_messages(gateway: Running, settings: Settings) -> None:
+    async with local_workers(settings), local_turns(settings), http(gateway) as session:
+        assert (await session.get(f"/api/chat/{CHAT}")).status_code == 404
+        await post(session, asked("Some words"))
+        failed = await post(session, asked("Words FAIL", "u2"))
+        document = (await session.get(f"/api/chat/{CHAT}")).json()
+    assert document["id"] == CHAT
+    asked_, reply, _, broken = document["messages"]
+    assert asked_ == {
+        "id": "u1",
+        "role": "user",
+        "parts": [{"type": "text", "text": "Some words"}],
+    }
+    assert (reply["role"], reply["parts"][0]) == ("assistant", {"type": "step-start"})
+    assert reply["parts"][1] == {"type": "text", "text": "Some words ", "state": "done"}
+    assert "metadata" not in reply
+    assert broken["id"] == failed["id"]
+    assert broken["metadata"]["status"] == "failed"
+    assert broken["metadata"]["error"]["detail"] == failed["end"]["errorText"]
 
 
 async def _live(subscriber: Subscriber) -> str:
@@ -97,6 +130,10 @@ async def _live(subscriber: Subscriber) -> str:
         async for event in subscriber.events(CHAT):
             if event.type == "message.started" and event.message is not None:
                 return event.message
+            if event.type == "snapshot":
+                for message in event.data["messages"]:
+                    if message["status"] == "open":
+                        return str(message["message"])
     raise AssertionError("events never end")
 
 
@@ -146,7 +183,7 @@ async def test_a_post_refused_for_a_limit_writes_nothing(
     ):
         assert first.status_code == 200
         for n in range(3):
-            refused = await session.post("/api/chat", json=asked("Refused", f"r{n}", f"c{n}"))
+            refused = await session.post("/api/chat", json=asked("Refused", f"r{n}", f"{CHAT}{n}"))
             assert refused.status_code == 429
         async with turn_queue(settings) as queue:
             await queue.ask(Turn("c", "last", "dev", "Last"))

@@ -6,7 +6,7 @@ Pure. The parts are those of ``uiMessageChunkSchema`` in the npm package ``ai`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -24,10 +24,9 @@ from riverdelta_gateway.routes.ai_sdk_chunks import (
 from riverdelta_gateway.turn import TITLE, title_text
 
 HEADERS: Final[Mapping[str, str]] = {
-    "cache-control": "no-cache",
     "x-vercel-ai-ui-message-stream": "v1",
-    "x-accel-buffering": "no",
 }
+"""Beside those of every stream."""
 DONE: Final = b"data: [DONE]\n\n"
 
 _FINISH: Final[Mapping[FinishReason | None, str]] = {
@@ -45,6 +44,15 @@ _TEXTS: Final[Mapping[str, str]] = {"text": "text", "refusal": "text", "reasonin
 def encode_part(part: Part) -> bytes:
     """Encode a part as a server-sent event."""
     return b"data: " + orjson.dumps(part) + b"\n\n"
+
+
+CUT: Final = encode_part(
+    {
+        "type": "error",
+        "errorText": "The connection to this reply was ended, the reply goes on: reload the chat",
+    }
+)
+"""End of a stream that is cut before the reply's end; no ``[DONE]`` follows."""
 
 
 class UIMessageStream:
@@ -72,6 +80,10 @@ class UIMessageStream:
             return []
         return list(self._parts(event))
 
+    def catch_up(self, messages: Sequence[SnapshotMessage]) -> list[Part]:
+        """Take the messages of a snapshot; return the parts that bring a client to their state."""
+        return list(self._catch_up(messages))
+
     def _parts(self, event: Event) -> Iterator[Part]:
         type_, data = event.type, event.data
         if type_ == "snapshot":
@@ -96,7 +108,7 @@ class UIMessageStream:
         yield {"type": "start", "messageId": self._message_id}
         yield {"type": "start-step"}
 
-    def _catch_up(self, messages: list[SnapshotMessage]) -> Iterator[Part]:
+    def _catch_up(self, messages: Sequence[SnapshotMessage]) -> Iterator[Part]:
         """Make the parts that a snapshot has beyond those already returned."""
         message = next((m for m in messages if m["message"] == self._message_id), None)
         if message is None:

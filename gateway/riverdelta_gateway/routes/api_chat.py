@@ -4,7 +4,9 @@ HTTP endpoints for the AI SDK's `useChat`: UI message streams.
 =============================  ======================================================================
 POST /api/chat                 ``{"id", "messages"}`` as `DefaultChatTransport` sends it; answers with
                                the reply as a UI message stream
-GET /api/chat/{id}/stream      the open reply, from its beginning; 204: no reply is open
+GET /api/chat/{id}             the chat as UIMessages: ``{"id", "messages"}``
+GET /api/chat/{id}/stream      the open reply, or the last one if it ended less than a minute ago, from
+                               its beginning; 204: there is none
 POST /api/chat/{id}/stop       stops the open reply; the client's own abort only closes the connection
 =============================  ======================================================================
 
@@ -17,6 +19,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -24,21 +27,21 @@ from starlette.routing import BaseRoute, Route
 from riverdelta.core.events import Event
 from riverdelta_gateway.access import OwnerGuard
 from riverdelta_gateway.auth import Identity
-from riverdelta_gateway.errors import RequestError, bad_request
+from riverdelta_gateway.errors import RequestError, bad_request, no_such_chat
 from riverdelta_gateway.posting.request import Post, read_post
-from riverdelta_gateway.routes.ai_sdk import DONE, HEADERS, UIMessageStream, encode_part
+from riverdelta_gateway.routes.ai_sdk import CUT, DONE, HEADERS, UIMessageStream, encode_part
 from riverdelta_gateway.routes.checks import checked_id
-from riverdelta_gateway.routes.http import (
-    EventStream,
-    endpoint,
-    json_body,
-    keep_alive,
-    readable_chat,
-)
+from riverdelta_gateway.routes.event_stream import EventStream
+from riverdelta_gateway.routes.http import endpoint, json_body, readable_chat
+from riverdelta_gateway.routes.ui_messages import ui_messages
 from riverdelta_gateway.services import Services
 
 _ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
 """Fields that `useChat` may add (its option ``body``), the same as of `/chats/post`."""
+_RESUMABLE_MS: Final = 60_000
+"""A reply that ended this long ago can still be resumed."""
+_LAST_EVENTS: Final = 100
+"""The end of a chat's last message is among this many last events, or long ago."""
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
@@ -82,12 +85,11 @@ def _text_of(message: Mapping[str, Any]) -> str:
 async def post_message(request: Request, services: Services) -> Response:
     """Ask for a reply, and stream it. A message with a known id replaces that message and all behind it."""
     identity = services.auth.identify(request)
-    body = await json_body(request, services.gateway.max_message_bytes)
+    body = await json_body(request, services.gateway.max_body_bytes)
     post, prompt_id = read_chat_request(body)
     with contextlib.ExitStack() as place:
-        place.enter_context(
-            services.connections.place(identity.user)
-        )  # a refused post writes nothing
+        # The place comes first: a refused post writes nothing.
+        place.enter_context(services.connections.place(identity.user))
         await services.post_limit.take(identity.user)
         turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
         guard = services.access.guard(turn.chat_id, identity.user, owned=True)
@@ -96,7 +98,7 @@ async def post_message(request: Request, services: Services) -> Response:
 
 @endpoint
 async def resume(request: Request, services: Services) -> Response:
-    """Stream the open reply from its beginning; 204: no reply is open."""
+    """Stream the open reply, or one that has just ended, from its beginning; 204: there is none."""
     identity = services.auth.identify(request)
     chat_id = checked_id("id", request.path_params["chat_id"])
     owner = await services.access.user_of(chat_id)
@@ -106,12 +108,40 @@ async def resume(request: Request, services: Services) -> Response:
     snapshot = await services.subscriber.snapshot(chat_id)
     guard = services.access.guard(chat_id, identity.user)
     await guard.check(snapshot)
-    live = [m["message"] for m in snapshot.data["messages"] if m["status"] == "open"]
-    if not live:
+    message_id = await _resumable(services, snapshot)
+    if message_id is None:
         return Response(status_code=204)
     with contextlib.ExitStack() as place:
         place.enter_context(services.connections.place(identity.user))
-        return _stream(services, identity, guard, live[-1], place)
+        return _stream(services, identity, guard, message_id, place)
+
+
+async def _resumable(services: Services, snapshot: Event) -> str | None:
+    """Find the open reply; else the last one, if it ended while its client was away for a moment."""
+    messages = snapshot.data["messages"]
+    for message in reversed(messages):
+        if message["status"] == "open":
+            return str(message["message"])
+    if messages:
+        last_id = messages[-1]["message"]
+        for event in reversed(await services.subscriber.last_events(snapshot.chat, _LAST_EVENTS)):
+            if event.message == last_id and event.ends_message:
+                return str(last_id) if snapshot.ts - event.ts <= _RESUMABLE_MS else None
+    return None
+
+
+@endpoint
+async def chat(request: Request, services: Services) -> Response:
+    """Answer with the chat as UIMessages."""
+    identity, chat_id = await readable_chat(request, services)
+    snapshot = await services.subscriber.snapshot(chat_id)
+    guard = services.access.guard(chat_id, identity.user)
+    await guard.check(snapshot)
+    if not snapshot.data["messages"] and await services.access.user_of(chat_id) is None:
+        raise no_such_chat()
+    document = {"id": chat_id, "messages": ui_messages(snapshot.data["messages"])}
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(document), media_type="application/json", headers=headers)
 
 
 @endpoint
@@ -124,6 +154,7 @@ async def stop(request: Request, services: Services) -> Response:
 
 ROUTES: Final[tuple[BaseRoute, ...]] = (
     Route("/api/chat", post_message, methods=["POST"]),
+    Route("/api/chat/{chat_id}", chat),
     Route("/api/chat/{chat_id}/stream", resume),
     Route("/api/chat/{chat_id}/stop", stop, methods=["POST"]),
 )
@@ -137,8 +168,14 @@ def _stream(
     place: contextlib.ExitStack,
 ) -> Response:
     source = guard.events(services.subscriber.events(guard.chat_id))
-    lines = keep_alive(_lines(source, message_id), services, identity)
-    return EventStream(lines, place.pop_all(), HEADERS)
+    return EventStream(
+        _lines(source, message_id),
+        services,
+        identity,
+        place=place.pop_all(),
+        headers=HEADERS,
+        last_words=CUT,
+    )
 
 
 async def _lines(

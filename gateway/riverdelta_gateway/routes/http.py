@@ -3,31 +3,33 @@ Chats over plain HTTP: events as SSE, a snapshot, stop.
 
 ==========================  =========================================================================
 GET /chats/{id}/events      SSE: ``data:`` is an event, ``id:`` its position. ``Last-Event-ID`` (or
-                            ``?after=``) resumes behind a position; without, a snapshot comes first
+                            ``?lastEventId=``, or ``?after=``) resumes behind a position; without, a
+                            snapshot comes first
 GET /chats/{id}             the chat as it is now: a snapshot event
 POST /chats/{id}/stop       stops the message ``{"message_id"}``; without a body, every open message
 GET /healthz                200 while Redis answers
 ==========================  =========================================================================
 
-Errors are ``{"error": {"code", "message"}}`` with the codes of the WebSocket.
+Errors are ``{"error": {"code", "message"}}`` with the codes of the WebSocket. While Redis is away, every
+route answers 503 with ``Retry-After``; open streams go on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
 
 from riverdelta.core.events import Event
+from riverdelta.core.positions import Position
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.errors import (
     HTTP_STATUS,
@@ -38,15 +40,12 @@ from riverdelta_gateway.errors import (
 )
 from riverdelta_gateway.frames import error_document
 from riverdelta_gateway.routes.checks import checked_id, checked_position
+from riverdelta_gateway.routes.event_stream import EventStream
 from riverdelta_gateway.services import Services
 
-_SSE_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    # nginx and others buffer the response otherwise.
-    "X-Accel-Buffering": "no",
-}
-_SSE_RETRY: Final = b"retry: 1000\n\n"
-_HEARTBEAT: Final = b": still here\n\n"
+_RETRY_MS: Final = 500
+_RETRY_JITTER_MS: Final = 1000
+"""The streams of a gateway that ends come back over this time, not all at once."""
 
 Endpoint = Callable[[Request, Services], Awaitable[Response]]
 
@@ -69,7 +68,7 @@ def endpoint(serve: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 def error_answer(error: RequestError) -> Response:
     """Make the response that refuses a request."""
-    response = JSONResponse(error_document(error), HTTP_STATUS[error.code])
+    response = JSONResponse(error_document(error), error.http_status)
     if error.code == "UNAUTHORIZED":
         response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
@@ -136,43 +135,33 @@ async def json_body(request: Request, max_bytes: int) -> dict[str, Any]:
 async def events(request: Request, services: Services) -> Response:
     """Stream a chat's events."""
     identity, chat_id = await readable_chat(request, services)
-    after = request.headers.get("last-event-id") or request.query_params.get("after")
-    position = checked_position(after)
+    after = _position_in(request)
     guard = services.access.guard(chat_id, identity.user)
     source = guard.events(
-        services.subscriber.events(chat_id, None if position is None else str(position))
+        services.subscriber.events(chat_id, None if after is None else str(after))
     )
     with contextlib.ExitStack() as place:
         place.enter_context(services.connections.place(identity.user))
-        lines = keep_alive(_encoded(source), services, identity)
-        return EventStream(lines, place.pop_all(), _SSE_HEADERS)
+        return EventStream(_encoded(source), services, identity, place=place.pop_all())
 
 
-class EventStream(StreamingResponse):
+def _position_in(request: Request) -> Position | None:
     """
-    An SSE response.
+    Read where a stream goes on; None: it begins with a snapshot.
 
-    Args:
-        lines: The body.
-        place: What it holds until it ends: the user's place in `ConnectionLimit`.
-        headers: Beside the media type.
+    A reconnect sends the last ``id:`` that it has: in the header, and from clients that cannot set one, in
+    the query. An id that is no position came from elsewhere; refusing it would end an EventSource for good.
+
+    Raises:
+        RequestError: BAD_REQUEST: ``after`` is no position.
     """
-
-    def __init__(
-        self,
-        lines: AsyncGenerator[bytes, None],
-        place: contextlib.ExitStack,
-        headers: Mapping[str, str],
-    ) -> None:
-        super().__init__(lines, media_type="text/event-stream", headers=headers)
-        self._lines = lines
-        self._place = place
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until *lines* end, or the client is gone."""
-        with self._place:
-            async with contextlib.aclosing(self._lines):
-                await super().__call__(scope, receive, send)
+    last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+    if not last_id:
+        return checked_position(request.query_params.get("after"))
+    try:
+        return checked_position(last_id)
+    except RequestError:
+        return None
 
 
 @endpoint
@@ -222,48 +211,10 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
 
 async def _encoded(source: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
     """Encode events as SSE; an ``error`` event ends a chat that is not the reader's any more."""
-    yield _SSE_RETRY
+    yield b"retry: %d\n\n" % (_RETRY_MS + secrets.randbelow(_RETRY_JITTER_MS + 1))
     try:
         async with contextlib.aclosing(source):
             async for event in source:
                 yield b"id: %b\ndata: %b\n\n" % (event.position.encode(), event.raw)
     except RequestError as refusal:
         yield b"event: error\ndata: %b\n\n" % orjson.dumps(error_document(refusal))
-
-
-async def keep_alive(
-    source: AsyncGenerator[bytes, None], services: Services, identity: Identity
-) -> AsyncGenerator[bytes, None]:
-    """
-    Pass SSE on until *source*, the token or the process ends, with comments as heartbeats when it is quiet.
-
-    Empty pieces are left out: they only begin the response.
-    """
-    loop = asyncio.get_running_loop()
-    lasts_s = float("inf") if identity.expires_in_s is None else identity.expires_in_s
-    end_at = loop.time() + lasts_s
-    ending = asyncio.ensure_future(services.ending.wait())
-    coming = asyncio.ensure_future(anext(source, None))
-    try:
-        while True:
-            wait_s = min(services.gateway.sse_heartbeat_s, end_at - loop.time())
-            if ending.done() or wait_s <= 0:
-                return
-            await asyncio.wait(
-                (coming, ending), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if coming.done():
-                piece = coming.result()
-                if piece is None:
-                    return
-                if piece:
-                    yield piece
-                coming = asyncio.ensure_future(anext(source, None))
-            else:
-                yield _HEARTBEAT
-    finally:
-        for task in (coming, ending):
-            task.cancel()
-        # Errors are ignored: the stream is over.
-        await asyncio.gather(coming, ending, return_exceptions=True)
-        await source.aclose()

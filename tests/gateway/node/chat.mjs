@@ -87,8 +87,9 @@ const scenarios = {
       if (error.name !== "AbortError") throw error;
     }
     const message = await fold(await transport().reconnectToStream({ chatId }));
-    const after = await transport().reconnectToStream({ chatId });
-    return { seen, message, after };
+    const after = await fold(await transport().reconnectToStream({ chatId }));
+    const { messages } = await (await fetch(`${url}/api/chat/${chatId}`)).json();
+    return { seen, message, after, loaded: messages.at(-1) };
   },
 
   async chat() {
@@ -116,6 +117,12 @@ const scenarios = {
     const third = new Chat(second.messages);
     await third.resumeStream();
     return { first: first.outcome, second: second.outcome, third: third.outcome };
+  },
+
+  async cut() {
+    const chat = new Chat();
+    await chat.sendMessage({ text: "Some words HANG" });
+    return { outcome: chat.outcome };
   },
 
   async error() {

@@ -104,6 +104,21 @@ class ChatReader:
         finally:
             await self._feeds.leave(keys.deltas, feed)
 
+    async def last_events(self, chat_id: str, count: int) -> list[Event]:
+        """
+        Read the last events of a chat's log, *count* at most, the oldest first.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; try again.
+        """
+        head = await self.head_position(chat_id)
+        if head is None:
+            return []
+        keys = self.client.keys.chat(check_id("chat_id", chat_id))
+        after = max(0, head.seq - count)
+        page = await read_log(self.client.chats, keys, after=after, count=count)
+        return [Event(raw) for raw in page]
+
     async def snapshot(self, chat_id: str) -> Event:
         """Read the chat as it is now; see `Subscriber.snapshot`."""
         keys = self.client.keys.chat(check_id("chat_id", chat_id))
