@@ -1,1 +1,1 @@
-"""Everything that speaks to Redis on behalf of producers, workers and readers."""
+"""All access to Redis: for producers, workers and readers."""

@@ -1,4 +1,4 @@
-"""What producers, readers and workers have in common: settings, keys, and connections."""
+"""The client that producers, readers and workers share: settings, keys and connections."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from riverdelta.broker.store.keys import Keys
 
 class Client:
     """
-    The chats' Redis and the queue's; one connection where both are the same server.
+    Connections to the chats' Redis and the queue's; one connection if both are the same server.
 
     Attributes:
-        chats: Executes what concerns a chat.
-        pushes: Executes what a producer must not lose: returns when it is as safe as ``durability``
-            asks for.
-        queue: Executes what concerns workers, producers and arq.
+        chats: Executes commands on chats.
+        pushes: Executes a producer's writes; returns when each is as safe as ``durability`` says.
+        queue: Executes commands on the lists of workers and producers, and on arq's queue.
 
     Raises:
         SettingsError: A URL cannot be used, or the queue's is missing.
@@ -48,7 +47,7 @@ class Client:
         return node_class(self.settings.redis_url, self.settings.command_timeout_s)
 
     def pubsub(self, *, on_message: OnMessage, on_gap: OnGap) -> PubSub:
-        """Make a `PubSub` with the chats' Redis; close it before this client."""
+        """Make a `PubSub` on the chats' Redis; close it before this client."""
         if self._cluster is not None:
             return ClusterPubSub(self._cluster, on_message=on_message, on_gap=on_gap)
         return ShardedPubSub(
@@ -63,7 +62,7 @@ class Client:
         Connect.
 
         Raises:
-            BrokerUnavailable: A server is not there; start it, or correct the URL.
+            BrokerUnavailable: A server cannot be reached; start it, or correct the URL.
             ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
         """
         for executor in self._executors():
@@ -76,10 +75,10 @@ class Client:
 
     async def ping(self) -> None:
         """
-        See that the chats' Redis answers; of a cluster, one node.
+        Check that the chats' Redis answers; of a cluster, one node.
 
         Raises:
-            BrokerUnavailable: It does not.
+            BrokerUnavailable: It does not answer; start it, or try again later.
         """
         if self._cluster is not None:
             await self._cluster.refresh()
@@ -104,9 +103,9 @@ class Client:
 
 def name_of(url: str) -> str:
     """
-    Name the servers of *url* for people: never the password.
+    Name the servers of *url* for people; never shows the password.
 
     Raises:
-        SettingsError: It cannot be used; the text says what it must be, and nothing of what it is.
+        SettingsError: It cannot be used; the text says what is expected and never quotes the URL.
     """
     return str(Cluster(url, 1.0) if is_cluster(url) else endpoint_of(url, 1.0))

@@ -1,4 +1,4 @@
-"""Dead letters: raw entries that could not be used. Read, and put back where that is of use."""
+"""Read dead letters (raw entries that could not be used), and put them back into their chats."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from riverdelta.broker.store import scripts, streams
 from riverdelta.core.ids import check_id
 
 _PAGE: Final = 16
-"""Letters read at a time: each may be as large as ``max_chunk_bytes``."""
+"""Dead letters read per command: each may be as large as ``max_chunk_bytes``."""
 
 
 class DeadLetter(NamedTuple):
     """
-    A raw entry as its chat could not use it.
+    A raw entry that its chat could not use.
 
     Attributes:
-        id: Its place among the dead letters of the chat: Unix milliseconds, and a number.
-        code, detail: Why, as readers were told with ``input.rejected``.
+        id: Its id in the chat's list of dead letters: ``<Unix milliseconds>-<number>``.
+        code, detail: Why; readers got the same with ``input.rejected``.
         message: Message id.
-        type: What it was pushed as: ``chunk``, ``tool_result``, ``annotate``, ...
-        data: As it was pushed.
+        type: Type of the entry: ``chunk``, ``tool_result``, ``annotate``, ...
+        data: The bytes that were pushed.
     """
 
     id: str
@@ -36,10 +36,10 @@ class DeadLetter(NamedTuple):
 
 async def read_dead_letters(client: Client, chat_id: str) -> AsyncIterator[DeadLetter]:
     """
-    Give the dead letters that a chat has now, the oldest first.
+    Read the dead letters that a chat has now, the oldest first.
 
     Raises:
-        InvalidIdError: (a ``ValueError``) your bug.
+        InvalidIdError: (a ``ValueError``) *chat_id* is no chat id; a caller bug.
         BrokerUnavailable: Redis did not answer; try again.
     """
     chats, keys = client.chats, client.keys.chat(check_id("chat_id", chat_id))
@@ -50,8 +50,8 @@ async def read_dead_letters(client: Client, chat_id: str) -> AsyncIterator[DeadL
         for letter_id, flat in page:
             fields = scripts.as_hash(flat)
             data = fields.pop("data")
-            told = {name: value.decode("utf-8", "replace") for name, value in fields.items()}
-            yield DeadLetter(id=letter_id.decode(), data=data, **told)
+            texts = {name: value.decode("utf-8", "replace") for name, value in fields.items()}
+            yield DeadLetter(id=letter_id.decode(), data=data, **texts)
         first = b"(" + page[-1][0]
 
 
@@ -59,10 +59,10 @@ async def requeue(client: Client, chat_id: str, letter: DeadLetter) -> str:
     """
     Put a dead letter back, as a new entry at the end of its chat's raw stream.
 
-    It is stored once, however often this is called, and wherever it is cut off.
+    Safe to repeat, and to cut off at any point: the entry is stored once.
 
     Returns:
-        ``requeued``; or why not, and then nothing was done: ``absent`` (it was put back before),
+        ``requeued``; or the reason why nothing was done: ``absent`` (it was put back before),
         ``unknown`` (its message is gone), ``completed``, ``failed``, ``stopped`` (its message has
         ended), ``stopping`` (a reader stopped its message, which has not ended yet).
 

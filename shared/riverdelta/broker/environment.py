@@ -1,4 +1,4 @@
-"""Settings from environment variables, which say what is wrong with one in one way."""
+"""Read settings from environment variables, with one form of error for all of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 class EnvironmentSettings(BaseSettings):
     """
-    Base of our settings: a variable that should be JSON and is not fails as every other one does.
+    Base of our settings: a variable that is not valid JSON fails with the same error as any other.
 
-    pydantic-settings would raise an error of its own, which names neither the variable nor the form.
+    pydantic-settings would raise another error, which names neither the variable nor the expected form.
     """
 
     @classmethod
@@ -24,13 +24,13 @@ class EnvironmentSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment our way, and the rest as ever."""
+        """Replace the source that reads the environment; keep the others."""
         return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
 
 
 class _Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Decode JSON; what is none stays text, for the field to refuse."""
+        """Decode JSON; text that is no JSON is left to the field, which refuses it."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:

@@ -34,7 +34,7 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
 def _check_sources(sources: tuple[str, ...] | None) -> tuple[str, ...] | None:
     unknown = set(sources or ()) - set(SOURCES)
     if unknown:
-        # A misspelled source would let everything pass that the agent is there for.
+        # A typing error would let everything pass that the agent should filter.
         raise ValueError(f"unknown sources {sorted(unknown)}; there are {', '.join(SOURCES)}")
     return sources
 
@@ -59,7 +59,7 @@ class HttpAgent(BaseModel):
         default=2.0,
         gt=0,
         allow_inf_nan=False,
-        description="The longest one answer may take, connecting included.",
+        description="Most seconds for one answer, connecting included.",
     )
     on_failure: Literal["pass", "block"] = Field(
         default="pass",
@@ -69,5 +69,5 @@ class HttpAgent(BaseModel):
         default={}, repr=False, description="Sent with every request (credentials, for example)."
     )
     sources: Annotated[tuple[str, ...] | None, AfterValidator(_check_sources)] = Field(
-        default=None, description="It sees messages of these sources only. Unset: of all."
+        default=None, description="Only messages of these sources are sent to it. Unset: of all."
     )

@@ -1,4 +1,4 @@
-"""What every background loop does: start, exec once per period, shutdown; a fault does not end it."""
+"""Base of every background loop: start, exec once per period, shutdown; an error does not end it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from riverdelta.core.errors import RiverdeltaError
 
 class Loop(ABC):
     """
-    Calls `exec` again and again, *period_s* apart, whatever Redis does meanwhile.
+    Call `exec` again and again, *period_s* apart, also after errors of Redis.
 
     Args:
         period_s: The pause before each turn, in seconds.
@@ -27,14 +27,14 @@ class Loop(ABC):
 
     @abstractmethod
     async def exec(self) -> None:
-        """Do one turn. An error of Redis is logged; the next turn comes all the same."""
+        """Do one turn. An error of Redis is logged, and the next turn still comes."""
 
     async def start(self) -> None:
-        """Begin; the first turn comes after one period."""
+        """Start the loop; the first turn comes after one period."""
         self._task = asyncio.create_task(self._run(), name=f"riverdelta-{self._name}")
 
     async def shutdown(self) -> None:
-        """Stop; a turn under way is cancelled."""
+        """Stop the loop; a turn under way is cancelled."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

@@ -1,4 +1,4 @@
-"""Import what a setting names as ``package.module:attribute``: a deployment's own code."""
+"""Import a deployment's own code, which a setting names as ``package.module:attribute``."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def load_plugin(
     except AttributeError as error:
         raise unusable(variable, path, f"{module_name} has no {name!r}") from error
     if not callable(found):
-        raise unusable(variable, path, "that is no function and no class; name one")
+        raise unusable(variable, path, "that is neither a function nor a class; name one")
     return found  # type: ignore[no-any-return]  # what it returns is checked by the caller
 
 
 def unusable(variable: str, path: str, why: str) -> SettingsError:
-    """Make the error of a plugin that cannot be used."""
+    """Make the error that a plugin cannot be used."""
     return SettingsError(f"{variable}={path}: {why}")

@@ -19,9 +19,9 @@ MIB = 1024 * KIB
 
 class Settings(EnvironmentSettings):
     """
-    What producers, workers and readers agree on. Every name is also an environment variable.
+    Settings of producers, workers and readers. Each is also an environment variable.
 
-    Example: ``redis_url`` is ``RIVERDELTA_REDIS_URL``. Units stand in the names.
+    Example: ``redis_url`` is ``RIVERDELTA_REDIS_URL``. Names end with the unit.
     """
 
     model_config = SettingsConfigDict(env_prefix="RIVERDELTA_", frozen=True)
@@ -29,22 +29,22 @@ class Settings(EnvironmentSettings):
     redis_url: str = Field(
         default="redis://localhost:6379",
         description=(
-            "Where the chats are: redis://, rediss:// or unix://; the primary that sentinels name: "
-            "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],HOST.../SERVICE[/DATABASE], the user "
-            "being the server's, with ?sentinel_username=...&sentinel_password=... for the sentinels; "
+            "Redis of the chats: redis://, rediss:// or unix://; the primary that sentinels name: "
+            "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],HOST.../SERVICE[/DATABASE], with the "
+            "server's user, and ?sentinel_username=...&sentinel_password=... for the sentinels; "
             "a cluster: redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],HOST...; rediss+... for TLS."
         ),
     )
     queue_url: str | None = Field(
         default=None,
         description=(
-            "Where arq's queue is; no cluster. Unset: the same as redis_url, which is no cluster then."
+            "Redis of arq's queue; not a cluster. Unset: redis_url, which must not be a cluster then."
         ),
     )
     key_prefix: str = Field(
         default="rd",
         pattern=r"^[A-Za-z0-9._:-]{1,64}$",
-        description="First part of every key; two deployments with different ones share a server.",
+        description="First part of every key. Deployments that share a server need different prefixes.",
     )
     command_timeout_s: float = Field(
         default=5.0, gt=0, description="A server silent for this long counts as gone."
@@ -52,8 +52,8 @@ class Settings(EnvironmentSettings):
     durability: Literal["local", "replicated"] = Field(
         default="local",
         description=(
-            "When push returns: local: the primary has the chunk; replicated: one replica has it, too, "
-            "so that it outlives a failover."
+            "When push returns: local: when the primary has the chunk; replicated: when one replica has"
+            " it, too, so that a failover does not lose it."
         ),
     )
 
@@ -83,8 +83,8 @@ class Settings(EnvironmentSettings):
     resend_bytes: int = Field(
         default=64 * MIB,
         ge=0,
-        description="What a producer process keeps to send again what Redis has forgotten, all "
-        "messages together, until 30 s after their end. 0: nothing; what is forgotten is lost.",
+        description="Bytes that a producer process keeps to send again what Redis lost: for all its "
+        "messages together, until 30 s after their end. 0: nothing is kept or sent again.",
     )
 
     retention_s: float = Field(
@@ -95,15 +95,15 @@ class Settings(EnvironmentSettings):
     log_max_events: int = Field(
         default=10_000,
         gt=0,
-        description="Events a chat's log keeps; older positions get a snapshot.",
+        description="Events that a chat's log keeps; a reader at an older position gets a snapshot.",
     )
-    log_max_bytes: int = Field(default=16 * MIB, gt=0, description="Bytes a chat's log keeps.")
+    log_max_bytes: int = Field(default=16 * MIB, gt=0, description="Bytes that a chat's log keeps.")
     retain_raw: bool = Field(
         default=False, description="Keep raw chunks after they were processed (debugging)."
     )
 
     max_chats: int = Field(
-        default=2_000, gt=0, description="Chats one worker process holds; a full one takes no more."
+        default=2_000, gt=0, description="Most chats that one worker process owns."
     )
     batch_chunks: int = Field(
         default=64, gt=0, description="Entries of one chat that a worker folds into one commit."
@@ -111,15 +111,15 @@ class Settings(EnvironmentSettings):
     rollup_ms: int = Field(
         default=0,
         ge=0,
-        description="Wait this long before reading on, so that more deltas merge. 0: never wait.",
+        description="Wait this long before the next read, so that more deltas merge. 0: never wait.",
     )
     lease_s: float = Field(
-        default=2.0, gt=0, description="A worker whose heartbeat stood still for this long is dead."
+        default=2.0, gt=0, description="A worker without a heartbeat for this long is dead."
     )
     idle_release_s: float = Field(
         default=10.0,
         ge=0,
-        description="A worker gives a chat up when nothing was open for this long.",
+        description="A worker releases a chat without an open message after this time.",
     )
 
     redact: bool = Field(
@@ -133,9 +133,9 @@ class Settings(EnvironmentSettings):
     sections: bool | tuple[str, ...] = Field(
         default=False,
         description=(
-            "Cut replies into named parts, each a chunk of its own: `<think>` and `<thinking>` become"
-            " reasoning, fenced code its own text. A JSON list of names: these only. Off, because the"
-            " markers are gone then, and a reader that renders Markdown wants its fences."
+            "Split replies into named parts, each a chunk: `<think>` and `<thinking>` become reasoning,"
+            " fenced code a text chunk. A JSON list of names: only these. Off by default: the markers"
+            " are removed, and a reader that renders Markdown needs its fences."
         ),
     )
     section_rules: tuple[dict[str, Any], ...] = Field(
@@ -144,27 +144,28 @@ class Settings(EnvironmentSettings):
     )
     pipeline: str | None = Field(
         default=None,
-        description="`package.module:build`: a function that makes the workers' pipeline. Unset: as the"
-        " settings around this one say.",
+        description="`package.module:build`: a function that makes the workers' pipeline. Unset: the"
+        " settings around this one make it.",
     )
     on_processor_failure: OnProcessorFailure = Field(
         default="disable",
-        description="What a processor's exception ends: itself, for its chunk; or the message as well.",
+        description="What an exception of a processor ends. disable: the processor, for that chunk;"
+        " otherwise the message fails, too.",
     )
     observer_timeout_s: float = Field(
         default=1.0,
         gt=0,
-        description="How long a chat waits for an observer's live hooks, over what one commit brought.",
+        description="How long a chat waits for an observer's live hooks, per commit.",
     )
     observer_end_timeout_s: float = Field(
         default=30.0,
         gt=0,
-        description="How long a try of `on_complete` or `on_error` may take.",
+        description="Time limit of one call of `on_complete` or `on_error`.",
     )
     observer_tries: int = Field(
         default=10,
         gt=0,
-        description="Tries of `on_complete` or `on_error`, crashes included, until it is given up.",
+        description="Most tries of `on_complete` or `on_error`, crashes included; then it failed for good.",
     )
     observer_pause_s: float = Field(
         default=0.5,
@@ -172,26 +173,26 @@ class Settings(EnvironmentSettings):
         description="Pause before the second try; each later one is twice as long, a minute at most.",
     )
     filter_agents: tuple[HttpAgent, ...] = Field(
-        default=(), description="Asked about every raw chunk, in this order. A JSON list."
+        default=(), description="Agents that filter every raw chunk, in this order. A JSON list."
     )
     filter_calls_per_chat: int = Field(
         default=8,
         gt=0,
-        description="Chunks of one chat that agents are asked about together. 1: one after the other.",
+        description="Most chunks of one chat that agents check at the same time. 1: one after the other.",
     )
     filter_spare_calls: int = Field(
         default=256,
         ge=0,
-        description="Agent calls a worker process has under way beyond one for each chat.",
+        description="Most agent calls that a worker process makes at a time, beyond one per chat.",
     )
 
     @property
     def effective_queue_url(self) -> str:
         """
-        Where arq's queue is.
+        URL of the Redis that has arq's queue.
 
         Raises:
-            SettingsError: It would be a cluster, which arq cannot use.
+            SettingsError: It is a cluster, which arq cannot use.
         """
         url = self.queue_url or self.redis_url
         if is_cluster(url):

@@ -1,4 +1,4 @@
-"""The chats of each user: listed before a message is opened, and announced to gateways."""
+"""List the chats of each user, and announce new messages to gateways."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from riverdelta.broker.store import members, scripts
 from riverdelta.broker.store.head import read_user
 
 _LISTED: Final = 1000
-"""Chats that a list holds at most; nobody scrolls further."""
+"""Most chats that are listed for a user."""
 
 
 class Announcement(NamedTuple):
-    """A message is about to be opened in a chat of a user; the chat may not exist for a moment yet."""
+    """A message is about to be opened in a user's chat; the chat may not exist yet."""
 
     chat_id: str
     message_id: str
@@ -23,7 +23,7 @@ class Announcement(NamedTuple):
 
 async def announce(client: Client, user: str, announcement: Announcement) -> None:
     """
-    List a chat as active now, and tell all gateways with sockets of its user.
+    List a chat as active now, and announce it to all gateways with sockets of its user.
 
     Raises:
         BrokerUnavailable: Redis did not answer; repeating it is safe.
@@ -43,17 +43,17 @@ async def remove_chat(client: Client, user: str, chat_id: str) -> None:
     Remove a chat from a user's list: it belongs to another user.
 
     Raises:
-        BrokerUnavailable: Redis did not answer; the list only has an entry that `list_chats` may have.
+        BrokerUnavailable: Redis did not answer. The chat may stay on the list; that does no harm.
     """
     await members.remove_user_chat(client.queue, client.keys, user, chat_id)
 
 
 def read_announcement(payload: bytes) -> Announcement:
     """
-    Read what `announce` has sent.
+    Decode an announcement.
 
     Raises:
-        ValueError: It was sent by somebody else.
+        ValueError: `announce` did not send it; ignore it.
     """
     match orjson.loads(payload):
         case {"chat": str(chat_id), "message": str(message_id)}:
@@ -75,7 +75,7 @@ async def list_chats(client: Client, user: str) -> list[tuple[str, int]]:
     """
     List a user's chats with the Unix millisecond of their last activity, the latest first.
 
-    Some may be gone, or not be there yet.
+    Some of them may be gone, or may not exist yet.
 
     Raises:
         BrokerUnavailable: Redis did not answer; try again.

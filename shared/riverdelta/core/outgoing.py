@@ -48,7 +48,7 @@ class PushReply(NamedTuple):
         status: open: stored, repeat, exists, foreign.
             push: stored, repeat, hole, unknown, ended, stopped, full.
             check: open, completed, failed, stopped, unknown.
-        last: Number of the last entry stored for this producer and message.
+        last: message_seq of the last entry stored for this producer and message.
         pushed, processed: Entries of the chat so far, and how many of them workers are done with.
         owner: Worker id; "" when the chat has no owner.
         term: Fencing number of the last owner.
@@ -71,10 +71,10 @@ class Keep(Protocol):
         """How many entries are kept."""
 
     def add(self, entries: Sequence[NewEntry]) -> None:
-        """Keep what was just stored, under the next numbers."""
+        """Keep what was just stored, under the next message_seqs."""
 
-    def since(self, number: int) -> list[NewEntry] | None:
-        """Give the entries from *number* on; None: some of them are not kept any more."""
+    def since(self, message_seq: int) -> list[NewEntry] | None:
+        """Return the entries from *message_seq* on; None: some of them are no longer kept."""
 
     def release(self) -> None:
         """Drop everything."""
@@ -90,16 +90,16 @@ class Open(NamedTuple):
 
 
 class Push(NamedTuple):
-    """Store *entries*, the first under *number*, within the limits of the backlog."""
+    """Store *entries*, the first under *message_seq*, within the limits of the backlog."""
 
-    number: int
+    message_seq: int
     entries: list[NewEntry]
 
 
 class Resend(NamedTuple):
     """As `Push`, past the limits: the server has lost some of *entries*, and what it takes makes room."""
 
-    number: int
+    message_seq: int
     entries: list[NewEntry]
 
 

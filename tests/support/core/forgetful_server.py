@@ -87,12 +87,12 @@ class ForgetfulServer:
         if refusal:
             return self._reply(refusal)
         assert self.log is not None
-        self.log += sent.entries[self._last() + 1 - sent.number :]
+        self.log += sent.entries[self._last() + 1 - sent.message_seq :]
         return self._reply("stored")
 
     def _refusal(self, sent: Push | Resend) -> str:
         """Why nothing of it is stored, or ""."""
-        last, first = self._last(), sent.number
+        last, first = self._last(), sent.message_seq
         is_end = bool(sent.entries) and sent.entries[-1].type in ENDS
         is_full = isinstance(sent, Push) and first == last + 1 and self.full
         refusals = (

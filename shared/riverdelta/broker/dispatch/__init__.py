@@ -1,1 +1,1 @@
-"""How chats get an owner: attach jobs in arq's own format. The only place that knows that format."""
+"""Request owners for chats: attach jobs in arq's own format. Only this folder knows that format."""

@@ -1,4 +1,4 @@
-"""Runs arq's loop as long as it can run: it ends with its Redis. Needs no arq: it is handed the worker."""
+"""Run arq's worker loop until it loses its Redis. Does not import arq: the caller passes the worker."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Final, Protocol
 from redis.exceptions import RedisError
 
 _LOST: Final = (RedisError, OSError, RuntimeError)
-"""How a lost Redis shows; the last is uvloop's, where redis-py writes on a connection just reset."""
+"""Errors of a lost Redis. RuntimeError: uvloop, when redis-py writes to a connection just reset."""
 _RESTART_S: Final = 0.5
 _CANCEL_AGAIN_S: Final = 0.05
-"""Not at once: it may be tidying up, and must be left to. But soon: chats are handed over after it."""
+"""Long enough for arq to clean up; short, because chats are handed over only after it."""
 
 
 class ArqWorker(Protocol):
-    """What is used of `arq.Worker`."""
+    """The part of `arq.Worker` that is used here."""
 
     tasks: dict[str, asyncio.Task[Any]]
 
     async def async_run(self) -> None:
-        """Pick jobs, for ever."""
+        """Run jobs until cancelled."""
 
     async def close(self) -> None:
-        """Cancel what runs, and let go of Redis."""
+        """Cancel the running jobs, and close the connections to Redis."""
 
 
 async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger) -> None:
@@ -42,12 +42,12 @@ async def run_until(worker: ArqWorker, stop: asyncio.Event, log: logging.Logger)
     finally:
         stopping.cancel()
         while not running.done():
-            # redis-py looks into an idle connection with a timeout of 0, and takes a cancellation that
-            # comes just then for its own: the loop would poll on, and find no pool after close().
+            # redis-py checks an idle connection with a timeout of 0, and takes a cancellation at that
+            # moment for its own: the loop would go on polling, and find no pool after close().
             running.cancel()
             await asyncio.wait((running,), timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(running, return_exceptions=True)
         with contextlib.suppress(asyncio.CancelledError, *_LOST):
             await worker.close()
-        # close() stops waiting at the first job that was cancelled; each puts itself back with our pool.
+        # close() stops waiting at the first cancelled job; each job still needs our pool to requeue itself.
         await asyncio.gather(*worker.tasks.values(), return_exceptions=True)

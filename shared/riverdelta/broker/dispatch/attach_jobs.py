@@ -1,4 +1,4 @@
-"""Asking for an owner: attach jobs in arq's own format, so that producers need no arq."""
+"""Request an owner for a chat: attach jobs in arq's own format, so that producers need no arq."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def attach_job(
     keys: Keys, chat_id: str, *, term: int, attempt: int, now_ms: int
 ) -> scripts.AttachJob:
     """
-    Spell the job that attaches *chat_id*, last owned at *term*.
+    Encode the job that attaches *chat_id*, last owned at *term*.
 
-    The id names term and attempt: a job that arq holds back (a worker killed between pick and start
-    blocks its id for minutes) never blocks the next attempt. It begins with the key prefix, because
+    The id contains term and attempt: a job that arq blocks (a worker killed between pick and start
+    blocks its id for minutes) does not block the next attempt. It begins with the key prefix, because
     arq's own keys do not: two deployments on one server may have chats of the same id.
     """
     body: dict[str, object] = {
@@ -47,7 +47,7 @@ def attach_job(
 
 
 async def is_queued(client: Client, chat_id: str, *, term: int, attempt: int) -> bool:
-    """Whether the attach job of *attempt* still waits in arq's queue, for a worker with room."""
+    """Whether the attach job of *attempt* still waits in arq's queue for a worker with room."""
     job_id = _job_id(client.keys, chat_id, term, attempt)
     if await client.queue.execute("EXISTS", f"arq:in-progress:{job_id}"):
         return False
@@ -60,7 +60,7 @@ def _job_id(keys: Keys, chat_id: str, term: int, attempt: int) -> str:
 
 async def request_owner(client: Client, chat_id: str, *, term: int, attempt: int = 0) -> bool:
     """
-    List *chat_id* as waiting, and enqueue an attach job; False: that very job is under way.
+    List *chat_id* as waiting, and enqueue an attach job; False: the same job is queued or running.
 
     Raises:
         BrokerUnavailable: The queue's Redis did not answer; ask again.

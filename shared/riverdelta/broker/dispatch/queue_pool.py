@@ -1,4 +1,4 @@
-"""Connections to the queue's Redis for whoever brings arq; behind sentinels or not."""
+"""Connection pools to the queue's Redis for users of arq; with sentinels or without."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from riverdelta.broker.settings import Settings
 @contextlib.asynccontextmanager
 async def open_queue_pool(settings: Settings) -> AsyncIterator[ConnectionPool]:
     """
-    Make a pool whose connections are made at need, and closed at the end.
+    Open a pool; it connects at need, and is closed at the end.
 
-    A server silent for ``command_timeout_s`` counts as gone: arq only polls, and one that stands still
-    while another takes its place would be waited for for good.
+    A server silent for ``command_timeout_s`` counts as gone: arq only polls, and without a timeout it
+    would wait forever for a frozen server that another has replaced.
     """
     timeout_s = settings.command_timeout_s
     pool = queue_pool(settings, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
@@ -36,7 +36,7 @@ async def open_queue_pool(settings: Settings) -> AsyncIterator[ConnectionPool]:
 
 
 def queue_pool(settings: Settings, **options: Any) -> ConnectionPool:
-    """Make a pool; *options* as redis-py's connections take them."""
+    """Make a pool; *options* are those of redis-py's connections."""
     url = several(settings.effective_queue_url)
     if url is None:
         return ConnectionPool.from_url(settings.effective_queue_url, **options)

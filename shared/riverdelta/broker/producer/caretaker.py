@@ -1,4 +1,4 @@
-"""Checks each second how every message of a producer stands, so that nothing stays unnoticed."""
+"""Check the state of every message of a producer each second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("riverdelta.producer")
 
 class Caretaker(Loop):
     """
-    Checks the messages that are due; deregisters those that need no more checks.
+    Check the messages that are due; deregister those that need no more checks.
 
     A check finds stops, ends by workers, lost wakes and entries that the server lost.
 

@@ -1,4 +1,4 @@
-"""Delivers the entries of one message: does what `riverdelta.core.outgoing` decides."""
+"""Deliver the entries of one message, as `riverdelta.core.outgoing` decides."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _RETRY_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 """Waits between tries of a refused push: soon at first, because a busy worker catches up in ms."""
 
 _UNLIMITED: Final = PushLimits(2**53, 2**53)
-"""For entries that were stored before: back-pressure does not hold up what a server has lost."""
+"""For entries that were stored before: back-pressure does not delay what a server has lost."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -51,12 +51,12 @@ class Delivery:
     The delivery of one message: sends, waits and retries as `Outgoing` says.
 
     Args:
-        registry: Of the producer.
-        opening: What opens the message.
+        registry: The producer's registry.
+        opening: Ids, user, source and start of the message.
 
     Attributes:
         kept: Its last entries, to be sent again to a server that lost them.
-        outgoing: What decides.
+        outgoing: Decides what is sent.
         keep_s: How long after its end a message is kept, to send it again to a server that lost it.
         fail_wait_s: How long leaving a block by an exception may take to store the end; after that
             the producer's caretaker does it.
@@ -78,7 +78,7 @@ class Delivery:
             opening.message_id,
             self.kept,
             doubt_bytes=registry.limits.bytes,
-            # Half of it: an answer that is older cannot tell loss from expiry.
+            # Half of it: an older reply cannot tell loss from expiry.
             stale_ms=int(registry.client.settings.retention_s / 2 * 1000),
             keep_ms=int(self.keep_s * 1000),
         )
@@ -99,7 +99,7 @@ class Delivery:
             await self._registry.withdraw(self)
             raise
         except BaseException as error:
-            # It may be open all the same: the caretaker stores its end.
+            # It may still be open: the caretaker stores its end.
             end = self._entry("fail", producer_error(error))
             self.outgoing.want_end(end, MessageEnded("it was not opened"))
             raise
@@ -115,9 +115,9 @@ class Delivery:
         Store the end, unless it has one.
 
         Args:
-            type_: Of the entry: ``end`` or ``fail``.
-            data: Of the entry.
-            ended: What a later call raises.
+            type_: Type of the entry: ``end`` or ``fail``.
+            data: JSON of the entry.
+            ended: The error that a later call raises.
         """
         try:
             async with self._order:
@@ -141,7 +141,7 @@ class Delivery:
 
     @property
     def is_ended(self) -> bool:
-        """Whether its end is stored, or an end by somebody else is."""
+        """Whether its end is stored, by this producer or by a worker."""
         return self.outgoing.ended is not None
 
     def is_due(self) -> bool:
@@ -150,10 +150,10 @@ class Delivery:
 
     async def check(self) -> bool:
         """
-        Ask how the message stands, and do what is due.
+        Read the state of the message, and do what is due.
 
         Obeys a stop, stores an end that could not be stored before, sends again what the server has
-        lost, asks for an owner where the chat has none.
+        lost, requests an owner if the chat has none.
 
         Returns:
             Whether it needs no more checks.
@@ -197,7 +197,7 @@ class Delivery:
                 return
 
     async def _perform(self, outputs: list[Output]) -> None:
-        """Do what a call asks for until it is over. The caller holds the order."""
+        """Carry out *outputs* and what follows, until the call is done. The caller holds the order."""
         goal, patience = self.outgoing.goal, self._patience()
         while True:
             for output in outputs[:-1]:
@@ -224,7 +224,7 @@ class Delivery:
                 self._registry.chat_fell_back(self.opening.chat_id)
 
     async def _send(self, sending: Open | Push | Resend) -> list[Output]:
-        """Send once; what the answer, or none, means."""
+        """Send once, and return what follows from the reply, or from its absence."""
         try:
             reply = await self._answer(sending)
         except BrokerUnavailable as error:
@@ -252,7 +252,7 @@ class Delivery:
             self._keys,
             producer=self._registry.id,
             message_id=self.opening.message_id,
-            message_seq=sending.number,
+            message_seq=sending.message_seq,
             entries=sending.entries,
             limits=self._registry.limits if isinstance(sending, Push) else _UNLIMITED,
         )
@@ -270,7 +270,7 @@ class Delivery:
         await asyncio.sleep(wait)
 
     def _temporary(self, error: RedisError | RiverdeltaError) -> RiverdeltaError:
-        """Turn an error that may pass into one of ours."""
+        """Convert a temporary error into one of ours."""
         if isinstance(error, RiverdeltaError):
             return error
         if isinstance(error, OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""How a producer spells what it pushes as bytes."""
+"""Encode what a producer pushes as bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic_core import PydanticSerializationError
 
 def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
     """
-    Spell a raw chunk as bytes: as it is, or as JSON.
+    Encode a raw chunk: str and bytes as they are, anything else as JSON.
 
     Raises:
-        TypeError: It cannot be spelled; a caller bug.
+        TypeError: It cannot be encoded; a caller bug.
     """
     if isinstance(chunk, str):
         # Half a surrogate pair is legal here: its other half may come with the next chunk.
@@ -24,8 +24,8 @@ def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
     if text_source:
         message = f"a text source takes str or bytes, not {type(chunk).__name__}"
         raise TypeError(message)
-    if isinstance(chunk, BaseModel):  # what the openai and anthropic SDKs hand out
-        # No warnings: the SDK takes what it does not know for the nearest thing it does.
+    if isinstance(chunk, BaseModel):  # the openai and anthropic SDKs' type of chunks
+        # No warnings: the SDK reads a chunk that it does not know as the nearest type that it knows.
         try:
             return chunk.model_dump_json(exclude_unset=True, warnings=False).encode()
         except PydanticSerializationError:
@@ -33,16 +33,16 @@ def encode_chunk(chunk: object, *, text_source: bool) -> bytes:
     try:
         return orjson.dumps(chunk)
     except TypeError:
-        # orjson and pydantic refuse lone surrogates; spelled as escapes, the codec joins them.
+        # orjson and pydantic refuse lone surrogates; as escapes, the codec joins them.
         return json.dumps(chunk, allow_nan=False).encode()
 
 
 def clean_json(value: object) -> bytes:
     """
-    Spell a value of the backend's own as JSON; half a surrogate pair becomes U+FFFD.
+    Encode a value of the backend as JSON; half a surrogate pair becomes U+FFFD.
 
     Raises:
-        TypeError: It is no JSON value; a caller bug.
+        TypeError: It is not a JSON value; a caller bug.
     """
     try:
         return orjson.dumps(value)
@@ -52,5 +52,5 @@ def clean_json(value: object) -> bytes:
 
 
 def producer_error(error: BaseException) -> bytes:
-    """Say what left a block. The class only: an exception's text may hold what no reader must see."""
+    """Encode the error that left a block: its class only, since its text may contain secrets."""
     return clean_json({"code": "producer_error", "detail": type(error).__name__})

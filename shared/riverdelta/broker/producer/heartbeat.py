@@ -1,4 +1,4 @@
-"""Shows that a producer process lives. Needs the queue's Redis only, whatever the chats' Redis does."""
+"""Send the heartbeat of a producer process. Needs only the queue's Redis, not the chats'."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from riverdelta.broker.store import scripts
 
 _EVERY_S: Final = 1.0
 _BEATS_PER_LEASE: Final = 5
-"""At least; a lease shorter than five seconds has more than one beat a second."""
+"""At least; with a lease shorter than five seconds, more than one beat per second."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -26,7 +26,7 @@ class Heartbeat(Loop):
 
     async def start(self) -> None:
         """
-        List the producer, and begin to beat.
+        Register the producer, and start the loop.
 
         Raises:
             BrokerUnavailable: The queue's Redis did not answer.
@@ -35,14 +35,16 @@ class Heartbeat(Loop):
         await super().start()
 
     async def exec(self) -> None:
-        """Beat once."""
+        """Raise the counter once, and list messages again if the list is incomplete."""
         if await self._beat(first=False):
             await self._registry.reconcile()
             return
-        # Declared dead: this process stood still, and its messages were failed; the checks find that
-        # out. List it again for the messages to come.
-        _log.warning("producer %s stood still and was declared dead", self._registry.id)
-        await self._registry.enlist_all()
+        # Declared dead: this process was frozen, and its messages were failed, as their checks will
+        # find. Register again for later messages.
+        _log.warning(
+            "producer %s was frozen and declared dead; registering it again", self._registry.id
+        )
+        await self._registry.list_all()
         await self._beat(first=True)
 
     async def _beat(self, *, first: bool) -> bool:

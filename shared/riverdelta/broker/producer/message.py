@@ -1,4 +1,4 @@
-"""One reply as its producer sees it: what users call to push, annotate and end it."""
+"""The producer's side of one reply: push, annotate and end it."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class Message:
         Say that the provider's call is made again: push the new call's chunks after this.
 
         The step that is under way goes on, with the chunks that readers have. The new call's first text
-        takes up the step's first text, its second the second; so do reasoning, the calls of each tool,
-        and every other kind of chunk. How a text goes on, with ``Hello, dear world`` delivered:
+        continues the step's first text, its second the second; so do reasoning, the calls of each tool,
+        and every other kind of chunk. What readers get, with ``Hello, dear world`` delivered:
 
         =====================  ======================  =========================  =====================
         the new call says      it is                   readers get                and end with
@@ -142,8 +142,8 @@ class Message:
         readers know; results may be pushed under the new one. Results that were pushed stay.
 
         If the step has failed already (the provider sent an error), its chunks are emptied, and the new
-        call is a step of its own. Without a step under way there is nothing to take up: what was
-        completed stays. With the source ``chunks``, chunks take up those of the same name, and what was
+        call is a step of its own. Without a step under way there is nothing to continue: what was
+        completed stays. With the source ``chunks``, chunks continue those of the same name, and what was
         ``done`` and is not said again stays. Of such chunks the last 64 are known, a million characters
         at most: do not push older ones again.
 
@@ -181,5 +181,5 @@ class Message:
 
     @property
     def is_ended(self) -> bool:
-        """Whether its end is stored: by this producer, or by somebody else."""
+        """Whether its end is stored, by this producer or by a worker."""
         return self._delivery.is_ended

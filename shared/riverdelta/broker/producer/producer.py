@@ -1,4 +1,4 @@
-"""Pushes raw chunks: what a chat backend uses."""
+"""Push raw chunks: the interface for chat backends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("riverdelta.producer")
 
 class Producer:
     """
-    Opens messages and pushes their raw chunks. One per process; share it between tasks.
+    Open messages and push their raw chunks. One per process; share it between tasks.
 
     Use as an async context manager::
 

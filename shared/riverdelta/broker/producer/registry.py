@@ -1,4 +1,4 @@
-"""What the messages of one producer process share: its id, its limits, and who is listed where."""
+"""The messages of one producer process, and what they share: its id, limits and lists on Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from riverdelta.broker.user_chats import Announcement, announce, remove_chat
 from riverdelta.core.errors import BrokerUnavailable, MessageExists, RiverdeltaError
 
 _ID_BYTES: Final = 8
-"""Random bytes of an id: no two producers ever have the same."""
+"""Random bytes of an id: enough that no two producers have the same."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -43,19 +43,19 @@ class Opening(NamedTuple):
 
 
 class Registered(Protocol):
-    """What the registry and the producer's loops need of a message that is being delivered."""
+    """The part of a message's delivery that the registry and the producer's loops use."""
 
     opening: Opening
 
     @property
     def is_ended(self) -> bool:
-        """Whether its end is stored, or an end by somebody else is."""
+        """Whether its end is stored, by this producer or by a worker."""
 
     def is_due(self) -> bool:
         """Whether to `check` now."""
 
     async def check(self) -> bool:
-        """Ask how it stands, and do what is due; True: it needs no more checks."""
+        """Read its state, and do what is due; True: it needs no more checks."""
 
     def look_soon(self) -> None:
         """Note that the server lost some of the chat; `check` is due now."""
@@ -74,7 +74,7 @@ class Registry:
     Attributes:
         id: Producer id; random for each process start.
         limits: Back-pressure limits of a chat.
-        resends: What is kept to be sent again, all messages together.
+        resends: Entries kept to be sent again, of all messages.
     """
 
     def __init__(self, client: Client) -> None:
@@ -96,7 +96,7 @@ class Registry:
         List a message under this producer, before it is opened.
 
         Raises:
-            MessageExists: This very producer has it open, or it has just ended.
+            MessageExists: This producer has it open, or it has just ended; use another id.
             BrokerUnavailable: The queue's Redis did not answer; register it again.
         """
         chat_id, message_id = message.opening.chat_id, message.opening.message_id
@@ -113,7 +113,7 @@ class Registry:
 
     async def announce(self, opening: Opening) -> None:
         """List a message under this producer, and its chat under its user; before it is opened."""
-        await self._enlist([opening])
+        await self._list([opening])
         if opening.user is not None:
             announcement = Announcement(opening.chat_id, opening.message_id)
             await announce(self.client, opening.user, announcement)
@@ -146,25 +146,25 @@ class Registry:
             self._requested.pop(chat_id, None)
         return True
 
-    async def _enlist(self, openings: list[Opening]) -> None:
+    async def _list(self, openings: list[Opening]) -> None:
         if openings:
             await members.add_messages(
                 self.client.queue, self.client.keys, self.id, *map(_member, openings)
             )
 
-    async def enlist_all(self) -> None:
+    async def list_all(self) -> None:
         """List all messages again, after this producer was declared dead."""
-        await self._enlist([message.opening for message in self.messages()])
+        await self._list([message.opening for message in self.messages()])
 
     async def reconcile(self) -> None:
-        """List the messages again that the queue's Redis has lost; surplus ones do no harm."""
+        """List all messages again if the queue's Redis has lost some; extra members do no harm."""
         messages = self.messages()
         listed = await members.count_messages(self.client.queue, self.client.keys, self.id)
         if listed < len(messages):
-            await self.enlist_all()
+            await self.list_all()
 
     async def leave(self) -> None:
-        """Deregister this producer, unless messages are open: then the lease ends them."""
+        """Deregister this producer, unless messages are open: they fail when its lease expires."""
         for message in self.messages():
             if message.is_ended:
                 await self.forget(message)
@@ -189,7 +189,7 @@ class Registry:
         task.add_done_callback(self._tasks.discard)
 
     async def request_owner(self, chat_id: str, term: int) -> None:
-        """Enqueue an attach job, unless that very job is under way."""
+        """Enqueue an attach job, unless the same job is queued or running."""
         await request_owner(self.client, chat_id, term=term)
 
     async def finish_requests(self) -> None:
@@ -205,7 +205,7 @@ class Registry:
 
 
 def new_token() -> str:
-    """Return a random id that nothing else has."""
+    """Return a random id, unique in practice."""
     return secrets.token_hex(_ID_BYTES)
 
 

@@ -1,8 +1,8 @@
 """
-What a producer keeps of what it pushed, to send again what a server has forgotten.
+Keep the entries that a producer pushed last, to send again what a server has lost.
 
-Bounded for the whole process: past the bound, what was stored longest ago goes first, whosever it is.
-A server that comes back with less lacks what it was told last.
+Bounded for the whole process: past the bound, the oldest entries of all messages are dropped first. A
+server that lost data lost the newest entries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from riverdelta.core.outgoing import NewEntry
 
 _ENTRY_BYTES: Final = 160
-"""What an entry takes in memory beside its data; else many small ones would not count."""
+"""Memory of an entry beside its data; without it many small entries would not count."""
 
 
 class Resends:
@@ -36,11 +36,11 @@ class Resends:
         self._released = 0
 
     def for_message(self) -> Kept:
-        """Make the part of a new message."""
+        """Make the buffer of a new message."""
         return Kept(self)
 
     def added(self, kept: Kept, entry: NewEntry) -> None:
-        """Count the newest entry of *kept*, and drop the oldest of all while they are too many."""
+        """Count the newest entry of *kept*, and drop the oldest entries while the bound is exceeded."""
         self._order.append(kept)
         self.bytes += _size(entry)
         while self.bytes > self._max_bytes:
@@ -51,11 +51,11 @@ class Resends:
                 self.bytes -= _size(oldest.drop_first())
 
     def released(self, entries: Iterable[NewEntry]) -> None:
-        """Count off what a message has given up."""
+        """Stop counting the entries that a message has dropped."""
         for entry in entries:
             self.bytes -= _size(entry)
             self._released += 1
-        # Their places are taken out together, once they are the half: each costs next to nothing.
+        # Removed together once they are the half: that costs little per entry.
         if 2 * self._released > len(self._order):
             self._order = deque(kept for kept in self._order if not kept.is_released)
             self._released = 0
@@ -63,10 +63,10 @@ class Resends:
 
 class Kept:
     """
-    The last stored entries of one message, without a hole. Its start has number 1 and is not here.
+    The last stored entries of one message, without a hole. Its start (message_seq 1) is not kept.
 
     Attributes:
-        is_released: It keeps nothing any more, and never will.
+        is_released: It keeps nothing any more, for good.
     """
 
     def __init__(self, resends: Resends) -> None:
@@ -80,28 +80,28 @@ class Kept:
         return len(self._entries)
 
     def add(self, entries: Iterable[NewEntry]) -> None:
-        """Keep what was just stored, under the next numbers."""
+        """Keep what was just stored, under the next message_seqs."""
         if self.is_released:
             return
         for entry in entries:
             self._entries.append(entry)
             self._resends.added(self, entry)
 
-    def since(self, number: int) -> list[NewEntry] | None:
-        """Give the entries from *number* on; None: some of them are not here any more."""
-        if self.is_released or number < self._first:
+    def since(self, message_seq: int) -> list[NewEntry] | None:
+        """Return the entries from *message_seq* on; None: some of them are no longer kept."""
+        if self.is_released or message_seq < self._first:
             return None
-        return list(islice(self._entries, number - self._first, None))
+        return list(islice(self._entries, message_seq - self._first, None))
 
     def release(self) -> None:
-        """Give everything up: nobody will ask for it again."""
+        """Drop everything, for good."""
         if not self.is_released:
             self.is_released = True
             self._resends.released(self._entries)
             self._entries.clear()
 
     def drop_first(self) -> NewEntry:
-        """Take the oldest out."""
+        """Drop the oldest entry and return it."""
         self._first += 1
         return self._entries.popleft()
 

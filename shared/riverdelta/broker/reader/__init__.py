@@ -1,1 +1,1 @@
-"""How chats are read: `Subscriber`, and below it what reads the log and follows the channels."""
+"""Read chats: `Subscriber`, and below it the reader of the log and the feeds of the channels."""

@@ -1,4 +1,4 @@
-"""Reads a chat's events: a snapshot or what follows a position, then live, without gap or repeat."""
+"""Read a chat's events: a snapshot or what follows a position, then live, without gap or repeat."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAGE_EVENTS: Final = 500
 """Events read from the log at a time."""
 _RETRY_S: Final = 0.25
 STOPPED_BY_A_READER: Final = "stopped by a reader"
-"""Why a reply was stopped, where the reader says nothing else."""
+"""Reason of a stop for which the reader gave none."""
 _NO_LOG: Final = Position("-", 0)
 """A position that no reader has: resuming anywhere in a chat without a log needs a snapshot."""
 
@@ -34,15 +34,15 @@ _log = logging.getLogger("riverdelta.subscriber")
 
 class ChatReader:
     """
-    What `Subscriber` does, and what the gateway needs beside it: the parts of a catch-up.
+    Read chats, for `Subscriber`; the gateway also uses the parts of a catch-up.
 
     An async context manager.
 
     Args:
-        settings: As of `Subscriber`.
+        settings: See `Subscriber`.
 
     Attributes:
-        client: Its connections; others may use them, too.
+        client: Its connections; may be shared.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -97,7 +97,7 @@ class ChatReader:
                     event = Event(payload)
                     verdict = cursor.judge(event)
                 except (ValueError, LookupError, TypeError):
-                    feed.doubt()  # published by something else; the log has the events
+                    feed.doubt()  # not published by a worker; the log has the events
                     continue
                 if verdict is Verdict.DELIVER:
                     yield event
@@ -147,7 +147,7 @@ class ChatReader:
         self, chat_id: str, cursor: ReaderCursor, verdict: Verdict
     ) -> AsyncGenerator[Event, None]:
         """
-        Read what *verdict* asks for: a snapshot, the log behind the cursor, nothing.
+        Read what *verdict* requires: a snapshot, the log after the cursor, or nothing.
 
         Args:
             chat_id: The chat.
@@ -155,7 +155,7 @@ class ChatReader:
             verdict: What the cursor decided.
 
         Raises:
-            BrokerUnavailable: Redis did not answer; go on from where the cursor is.
+            BrokerUnavailable: Redis did not answer; call again with the same cursor.
         """
         if verdict is Verdict.READ_LOG:
             async for event in self._read_log(chat_id, cursor):
@@ -169,7 +169,7 @@ class ChatReader:
             yield snapshot
 
     async def _read_log(self, chat_id: str, cursor: ReaderCursor) -> AsyncIterator[Event | None]:
-        """Read the log behind the cursor; None, and the end, where only a snapshot helps."""
+        """Read the log after the cursor; yields None and ends where a snapshot is needed."""
         chats, keys = self.client.chats, self.client.keys.chat(chat_id)
         while True:
             after = cursor.position.seq

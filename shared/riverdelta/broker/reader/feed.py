@@ -1,4 +1,4 @@
-"""Live events on their way to one reader: bounded, and aware of what it may have missed."""
+"""Queue of live events for one reader: bounded, and in doubt when it may have missed some."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class Feed:
-    """What the channel of a chat brought for one reader, until the reader takes it."""
+    """Events from a chat's channel that one reader has not read yet."""
 
     def __init__(self) -> None:
         self._pending: deque[bytes] = deque()
@@ -37,7 +37,7 @@ class Feed:
         self._wake.set()
 
     def doubt(self) -> None:
-        """Have the reader compare with the head: events may have been missed."""
+        """Make the reader compare with the head: events may have been missed."""
         self._doubt = True
         self._wake.set()
 

@@ -18,7 +18,7 @@ _log = logging.getLogger("riverdelta.subscriber")
 
 class Feeds(Loop):
     """
-    Hands the events of each channel to its feeds; as a loop, has quiet feeds compare with the head.
+    Pass the events of each channel to its feeds; as a loop, make quiet feeds compare with the head.
 
     Args:
         client: Makes the subscriptions; close it after this.
@@ -31,7 +31,7 @@ class Feeds(Loop):
 
     async def start(self) -> None:
         """
-        Connect, and begin.
+        Connect, and start the loop.
 
         Raises:
             BrokerUnavailable: No server there.
@@ -41,7 +41,7 @@ class Feeds(Loop):
         await super().start()
 
     async def exec(self) -> None:
-        """Find quiet feeds."""
+        """Make each quiet feed compare with the head."""
         for feeds in self._feeds.values():
             for feed in feeds:
                 feed.tick()
@@ -52,7 +52,7 @@ class Feeds(Loop):
         await self._pubsub.aclose()
 
     def wake_all(self) -> None:
-        """Have every reader look again, and find that its client is closed."""
+        """Wake every reader, which then finds that its client is closed."""
         self._on_gap(list(self._feeds))
 
     async def join(self, channel: str) -> Feed:
@@ -60,7 +60,7 @@ class Feeds(Loop):
         Make a feed of a channel; it gets every event that is published from now on.
 
         Raises:
-            BrokerUnavailable: Redis is away.
+            BrokerUnavailable: Redis did not answer; try again.
         """
         feed = Feed()
         self._feeds.setdefault(channel, []).append(feed)

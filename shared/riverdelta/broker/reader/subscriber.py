@@ -1,4 +1,4 @@
-"""Follows chats: what a gateway, or any other reader, uses."""
+"""Follow chats: the interface for gateways and all other readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from riverdelta.core.events import Event
 
 class Subscriber:
     """
-    Follows chats. One per process: readers of one chat share one subscription.
+    Follow chats. One per process: readers of one chat share one subscription.
 
     Use as an async context manager::
 
@@ -54,7 +54,7 @@ class Subscriber:
 
     def events(self, chat_id: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """
-        Iterate over a chat's events; never ends by itself, and survives a Redis that goes away.
+        Iterate over a chat's events; never ends by itself; continues when Redis comes back.
 
         Args:
             chat_id: The chat; it need not exist yet.
@@ -63,8 +63,8 @@ class Subscriber:
                 the log): first a ``snapshot`` event, then what follows that.
 
         Raises:
-            InvalidIdError, InvalidPositionError: (``ValueError``) your bug.
-            BrokerUnavailable: The subscriber was closed, or Redis is away at the very start.
+            InvalidIdError, InvalidPositionError: (``ValueError``) a caller bug.
+            BrokerUnavailable: The subscriber was closed, or Redis did not answer at the start.
         """
         return self._reader.events(chat_id, after)
 
