@@ -75,7 +75,7 @@ async def said_by(backend: ChatBackend, question: Question) -> tuple[Log, Backen
 
 
 def contents(log: Log) -> list[tuple[str, str, str | None, str | None]]:
-    """What a message says, by chunk, as far as it came; SDKs may order the keys of a result anew."""
+    """Texts of a message by chunk, as far as it came; SDKs may reorder the keys of a result."""
     started = {e.chunk: e.data for e in log.events if e.type == "chunk.started"}
     texts = dict.fromkeys(started, "")
     for event in log.events:
@@ -115,7 +115,7 @@ async def test_what_a_backend_pushes_is_what_the_provider_sent(source: str, path
 
 
 @pytest.mark.parametrize("source", BACKENDS)
-async def test_a_provider_is_told_the_history_and_the_asset(source: str) -> None:
+async def test_a_provider_gets_the_history_and_the_asset(source: str) -> None:
     asset = await FolderCatalog(DEMO_FOLDER).get("ann", "metric", "quarterly-revenue")
     question = Question("And now?", [Said("user", "Hi"), Said("assistant", "Hello")], asset)
     async with provider(source, recording(source, "text")) as server:
@@ -247,7 +247,7 @@ def test_words_join_to_their_text(text: str) -> None:
         ),
         ("nowhere.at_all:backend", "No module named 'nowhere'"),
         ("riverdelta_gateway.backends:nothing", "has no 'nothing'"),
-        ("riverdelta_gateway.backends.base:TITLE_TOKENS", "no function and no class"),
+        ("riverdelta_gateway.backends.base:TITLE_TOKENS", "neither a function nor a class"),
         (":x", "write it as package.module:name"),
         ("openai", "RIVERDELTA_TURNS_OPENAI_API_KEY"),
         ("anthropic", "RIVERDELTA_TURNS_ANTHROPIC_API_KEY"),

@@ -19,7 +19,7 @@ export class Connection {
   #socket = null;
   #failures = 0;
   #timer = 0;
-  #lastHeard = 0;
+  #lastReceivedAt = 0;
   #pinged = false; // since the last frame
   #chats = new Map(); // chat → {position: resume behind it, asked: id of the request, live}
   #unsent = new Map(); // id → request
@@ -94,12 +94,12 @@ export class Connection {
     this.#onState("connecting");
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    this.#hear();
+    this.#noteAlive();
     socket.onopen = () => {
       if (socket === this.#socket) this.#opened();
     };
     socket.onmessage = ({ data }) => {
-      if (socket === this.#socket) this.#heard(JSON.parse(data));
+      if (socket === this.#socket) this.#received(JSON.parse(data));
     };
     socket.onclose = ({ code }) => {
       if (socket === this.#socket) this.#closed(code);
@@ -107,20 +107,20 @@ export class Connection {
   }
 
   #opened() {
-    this.#hear();
+    this.#noteAlive();
     this.#onState("live");
     for (const chat of this.#chats.keys()) this.#ask(chat);
     for (const request of this.#unsent.values()) this.#send(request);
     this.#unsent.clear();
   }
 
-  #hear() {
-    this.#lastHeard = performance.now();
+  #noteAlive() {
+    this.#lastReceivedAt = performance.now();
     this.#pinged = false;
   }
 
-  #heard(frame) {
-    this.#hear();
+  #received(frame) {
+    this.#noteAlive();
     this.#failures = 0; // only now: a gateway may accept a connection and close it at once
     if (frame.route === "/chats/subscribe" && !this.#belongs(frame)) return;
     this.#onFrame(frame);
@@ -186,7 +186,7 @@ export class Connection {
   /** A lost network does not close the socket: send a request, and reconnect if no answer comes. */
   #watch() {
     if (!this.#socket) return;
-    const quiet = performance.now() - this.#lastHeard;
+    const quiet = performance.now() - this.#lastReceivedAt;
     if (this.#socket.readyState === WebSocket.CONNECTING) {
       if (quiet > OPEN_MS) this.#giveUp();
     } else if (this.#pinged) {

@@ -201,8 +201,8 @@ async def test_a_worker_killed_between_the_end_and_the_hook_leaves_it_to_another
         await emptied(client, "c")
         workers.processes.pop(0)
     end = {"text": "to the end", "end": "message.completed"}
-    heard = [json.loads(line) for line in file.read_text().splitlines()]
-    assert heard == [{"hook": "dying"}, {"hook": "complete", "attempt": 2} | end]
+    received = [json.loads(line) for line in file.read_text().splitlines()]
+    assert received == [{"hook": "dying"}, {"hook": "complete", "attempt": 2} | end]
 
 
 class Careless(Observer):
