@@ -159,11 +159,20 @@ def test_only_the_first_candidate_is_read() -> None:
     }
     other = reply({"text": "y"}, index=1)
     assert fold(pieces_of(both, other, reply({"text": "B"}, index=0)))[0].text == "AB"
-    assert skipped(both, other) == 3  # two candidates, and a chunk with nothing else
+    assert skipped(both, other) == 2
+    late = [reply({"text": "A"}, index=0), other, reply({"text": "B"}, index=0)]
+    assert fold(pieces_of(*late))[0].text == "AB"
+    assert skipped(*late) == 1
     assert (
         fold(pieces_of(reply({"text": "A"}, index=1), reply({"text": "B"}, index=1)))[0].text
         == "AB"
     )
+
+
+def test_an_index_that_counts_chunks_is_no_other_answer() -> None:
+    numbered = [reply({"text": str(number)}, index=number) for number in range(12)]
+    for count in (2, 5, 12):
+        assert fold(pieces_of(*numbered[:count]))[0].text == "".join(map(str, range(count)))
 
 
 # -- calls ---------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from typing import Any
 
+from riverdelta.core.codecs.choices import Choices
 from riverdelta.core.codecs.failures import find_failure
 from riverdelta.core.codecs.json_text import object_or_empty, spell
 from riverdelta.core.codecs.path_writer import PathWriter, parse_path
@@ -90,8 +92,7 @@ class GeminiCodec(ProviderCodec):
         self._id: str | None = None
         self._settled = False
         """Two chunks in a row had the same id: another id is another response."""
-        self._candidate: int | None = None
-        """Index of the candidate that is read: the first that came."""
+        self._choices = Choices()
         self._blocks = 0
         self._text: tuple[str, Kind] | None = None
         """Key and kind of the text that is being written."""
@@ -106,45 +107,69 @@ class GeminiCodec(ProviderCodec):
         wrapped = document.get("response")
         if type(wrapped) is dict and "candidates" not in document:
             document = wrapped  # as Google's Code Assist sends it
-        candidate = self._read_candidate(document.get("candidates"))
-        parts = self._read_parts(candidate)
-        finish = _reason(_field(candidate, "finishReason"))
         feedback = object_of(_field(document, "promptFeedback"))
         block = _reason(_field(feedback, "blockReason"))
-        says = bool(parts or finish or block)
-        taken = False
-        if (candidate or block) and self._enter_step(document, out, says=says):
+        candidates = [
+            (candidate, self._read_parts(candidate), _reason(_field(candidate, "finishReason")))
+            for candidate in self._read_candidates(document.get("candidates"))
+        ]
+        says = bool(block) or any(parts or finish for _, parts, finish in candidates)
+        skipped, taken = self.skipped, False
+        if (candidates or block) and self._enter_step(document, out, says=says):
             taken = says
-            for part in parts:
-                self._part(part, out)
-            self._note_finish(candidate, finish)
+            for candidate, parts, finish in candidates:
+                self._take_candidate(candidate, parts, finish, out)
             if block:
                 self._block(block, feedback)
         taken |= self._note_usage(_field(document, "usageMetadata"))
-        for name in _BESIDE:
-            if _field(candidate, name):
-                self._skip(name)
-                taken = True
+        taken |= self.skipped > skipped or bool(document.get("candidates") and not candidates)
         failure = find_failure(document)
         if failure is not None:
             self._fail(_named_by_status(failure, document), out)
         elif not taken:
-            self._skip("chunk", lost=bool(parts) or not candidate)
+            self._skip("chunk", lost=says or not candidates)
 
-    def _read_candidate(self, candidates: Any) -> dict[str, Any]:
-        """Pick the candidate that is read; the others are counted. Empty: there is none."""
-        chosen: dict[str, Any] = {}
-        for candidate in candidates if type(candidates) is list else ():
-            if type(candidate) is dict and candidate and not chosen:
-                index = index_or_none(candidate.get("index")) or 0
-                if self._candidate is None or not self._in_step:
-                    self._candidate = index
-                if index == self._candidate:
-                    chosen = candidate
-                    continue
-            if candidate:
+    def _take_candidate(
+        self,
+        candidate: dict[str, Any],
+        parts: list[dict[str, Any]],
+        finish: str | None,
+        out: list[Piece],
+    ) -> None:
+        for part in parts:
+            self._part(part, out)
+        self._note_finish(candidate, finish)
+        for name in _BESIDE:
+            if _field(candidate, name):
+                self._skip(name)
+
+    def _read_candidates(self, candidates: Any) -> list[dict[str, Any]]:
+        """Pick the candidates that are part of the answer; see `choices`. The others are counted."""
+        found = []
+        candidates = candidates if type(candidates) is list else []
+        shown = self._in_step and self._shown
+        self._choices.see([{"index": _number(one)} for one in candidates if type(one) is dict])
+        for one in candidates:
+            if type(one) is not dict or not one:
+                if one:
+                    self._skip("candidate")
+                continue
+            said = bool(one.get("content"))
+            verdict = self._choices.judge(_number(one), said=said, shown=shown)
+            if verdict == "read":
+                found.append(one)
+            elif verdict == "hold":
+                spell(one)  # refuses what is nested too deeply to be kept
+                self._choices.hold(_number(one), json.dumps(one), ends=self._finish is not None)
+            else:
                 self._skip("candidate")
-        return chosen
+        return self._take_held() + found
+
+    def _take_held(self) -> list[dict[str, Any]]:
+        held = [json.loads(one) for one in self._choices.take_held()]
+        for _ in range(self._choices.take_dropped()):
+            self._skip("candidate")
+        return held
 
     def _read_parts(self, candidate: dict[str, Any]) -> list[dict[str, Any]]:
         """List the parts of a candidate that hold anything; what has a wrong shape is counted."""
@@ -365,6 +390,10 @@ class GeminiCodec(ProviderCodec):
             super()._done_marker(out)
 
     def _finish_step(self, out: list[Piece]) -> None:
+        self._choices.decide(shown=self._shown, finished=self._finish is not None)
+        for one in self._take_held():
+            finish = _reason(_field(one, "finishReason"))
+            self._take_candidate(one, self._read_parts(one), finish, out)
         self._end_call(out, cut=True)
         self._end_text(out)
         word, words = self._finish, self._finish_message
@@ -389,7 +418,7 @@ class GeminiCodec(ProviderCodec):
     # -- state -----------------------------------------------------------------------------------
 
     def _forget_step(self) -> None:
-        self._candidate = None
+        self._choices = Choices()
         self._blocks = 0
         self._text = None
         self._call = None
@@ -403,7 +432,7 @@ class GeminiCodec(ProviderCodec):
         return {
             "id": self._id,
             "settled": self._settled,
-            "candidate": self._candidate,
+            "choices": self._choices.dump(),
             "blocks": self._blocks,
             "text": self._text,
             "call": self._call and self._call.dump(),
@@ -417,7 +446,7 @@ class GeminiCodec(ProviderCodec):
     def _load_step(self, state: CodecState) -> None:
         self._id = state["id"]
         self._settled = state["settled"]
-        self._candidate = state["candidate"]
+        self._choices.load(state["choices"])
         self._blocks = state["blocks"]
         self._text = None if state["text"] is None else (state["text"][0], state["text"][1])
         self._call = None if state["call"] is None else _Call.load(state["call"])
@@ -448,6 +477,11 @@ def _has(value: dict[str, Any], name: str) -> bool:
     if name == "nullValue":
         return name in value or _field(value, name) is not None
     return _field(value, name) is not None
+
+
+def _number(candidate: dict[str, Any]) -> int:
+    """Give the index of a candidate: the API leaves out what is 0."""
+    return index_or_none(candidate.get("index")) or 0
 
 
 def _value(part: dict[str, Any], name: str) -> Any:
