@@ -1,4 +1,4 @@
-"""Many WebSockets in one process, at little cost: who measures a server must not be what is slow."""
+"""Many WebSockets in one process, at little cost, so that the client is never the bottleneck."""
 
 from __future__ import annotations
 

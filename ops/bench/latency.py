@@ -49,7 +49,7 @@ def measure(server: BenchServer, *, quick: bool) -> tuple[list[Row], list[str]]:
     ]
     return rows, [
         "latency: producer and reader in this process, worker and relay each in its own, none pinned",
-        f"latency: {blocks} blocks of {each} chunks, one chunk at a time; who is not measured is stopped",
+        f"latency: {blocks} blocks of {each} chunks, one at a time; only the measured contender runs",
     ]
 
 

@@ -94,7 +94,7 @@ async def _push_all(message: Message, chunks: list[bytes]) -> None:
 
 
 async def _own(client: Client, chat_id: str) -> None:
-    """Make somebody the owner, so that each push carries and publishes its wake."""
+    """Claim a chat, so that each push publishes its wake."""
     await scripts.claim(
         client.chats,
         client.keys.chat(chat_id),

@@ -1,4 +1,4 @@
-"""Everything that takes part in a run: one server, and children that each reach it by a proxy."""
+"""The processes of a run: one server, and children that each connect through a proxy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Cast:
     Args:
         folder: For the server's data and the children's logs.
         on_report: Gets what children say.
-        on_surprise: Called with a child that ended although nobody wanted it to.
+        on_surprise: Called with a child that ended without an order.
         sabotage: What children are to break.
 
     Attributes:
@@ -163,7 +163,7 @@ class Cast:
             await self.put(child.role, child.slot)
 
     async def _is_ready(self, child: Child) -> bool:
-        """Whether *child* has said so; of a worker: whether others can see that it lives."""
+        """Whether *child* reported that it is ready; of a worker: whether its heartbeat is listed."""
         if child.role != "worker":
             return child.ready.is_set()
         if not child.ids or not await self.ask("HEXISTS", self.client.keys.workers, child.ids[-1]):

@@ -1,9 +1,9 @@
 """
-Where every child process of the harness begins: ``python -m faults.entry FD``.
+Start every child process of the harness: ``python -m faults.entry FD``.
 
-It takes the wall clock into its hands before anything of riverdelta is imported, imports everything,
-and then forks a child for each order that comes over the socket FD: so a child is there in a moment,
-also on a slow machine, and its start disturbs nobody's measurements. The child breaks what its arguments
+It replaces the wall clock before it imports riverdelta, imports everything, and then forks a child for
+each order that comes over the socket FD: so a child starts at once, also on a slow machine, and its
+start does not disturb measurements. The child breaks what its arguments
 name (`faults.sabotage`), and plays its role with unchanged riverdelta. It gets its commands as JSON
 lines on stdin, and reports by JSON lines on stdout.
 """

@@ -35,7 +35,7 @@ BEGINNING: Final = ("00000000", 0)
 
 @dataclass(slots=True)
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: str
     seconds: float
@@ -136,7 +136,7 @@ class Harness:
             await asyncio.sleep(began + self._schedule.seconds - time.monotonic())
 
     async def _calm(self) -> None:
-        """Wait until nothing is in force, everybody is there, and no chat waits for an owner."""
+        """Wait until no fault is in force, all children are ready, and no chat waits for an owner."""
         deadline = time.monotonic() + _CALM_WAIT_S
         keys = self._cast.client.keys
         while time.monotonic() < deadline:
@@ -165,7 +165,7 @@ class Harness:
         for sent in self._oracle.sent:
             slot = int(sent.producer.partition("-")[2].partition(".")[0])
             spans = sorted(
-                (begin, end) for who, begin, end in self._injector.away if who in {None, slot}
+                (begin, end) for away, begin, end in self._injector.away if away in {None, slot}
             )
             if any(
                 end - begin >= _LEASE_S - _AWAY_GAP_S

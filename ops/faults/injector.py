@@ -157,7 +157,7 @@ class Injector:
 
     async def _kill_server(self, fault: Fault) -> bool:
         """
-        Kill it, and start it again; nobody else gets in before its losses are noted.
+        Kill it, and start it again; no client connects before its losses are noted.
 
         ``server.lose``: and the machine died with it. What was written in the last moments, and not
         yet synced, is gone.
@@ -189,7 +189,7 @@ class Injector:
         return True
 
     async def _look_for_losses(self, died_at: float, durability: str) -> None:
-        """Note what the server has come back with, before anybody else can change it."""
+        """Note what the restarted server has, before a client can change it."""
         since = max((end for slot, _, end in self.away if slot is None), default=0.0)
         for chat_id, chat in self._oracle.chats.items():
             keys = self._cast.client.keys.chat(chat_id)

@@ -51,7 +51,7 @@ class Plan:
     One message to be pushed.
 
     Attributes:
-        stop_after: A reader asks for its end once so many items are stored; None: nobody does.
+        stop_after: A reader asks for its end once so many items are stored; None: no reader does.
         last: No further message comes for its chat.
     """
 

@@ -4,14 +4,14 @@ The judge: knows what producers had acknowledged, and every event that each read
 It imports nothing of riverdelta and folds in plain Python. The harness tells it what happened, in any
 order; `judge` says afterwards which promise was broken, by kind:
 
-lost            acknowledged, and not in the reply; or a reader who never got to the end of the log
+lost            acknowledged, and not in the reply; or a reader that never got to the end of the log
 repeated        in the reply, or in a reader's run, twice
 reordered       there, but not where it belongs
 gap             a run, or a log, whose numbers skip
 diverged        another text than was pushed; two contents under one position; a snapshot or an
                 event that the log does not bear out
 rejected        a good chunk that became a dead letter
-no end          a message that nobody ended
+no end          a message without an end
 two ends, event after end, wrong end
 two owners      a commit that was stored although its worker was fenced, or built on another state
 
@@ -237,7 +237,7 @@ class Oracle:
         for (entry_id, _), event in zip(entries, log, strict=True):
             if entry_id != f"{event['seq']}-0":
                 self._say("diverged", chat_id, f"entry {entry_id} holds event {event['seq']}")
-            # A log that lost its end goes on in another epoch, behind the last seq anybody has seen.
+            # A log that lost its end goes on in another epoch, after the last seq that any reader has seen.
             resumed = lossy and event["epoch"] != epoch and event["seq"] > expected
             if event["seq"] != expected and not resumed:
                 self._say("gap", chat_id, f"the log has {event['seq']} where {expected} belongs")
@@ -351,7 +351,7 @@ class Oracle:
         items = sent.plan.items
         least, most = len(sent.acked), sent.tried
         if kept is not None and sent.outcome == "died":
-            least = min(least, kept)  # there is nobody who could send it again
+            least = min(least, kept)  # no producer is left that could send it again
         if reply.status == "completed":
             least = most = len(items)
         wanted = Reply()

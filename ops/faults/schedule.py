@@ -1,9 +1,9 @@
 """
-The time of each fault, drawn from a seed. Pure.
+Draw the time of each fault from a seed. Pure.
 
-Two kinds of time take turns. In a storm many faults overlap, as they come. In the calm one comes
-alone, and long enough nothing else does, so that it is fair to say how long a takeover took. A reader
-that reconnects disturbs nobody: that goes on all the time.
+Storms and calms take turns. In a storm, many faults overlap. In a calm, each fault comes alone, with
+enough time after it to measure how long a takeover took. Only reconnects of readers happen all the
+time: they affect nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How every command runs: an event loop, signals that end it in order, errors as one line."""
+"""Run a command: an event loop, signals that end it in order, errors as one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 class Interrupt:
     """
-    Ctrl-C and its kin. The first asks (`asked`), the second ends the command at once.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP: the first sets `asked`, the second ends the command at once.
 
     Attributes:
         asked: Set by the first SIGINT, SIGTERM or SIGHUP.
@@ -35,7 +35,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """What a shell says of a program that this signal ended: 130 for Ctrl-C."""
+        """Exit code that a shell shows for a program ended by this signal: 130 for Ctrl-C."""
         return 128 + self.number
 
     def _take(self, number: int) -> None:
@@ -52,14 +52,14 @@ class Interrupt:
         asking = asyncio.ensure_future(self.asked.wait())
         try:
             await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
-            # Both at once: an upstream that the same Ctrl-C ended has ended our input.
+            # Both at once: the same Ctrl-C ended the program that writes our input.
             return None if asking.done() else working.result()
         finally:
             await cancel(asking, working)
 
 
 async def cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they are gone; what they raised is of no interest any more."""
+    """Cancel tasks and wait until they have ended; their exceptions are dropped."""
     for task in tasks:
         task.cancel()
     for task in tasks:
@@ -75,7 +75,7 @@ def run(command: Command) -> NoReturn:
     Run a command to its end.
 
     Raises:
-        typer.Exit: Always; with the command's exit code, or that of the error it met.
+        typer.Exit: Always; with the command's exit code, or that of its error.
     """
     log_to_stderr("riverdelta: %(message)s", logging.WARNING)
     end_with(lambda: asyncio.run(_run(command)))
@@ -83,21 +83,21 @@ def run(command: Command) -> NoReturn:
 
 def end_with(work: Callable[[], int]) -> NoReturn:
     """
-    Do the work of a command, and end.
+    Do the work of a command, then exit.
 
     Raises:
         typer.Exit: Always; with what `exit_code_of` says.
     """
     # A command has sockets: a broken pipe is an error to handle, not the end of the process.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    # Ctrl-C before there is a loop to take it: typer makes exit code 130 of the exception.
+    # Ctrl-C before the event loop runs: typer turns the exception into exit code 130.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     raise typer.Exit(exit_code_of(work))
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
-    """Do *work*; errors that are to be expected become one line on stderr, and their exit code."""
+    """Do *work*; an expected error becomes one line on stderr and its exit code."""
     try:
         code = work()
         sys.stdout.flush()
@@ -115,7 +115,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 
 def _drop_what_cannot_be_written() -> None:
-    """Keep Python from saying at exit, in its own words, that stdout takes nothing."""
+    """Suppress Python's own message at exit about a closed stdout."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -133,7 +133,7 @@ async def _run(command: Command) -> int:
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Choose how a server's event loop is made: uvloop where it is installed."""
+    """Choose the event loop of a server: uvloop where it is installed."""
     try:
         from uvloop import new_event_loop  # noqa: PLC0415  # not on every machine
     except ImportError:
@@ -142,6 +142,6 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def log_to_stderr(line: str, level: int) -> None:
-    """Show log records of *level* and above; arq's own only where they warn."""
+    """Show log records of *level* and above; of arq only warnings and errors."""
     logging.basicConfig(format=line, level=level, stream=sys.stderr, force=True)
     logging.getLogger("arq").setLevel(logging.WARNING)

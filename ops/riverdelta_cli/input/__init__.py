@@ -1,1 +1,1 @@
-"""Reads what is pushed: files, pipes, raw chunks."""
+"""Read the input of a push: files, pipes, raw chunks."""

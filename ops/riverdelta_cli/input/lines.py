@@ -1,4 +1,4 @@
-"""Cuts input into raw chunks: lines, or bytes as they come. Live: nothing waits for more."""
+"""Cut input into raw chunks: lines, or bytes as they come. Live: a whole chunk is passed on at once."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BATCH_CHUNKS: Final = 64
 
 class LineCutter:
     """
-    Cuts bytes into lines; pure.
+    Cut bytes into lines; pure.
 
     Args:
         keep_newline: A line's own newline belongs to its chunk (increments of plain text).
-        skip_blank: Lines of nothing but white space are no chunks (JSON).
+        skip_blank: Skip lines that have only white space (JSON).
         max_bytes: Longest chunk.
     """
 
@@ -44,11 +44,11 @@ class LineCutter:
         self._size = 0
         self._number = 1
         self.numbers: deque[int] = deque()
-        """Line numbers of the chunks that were given, from 1; whoever uses them takes them out."""
+        """Line numbers of the chunks that were returned, from 1; the user of a number removes it."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
-        Give the lines that *data* ends.
+        Return the lines that *data* completes.
 
         Raises:
             ChunkTooLarge: A line is over the limit, known before its end is; what came before it
@@ -63,7 +63,7 @@ class LineCutter:
                 self._refuse()
 
     def close(self) -> Iterator[bytes]:
-        """Give what is left: a last line without a newline."""
+        """Return the rest: a last line without a newline."""
         if self._size:
             yield from self._take()
 
@@ -98,10 +98,10 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 
 def cutter_for(source: str, mode: str | None, max_bytes: int) -> LineCutter | None:
-    """Choose how input of *source* is cut; None: not at all."""
+    """Choose how to cut input of *source*; None: pass bytes on as they come."""
     if source.endswith("+sse"):
         return None
-    # Texts that repeat all so far cannot each end in a newline of the file's.
+    # Of texts that repeat all so far, not each can end with a newline of the file.
     snapshots = mode == "snapshot" or (mode is None and source == "text-snapshot")
     is_text = source.startswith("text")
     return LineCutter(
@@ -111,7 +111,7 @@ def cutter_for(source: str, mode: str | None, max_bytes: int) -> LineCutter | No
 
 def open_input(name: str) -> int:
     """
-    Open FILE, or stdin for ``-``; a descriptor.
+    Open FILE, or stdin for ``-``, and return its descriptor.
 
     Raises:
         CliError: It cannot be read; the text says why.
@@ -130,11 +130,11 @@ def open_input(name: str) -> int:
 
 async def batches(descriptor: int, cutter: LineCutter | None) -> AsyncGenerator[list[bytes], None]:
     """
-    Read to the end; lists of raw chunks, as soon as there is one.
+    Read to the end; yields lists of raw chunks as soon as there is one.
 
     Raises:
         ChunkTooLarge: See `LineCutter.feed`; the chunks before that one were given.
-        CliError: Reading failed on the way.
+        CliError: Reading failed.
     """
     reads = _reads(descriptor, _READ_BYTES if cutter else _SSE_READ_BYTES)
     async with contextlib.aclosing(reads):
@@ -167,10 +167,10 @@ def _in_batches(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 async def _reads(descriptor: int, size: int) -> AsyncGenerator[bytes, None]:
     """
-    Read in a thread of its own: files and terminals cannot be awaited.
+    Read in a separate thread: files and terminals cannot be awaited.
 
-    The thread is a daemon, and reads the descriptor itself: one that waits for a silent stdin for
-    ever must not keep the process.
+    The thread is a daemon, and reads the descriptor itself: waiting for a silent stdin must not keep
+    the process alive.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | OSError] = asyncio.Queue(_QUEUED_READS)

@@ -1,4 +1,4 @@
-"""Pushes an input as one message: what `pipe` and `push` have in common."""
+"""Push an input as one message, for `pipe` and `push`."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Input:
 
 class Feeder:
     """
-    Pushes an input.
+    Push an input.
 
-    Make it first of all: input that cannot be read is found before anything else starts. It is
-    never closed: a thread may be reading it still when the command, and so the process, ends.
+    Make it first: an input that cannot be read is found before anything else starts. It is never
+    closed: a thread may still be reading it when the process ends.
 
     Attributes:
-        chunks, bytes: What was stored so far.
-        understanding: What a worker makes of it.
+        chunks, bytes: Stored so far.
+        understanding: Decodes the input as a worker does.
     """
 
     def __init__(self, what: Input) -> None:
@@ -86,7 +86,7 @@ class Feeder:
             if feeding.done():
                 feeding.result()
             else:
-                await message.push(b"")  # refused, and the refusal says who ended it
+                await message.push(b"")  # refused; the error tells how it ended
         except ChunkTooLarge as error:
             await message.fail("chunk_too_large", str(error))
             raise
@@ -120,15 +120,15 @@ class Feeder:
 
 async def end(message: Message) -> None:
     """
-    End a message that was fed.
+    End a message whose input has ended.
 
     Raises:
-        Stopped, MessageEnded, MessageLost: Somebody else ended it before.
+        Stopped, MessageEnded, MessageLost: A reader or a worker ended it before.
     """
     with contextlib.suppress(RiverdeltaError):  # Redis is away: the end is stored when it is back
-        await message.check()  # obey a stop that nobody has seen yet
+        await message.check()  # obey a stop that was not noticed yet
     if message.is_ended:
-        await message.push(b"")  # refused, and the refusal says who ended it
+        await message.push(b"")  # refused; the error tells how it ended
     await message.end()
     with contextlib.suppress(MessageEnded):  # by us; anything else came in between
         await message.push(b"")

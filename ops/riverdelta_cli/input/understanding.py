@@ -11,10 +11,10 @@ from riverdelta.core.codecs.provider import NOT_UNDERSTOOD
 
 class Understanding:
     """
-    What a worker will make of an input; pure.
+    Decode an input as a worker will; pure.
 
-    A codec is a deterministic fold, so one of our own finds the same as the worker's. It knows the
-    line, and needs no worker to say that ``--source`` is wrong.
+    Codecs are deterministic, so ours finds the same errors as the worker's. It also knows the line,
+    and reports a wrong ``--source`` without a worker.
 
     Attributes:
         chunks: Raw chunks read so far.
@@ -29,7 +29,7 @@ class Understanding:
         self.chunks = 0
 
     def read(self, chunk: bytes, line: int | None) -> None:
-        """Take the next raw chunk; *line* is its number in the file, if it is a line."""
+        """Decode the next raw chunk; *line* is its line number in the file, if it is a line."""
         self.chunks += 1
         for piece in self._codec.decode(chunk):
             if isinstance(piece, Rejected) and piece.code == NOT_UNDERSTOOD:
@@ -41,17 +41,17 @@ class Understanding:
                 self._any = True
 
     def next_rejected(self) -> str:
-        """Name what the next ``input.rejected`` event is about; they come in the input's order."""
+        """Name the chunk of the next ``input.rejected`` event; they come in the order of the input."""
         line = self._rejected_lines.popleft() if self._rejected_lines else None
         return "a chunk" if line is None else f"line {line}"
 
     @property
     def nothing(self) -> bool:
-        """Whether there was input, and none of it can be used."""
+        """Whether there was input and none of it can be used."""
         return bool(self.chunks) and not self._any
 
     def complaint(self) -> str | None:
-        """What is odd about the input as a whole; None: nothing is."""
+        """Describe what is wrong with the input as a whole; None: nothing."""
         if not self.chunks:
             return "warning: the input was empty"
         if self._any:

@@ -1,1 +1,1 @@
-"""What a command prints, and how."""
+"""Print the output of commands."""

@@ -1,4 +1,4 @@
-"""rich's console, which leaves it to the command what a broken pipe means."""
+"""rich's console, but the command handles a broken pipe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Console as RichConsole
 
 
 class Console(RichConsole):
-    """Raises BrokenPipeError as any file does; rich's own raises SystemExit inside the task that writes."""
+    """Raise BrokenPipeError as any file does; rich's own raises SystemExit in the task that writes."""
 
     def on_broken_pipe(self) -> None:
-        """Whoever read our output went away; see `session.exit_code_of`."""
+        """Handle a closed output; see `session.exit_code_of`."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

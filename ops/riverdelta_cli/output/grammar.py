@@ -1,4 +1,4 @@
-"""Commands whose usage and complaints read as people write them, whichever typer is installed."""
+"""Commands with plain usage lines and error messages, with every version of typer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BRACES: Final = re.compile(r"^\{(.*)\}$")
 
 
 class _Help:
-    """What commands and the group of them have in common."""
+    """Base of our commands and of their group."""
 
     def get_help_option(self, ctx: Any) -> Any:
         """Give --help no type: it takes no value."""
@@ -24,18 +24,18 @@ class _Help:
 
 
 class Group(_Help, TyperGroup):
-    """All our commands."""
+    """The group of all our commands."""
 
 
 class Command(_Help, TyperCommand):
-    """A command of ours."""
+    """One of our commands."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # a context of click, or of typer's own
-        """Write a required argument as FILE: braces are a shell's."""
+        """Write a required argument as FILE, without braces."""
         return [_BRACES.sub(r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line; complaints about it are in our words."""
+        """Read the command line; errors are in our words."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:

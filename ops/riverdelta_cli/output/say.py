@@ -1,4 +1,4 @@
-"""Print lines of our own on stderr, beside a command's output."""
+"""Print notes on stderr, beside a command's output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import textwrap
 
 def say(text: str) -> None:
     """
-    Print one line of our own on stderr; a stderr that is gone is no reason to stop.
+    Print one line on stderr; a closed stderr is ignored.
 
-    On a terminal it breaks between words. Elsewhere it stays one line, for whoever searches.
+    On a terminal it breaks between words. Elsewhere it stays one line, so that it can be searched.
     """
     lines = f"riverdelta: {text}".split("\n")
     if sys.stderr.isatty():
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def silence(descriptor: int) -> None:
-    """Point a descriptor whose reader is gone at nothing, so that Python's own flush is quiet."""
+    """Redirect a descriptor without a reader to the null device, so that Python's flush does not fail."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, descriptor)
     os.close(nothing)

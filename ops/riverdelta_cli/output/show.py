@@ -1,4 +1,4 @@
-"""Prints events: for people as running text, or as they are, one JSON a line."""
+"""Print events: as running text for people, or as they are, one JSON per line."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _ENDS: Final = {
     "message.stopped": Style(color="yellow"),
 }
 _WARNINGS_OF_A_KIND: Final = 5
-"""Rejected chunks of one code that are named; the others are counted."""
+"""Most rejected chunks of one code that are named; the others are counted."""
 _PLACE_IN_CHUNK: Final = re.compile(r": line 1 column (\d+) \(char \d+\)$")
 
 NameRejected = Callable[[], str]
-"""Names the chunk that the next ``input.rejected`` is about."""
+"""Returns the name of the chunk that the next ``input.rejected`` is about."""
 
 
 class Printer(Protocol):
-    """What shows events."""
+    """The interface of a class that shows events."""
 
     def show(self, event: Event) -> None:
         """Show the next event."""
 
     def notice(self, text: str) -> None:
-        """Print a line of our own, beside the reply."""
+        """Print a note beside the reply."""
 
 
 class JsonPrinter:
-    """One event a line on stdout, exactly as stored, and nothing else there."""
+    """Print one event per line on stdout, exactly as stored, and nothing else."""
 
     def __init__(self, name_rejected: NameRejected) -> None:
         self._rejections = _Rejections(name_rejected)
@@ -65,20 +65,20 @@ class JsonPrinter:
             self.notice(line)
 
     def notice(self, text: str) -> None:
-        """Print a line of our own on stderr."""
+        """Print a note on stderr."""
         say(text)
 
 
 class TextPrinter:
     """
-    The reply as it streams: text plain, reasoning dimmed, tool calls as they build up.
+    Print the reply as it streams: plain text, dimmed reasoning, tool calls as they grow.
 
     On a terminal, lines break between words. Elsewhere (a pipe, a file) no control codes are
     written. Control characters of the reply itself are never passed on.
 
     Args:
         name_rejected: See `NameRejected`.
-        name_messages: Say where a message begins, and whose it is (a chat has many).
+        name_messages: Print where a message begins, and its role (a chat has many).
     """
 
     def __init__(self, name_rejected: NameRejected, *, name_messages: bool = False) -> None:
@@ -93,13 +93,13 @@ class TextPrinter:
         self._section: str | None = None
 
     def learn(self, snapshot: Event) -> None:
-        """Take from a snapshot what its chunks are, and show nothing."""
+        """Read the chunks of a snapshot without showing them."""
         for message in snapshot.data["messages"]:
             for chunk in message["chunks"]:
                 self._kinds[chunk["chunk"]] = (chunk["kind"], chunk["tool_name"] or "")
 
     def show(self, event: Event) -> None:
-        """Show one event; those with nothing for people in them are passed over."""
+        """Show one event; skips those with nothing to show."""
         data = event.data
         for line in self._rejections.lines(event):
             self.notice(line)
@@ -142,7 +142,7 @@ class TextPrinter:
             self._write(text, _STYLES.get(self._kinds[chunk_id][0], Style()))
 
     def _enter(self, chunk_id: str) -> None:
-        """Begin to write into a chunk: a new paragraph and its label, unless we are in it."""
+        """Start a paragraph with the chunk's label, unless the last output was of this chunk."""
         if self._section == chunk_id:
             return
         if self._section is not None:
@@ -233,16 +233,16 @@ def closing_line(type_: str, data: dict[str, Any]) -> str:
 
 
 class _Rejections:
-    """Words for rejected chunks: of each kind the first few, and how many more when the message ends."""
+    """Describe rejected chunks: the first few of each code, and the count of the others at the end."""
 
     def __init__(self, name: NameRejected) -> None:
         self._name = name
         self._counts: dict[str | None, Counter[str]] = {}
 
     def lines(self, event: Event) -> list[str]:
-        """What there is to say of rejected chunks at *event*."""
+        """Return the lines about rejected chunks at *event*."""
         if event.type == "input.rejected":
-            if event.data["code"] == NOT_UNDERSTOOD:  # of all chunks; it names none
+            if event.data["code"] == NOT_UNDERSTOOD:  # about all chunks; it names none
                 return [f"warning: {event.data['detail']}"]
             counts = self._counts.setdefault(event.message, Counter())
             code, name = event.data["code"], self._name()
@@ -261,12 +261,12 @@ class _Rejections:
 
 
 def say_dimmed(text: str) -> None:
-    """Print something on stderr that is good to know, and not the matter itself."""
+    """Print a note on stderr: useful, but not part of the output."""
     Console(stderr=True, highlight=False, markup=False).print(text, style=_QUIET)
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value on stdout, in one line."""
+    """Print one JSON value on stdout, on one line."""
     sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
     sys.stdout.buffer.flush()
 

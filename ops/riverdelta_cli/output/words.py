@@ -21,18 +21,18 @@ _WORDS: Final = (
     ),
     (re.compile(r"Field required"), "it is missing"),
 )
-"""What pydantic says, and what we say; typer passes it on, and so do our settings."""
+"""pydantic's messages, which typer and our settings pass on, and ours for them."""
 
 _NO_PORT: Final = re.compile(r":(?!\d+(?:/|$)).*", re.DOTALL)
 
 
 def count(number: int, noun: str) -> str:
-    """Say how many: ``1 raw chunk``, ``2 raw chunks``."""
+    """Write a count: ``1 raw chunk``, ``2 raw chunks``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def friendly(complaint: str) -> str:
-    """Say what is wrong with a value, without the words of the library that found out."""
+    """Describe what is wrong with a value, in our words instead of the library's."""
     complaint = _NOISE.sub("", complaint)
     for theirs, ours in _WORDS:
         complaint = theirs.sub(ours, complaint)
@@ -40,7 +40,7 @@ def friendly(complaint: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """Show a URL without what may be a password: user info, query, and a port that is no number."""
+    """Return a URL without parts that may hold a password: user info, query, a port that is no number."""
     scheme, found, rest = url.partition("://")
     if not found:
         scheme, rest = "", url

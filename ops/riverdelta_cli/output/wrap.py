@@ -1,4 +1,4 @@
-"""Running text that breaks between words at a terminal's edge, although it comes in pieces."""
+"""Break streamed text between words at the edge of a terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """Put a replacement character where a control character is: a reply must not steer a terminal."""
+    """Replace control characters: a reply must not control a terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 class Wrapper:
     """
-    Knows the cursor's column; pure.
+    Track the cursor's column; pure.
 
-    A word is shown as its pieces come. When it turns out not to fit, what is shown of it is taken
-    back and written again on the next line. The last column stays free: there, terminals differ in
-    where the cursor is.
+    A word is shown as its pieces come. If it does not fit, the part shown is erased and written again
+    on the next line. The last column stays free: terminals differ in where the cursor is after it.
 
     Args:
         width: Columns. None: no terminal; text passes as it is.
@@ -34,7 +33,7 @@ class Wrapper:
         self._word = ""
 
     def feed(self, text: str) -> list[tuple[int, str]]:
-        """Give what to do, in order: cells to take back, then what to write."""
+        """Return what to do, in order: how many cells to erase, then what to write."""
         if self._room is None:
             last = text.rpartition("\n")[2]
             self.column = len(last) if "\n" in text else self.column + len(text)
@@ -53,7 +52,7 @@ class Wrapper:
             self.column, self._word = 0, ""
             return 0, part
         if part.isspace():
-            part = part[: room - self.column]  # none is needed where the line breaks
+            part = part[: room - self.column]  # no space is needed at a line break
             self.column, self._word = self.column + len(part), ""
             return 0, part
         shown = cell_len(self._word)

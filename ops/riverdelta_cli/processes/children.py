@@ -1,4 +1,4 @@
-"""Child processes: none of them outlives us, however we end."""
+"""Start and end child processes; none of them outlives us, however we end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start(
     private: bool = False,
 ) -> subprocess.Popen[bytes]:
     """
-    Start a child in a process group of its own, so that Ctrl-C reaches only us, who end it in order.
+    Start a child in a process group of its own, so that Ctrl-C reaches only us; we end it in order.
 
     On Linux the kernel sends it *if_we_die* when this process is gone, ``kill -9`` included. Limits:
     the kernel watches the thread that starts the child, so call this from one that stays (the main
@@ -37,7 +37,7 @@ def start(
 
     Args:
         command: Program and arguments.
-        if_we_die: What the child gets when this process is gone.
+        if_we_die: Signal that the child gets when this process is gone.
         output: Where stdout and stderr go. None: ours.
         folder: The child's working directory. None: ours.
         environment: The child's environment. None: ours.
@@ -60,14 +60,14 @@ def start(
 
 
 def bind_to(parent: int, number: signal.Signals) -> Callable[[], None] | None:
-    """Make what a child runs first, so that it gets *number* when *parent* is gone; see `start`."""
+    """Make the function that a child runs first: it gets signal *number* when *parent* is gone."""
     if _LIBC is None:
         return None
     prctl = _LIBC.prctl
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        if os.getppid() != parent:  # it died in between: nobody would tell us
+        if os.getppid() != parent:  # it died before the call above: no signal would come
             os._exit(1)
 
     return bind

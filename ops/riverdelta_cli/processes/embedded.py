@@ -210,7 +210,7 @@ def _bundled_binary() -> Path:
 
 
 async def _answers(port: int, pid: int) -> bool:
-    """Whether the server on *port* is process *pid* (nobody else's), and has loaded its data."""
+    """Whether the server on *port* is process *pid* (no other's), and has loaded its data."""
     try:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:

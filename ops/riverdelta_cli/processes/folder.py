@@ -1,4 +1,4 @@
-"""The folder of an ``up``: who has it, and where its server listens."""
+"""The folder of an ``up``: its lock, and the address of its server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _FILE: Final = "up.json"
 _PORT_FILE: Final = "port"
 _PORTS: Final = 1 << 16
 _PATIENCE_S: Final = 1.0
-"""A look by `running_url`, and a server whose ``up`` was killed, hold the lock for some ms."""
+"""`running_url`, and the server of a killed ``up``, hold the lock for some milliseconds."""
 
 
 class DataFolder:
     """
-    Holds a folder for one ``up``, as an async context manager.
+    Hold a folder for one ``up``, as an async context manager.
 
-    The lock is an flock on ``up.json``; what is in the file counts only while somebody holds it, so
-    nothing stale is ever believed. The embedded server inherits the lock (`lock_fd`): two servers
+    The lock is an flock on ``up.json``; the file counts only while a process holds the lock, so a
+    stale file does no harm. The embedded server inherits the lock (`lock_fd`): two servers
     never write one append-only file, even if the first one's ``up`` is gone.
     """
 
@@ -36,8 +36,8 @@ class DataFolder:
         """
         Make the folder if need be (for its owner only, mode 0700), and lock it.
 
-        A folder that is there keeps its mode: it may be anybody's. What we put into it is for its
-        owner only in either case.
+        An existing folder keeps its mode: others may use it, too. Our files in it are always for
+        their owner only.
 
         Raises:
             CliError: Another ``up`` has it, or it cannot be written.
@@ -58,13 +58,13 @@ class DataFolder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give the folder up."""
+        """Release the folder."""
         os.ftruncate(self.lock_fd, 0)
         os.close(self.lock_fd)
 
     @property
     def last_port(self) -> int | None:
-        """Where the last embedded server listened: whoever follows a chat there finds the next one."""
+        """Port of the last embedded server: the next one uses it, so that readers can reconnect."""
         try:
             port = int((self.path / _PORT_FILE).read_text("ascii"))
         except (OSError, ValueError):
@@ -76,7 +76,7 @@ class DataFolder:
         (self.path / _PORT_FILE).write_text(f"{port}\n", "ascii")
 
     def announce(self, url: str) -> None:
-        """Write down where the server is; other commands in this folder find it (`running_url`)."""
+        """Store the URL of the server; other commands in this folder read it with `running_url`."""
         text = json.dumps({"pid": os.getpid(), "url": url}) + "\n"
         os.ftruncate(self.lock_fd, 0)
         os.pwrite(self.lock_fd, text.encode(), 0)
@@ -92,14 +92,14 @@ class DataFolder:
 
 
 def running_url(path: Path) -> str | None:
-    """Where the server of the ``up`` on *path* listens; None: none runs there."""
+    """Read the URL of the server of the ``up`` on *path*; None: none runs there."""
     try:
         descriptor = os.open(path / _FILE, os.O_RDONLY)
     except OSError:
         return None
     try:
         if _lock(descriptor, fcntl.LOCK_SH):
-            return None  # nobody holds it: what it says is of the past
+            return None  # no process holds the lock: the file is stale
     finally:
         os.close(descriptor)
     found = _read(path / _FILE)

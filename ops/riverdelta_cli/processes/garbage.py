@@ -1,4 +1,4 @@
-"""How often Python's cyclic garbage collector runs in a process that does nothing but pump."""
+"""Make Python's cyclic garbage collector run less often in a worker process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 _YOUNG: Final = 10_000
 """
-New objects at which it looks at them (Python's own: 700). A batch makes some hundreds, which their
-reference counts free at once: looking found nothing, and was a fifth of a worker's time.
+New objects at which a collection starts (Python's default: 700). A batch makes some hundreds, which
+reference counting frees: collections found nothing, and took a fifth of a worker's time.
 """
 
 
 def collect_less() -> None:
     """
-    Leave what stands now out of every collection, and collect less often. Once, after the imports.
+    Exclude all present objects from collections, and collect less often. Call once, after the imports.
 
     A full collection would stop all chats of the process, for 10 ms over the imported modules alone.
-    It is for whoever owns the process to decide: a library does not call this.
+    Only a program may call this for its process, not a library.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Which server a command talks to."""
+"""Choose the server that a command uses."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def _check(url: str, given: str) -> None:
             why = "it must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]"
         elif url.startswith(("redis+", "rediss+")) and isinstance(error, SettingsError):
             why = str(error).partition(": ")[2]
-        # Not the error itself: it may quote the URL, and that its password.
+        # Not the error itself: it may quote the URL, and so the password.
         raise CliError(f"cannot use {given} {redacted(url)!r}: {why}") from None
 
 
 @contextlib.contextmanager
 def hint_at_up(url: str | None) -> Iterator[None]:
     """
-    Tell somebody who named no server, and whom none answers, how to get one.
+    Explain how to get a server, if the user named none and none answers.
 
     Args:
         url: The server that was named, if one was.
@@ -67,14 +67,14 @@ def hint_at_up(url: str | None) -> Iterator[None]:
     try:
         yield
     except BrokerUnavailable as error:
-        if url is not None or not _is_nobody_there(error):
+        if url is not None or not _is_refused(error):
             raise
         text = f"{str(error).rstrip('.')}; start it (riverdelta up), or name another (--redis-url)"
         raise CliError(text) from error
 
 
-def _is_nobody_there(error: BaseException | None) -> bool:
-    """Whether a connection was refused, or its socket does not exist: nobody's password is wrong."""
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether no server listens: the connection was refused, or its socket does not exist."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError | FileNotFoundError | socket.gaierror):
             return True
@@ -83,5 +83,5 @@ def _is_nobody_there(error: BaseException | None) -> bool:
 
 
 def embedded_settings(url: str, **changes: Any) -> Settings:
-    """Make the settings for a server of our own: chats and queue are both there."""
+    """Make the settings for an embedded server: it has both chats and queue."""
     return Settings(redis_url=url, queue_url=url, **changes)

@@ -1,4 +1,4 @@
-"""Keeps processes of ours alive: starts them, starts again those that die, ends them in order."""
+"""Supervise child processes: start them, restart those that die, end them in order."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from riverdelta_cli.processes import children
 
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S: Final = 10.0
-"""A worker that ran for this long was well: the next death counts as the first."""
+"""After a run of this length, the next death counts as the first."""
 _LOOK_S: Final = 0.05
 _END_S: Final = 3.0
-"""Workers hand their chats over within a second; one that needs three is stuck."""
+"""Workers hand over their chats within a second; one that needs three is stuck."""
 
 
 class _Slot:
-    """The place of one worker."""
+    """One place for a worker, and the process that runs there now."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -44,13 +44,13 @@ class WorkerPool:
         settings: Names the servers; what else they use is in the environment.
         command: What they run.
         without: Variables of our environment that they do not get.
-        log: File that takes what they print. Unset: our stderr.
+        log: File for their output. Unset: our stderr.
         notify: Called with a line when one died.
-        max_deaths: Give up (`failed` is set) when one died this often in a row. Unset: never.
+        max_deaths: Stop (`failed` is set) when one died this often in a row. Unset: never.
         advice: What the user can do then.
 
-    One that ends at its first start because it cannot be used (a setting, an address) would end so
-    again and again: `failed` is set at once.
+    If one ends at its first start because a setting or an address is unusable, `failed` is set at
+    once: it would end in the same way each time.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class WorkerPool:
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in without}
         self._environment = kept | {
-            # Not arguments: a URL may hold a password, and those are for everybody to see.
+            # Not arguments: a URL may contain a password, and all users can see arguments.
             "RIVERDELTA_REDIS_URL": settings.redis_url,
             "RIVERDELTA_QUEUE_URL": settings.effective_queue_url,
         }
@@ -84,7 +84,7 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of those that run."""
+        """Process ids of those that are running."""
         return [slot.process.pid for slot in self._slots if slot.process is not None]
 
     async def __aenter__(self) -> Self:
@@ -116,7 +116,7 @@ class WorkerPool:
         slot.process = children.start(
             # -P: modules in the user's current folder are not ours.
             [sys.executable, "-P", "-m", "riverdelta_cli", *self._command],
-            if_we_die=signal.SIGKILL,  # its chats are in Redis; nobody is left to wait for it
+            if_we_die=signal.SIGKILL,  # its chats are in Redis; without us no process waits for its end
             output=None if self._log is None else self._log.fileno(),
             environment=self._environment,
         )
@@ -130,9 +130,9 @@ class WorkerPool:
                     if loop.time() >= slot.start_at:
                         self._start(slot)
                 elif slot.process.poll() is not None:
-                    self._bury(slot, slot.process, loop.time())
+                    self._note_end(slot, slot.process, loop.time())
 
-    def _bury(self, slot: _Slot, process: subprocess.Popen[bytes], now: float) -> None:
+    def _note_end(self, slot: _Slot, process: subprocess.Popen[bytes], now: float) -> None:
         if now - slot.started_at > _STEADY_S:
             slot.deaths = 0
         slot.deaths += 1
