@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import inspection, members
-from riverdelta.broker.store.fields import describe
+from riverdelta.broker.store.fields import counters_of, describe
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.streams import count_dead
 from riverdelta.core.ids import check_id
@@ -84,6 +84,10 @@ async def _read_chat(client: Client, keys: ChatKeys, chat_id: str) -> dict[str, 
     messages = await asyncio.gather(
         *(_read_message(client, keys, message_id, count) for message_id, count in listed.items())
     )
+    for message_id, (raw_chunks, _, _) in counters_of(fields).items():
+        for message in messages:
+            if message is not None and message["message"] == message_id:
+                message["raw_chunks"] = raw_chunks
     names = [keys.head, keys.chunks, keys.deltas, keys.producers, keys.dead, keys.outbox]
     names += [key for mid, count in listed.items() for key in keys.message_and_chunks(mid, count)]
     sizes = await asyncio.gather(*(inspection.read_size(chats, name) for name in names))

@@ -79,6 +79,7 @@ async def commit(
         *events,
         0,
         0,
+        0,
     ]
     every = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
     return await scripts.commit(client.chats, every, args)

@@ -92,13 +92,12 @@ class HashStore:
             names = ("code", "detail", "message", "type", "data")
             self.dead.append(dict(zip(names, letter, strict=True)))
         take(args.popleft())  # of producers, which nobody here reads
+        for field in take(args.popleft()):
+            head.pop(str(field), None)
         for key in keys[5:]:
-            fresh, growing, text, fields = take(4)
+            fresh, fields = take(2)
             if fresh == "1":
                 self.hashes.pop(key, None)
-            if growing:
-                before = self.hashes.get(key, {}).get(str(growing), b"")
-                self._set(key, [growing, before + _bytes(text)])
             if int(fields):
                 self._set(key, take(fields))
         assert not args

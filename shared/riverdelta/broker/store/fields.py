@@ -18,10 +18,13 @@ Format number ``v`` of the hashes that a worker writes. It reads this one and th
 workers can be replaced one by one, and refuses what is newer. Events count theirs apart.
 
 - 1: two fields of a chunk have other names, see `_RENAMED`.
-- 2: the names of today.
+- 2: the names of today. What changes with every entry of an open message is in the head, in its
+  `counters_field`, and in the message's hash only once it has ended.
 
 The head's ``v`` is the newest of the chat: a worker that claims the chat raises it.
 """
+
+_COUNTERS: Final = "open."
 
 OPENED_FORMAT: Final = 1
 """Format number of what a producer writes when it opens a message: workers of format 1 can read it."""
@@ -80,6 +83,21 @@ def format_of(fields: dict[str, bytes]) -> int:
 def chunk_field(fields: dict[str, bytes], name: str) -> str:
     """Read a text field of a chunk by its present name, also where an older format names it differently."""
     return text_of(fields, name if name in fields else _RENAMED.get(name, name))
+
+
+def counters_field(message_id: str) -> str:
+    """Field of the head: ``<raw chunks> <raw bytes> <at of the last entry, ms>`` of an open message."""
+    return f"{_COUNTERS}{message_id}"
+
+
+def counters_of(head: dict[str, bytes]) -> dict[str, tuple[int, int, int]]:
+    """Read raw chunks, raw bytes and the last entry's ``at`` of the open messages, by message id."""
+    found = {}
+    for name, value in head.items():
+        if name.startswith(_COUNTERS):
+            chunks, size, at_ms = map(int, value.split())
+            found[name.removeprefix(_COUNTERS)] = (chunks, size, at_ms)
+    return found
 
 
 def text_of(fields: dict[str, bytes], name: str) -> str:

@@ -8,7 +8,7 @@ import orjson
 
 from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.store import scripts
-from riverdelta.broker.store.fields import check_format, int_of, text_of
+from riverdelta.broker.store.fields import check_format, counters_of, int_of, text_of
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.core.positions import Position
 from riverdelta.core.state import Recent
@@ -29,6 +29,7 @@ class Head(NamedTuple):
     open: list[str]
     recent: dict[str, Recent]
     log: tuple[int, int, int]
+    counters: dict[str, tuple[int, int, int]]
 
     @classmethod
     def of(cls, fields: dict[str, bytes]) -> Head:
@@ -57,6 +58,7 @@ class Head(NamedTuple):
                 int_of(fields, "log_half", 1),
                 int_of(fields, "log_half_bytes"),
             ),
+            counters=counters_of(fields),
         )
 
 

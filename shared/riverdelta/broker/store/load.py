@@ -81,6 +81,10 @@ async def load(
     for message_id in head.open:
         message = await _load_message(executor, keys, message_id, pipeline)
         if message is not None:
+            if message_id in head.counters:  # else an older worker wrote them, into its own hash
+                message.raw_chunks, message.raw_bytes, message.last_at_ms = head.counters[
+                    message_id
+                ]
             hot.adopt(message)
     return head, hot
 

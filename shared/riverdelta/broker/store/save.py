@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from riverdelta.broker.redis.executor import Arg
-from riverdelta.broker.store.fields import STORED_FORMAT, keys_of
+from riverdelta.broker.store.fields import STORED_FORMAT, counters_field, keys_of
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.outbox import encode_call, field_of
 from riverdelta.core.changes import Changes, ChunkChange, OwedCall
@@ -100,9 +100,13 @@ class HotChat:
             for producer in (recent.producer, REAPER)
         ]
         args += (len(fields), *fields)
+        ended = [mid for mid, message in changes.messages.items() if message.status != "open"]
+        args += (len(ended), *(counters_field(mid) for mid in ended))
         for message in changes.messages.values():
-            script_keys.append(keys.message(message.id))
-            args += _write(self._changed_fields(message))
+            changed = self._changed_fields(message)
+            if changed:
+                script_keys.append(keys.message(message.id))
+                args += _write(changed)
         for change in changes.chunks.values():
             message_id, _, index = change.chunk.id.rpartition(".")
             script_keys.append(keys.chunk(message_id, int(index)))
@@ -114,7 +118,7 @@ class HotChat:
         for message_id, recent in changes.dropped.items():
             for key in keys.message_and_chunks(message_id, recent.chunk_count):
                 script_keys.append(key)
-                args += ("1", "", "", 0)
+                args += ("1", 0)
         if changes.owed:
             script_keys.append(keys.outbox)
             args += _write({field_of(call): encode_call(call) for call in changes.owed})
@@ -150,6 +154,10 @@ class HotChat:
             "updated_ms",
             now_ms,
         ]
+        for message in changes.messages.values():
+            if message.status == "open":
+                counters = f"{message.raw_chunks} {message.raw_bytes} {message.last_at_ms}"
+                fields += (counters_field(message.id), counters)
         if self._halves != (state.log.first_seq, state.log.half_seq):
             self._halves = state.log.first_seq, state.log.half_seq
             fields += ("log_first", state.log.first_seq, "log_half", state.log.half_seq)
@@ -175,13 +183,14 @@ class HotChat:
     def _changed_fields(self, message: MessageState) -> Fields:
         before = self._stored.get(message.id)
         fields = _message_fields(message) if before is None else _changing_fields(message)
+        changed = fields
+        if before is not None:
+            changed = {name: value for name, value in fields.items() if before[name] != value}
         if message.status == "open":
             self._stored[message.id] = fields
-        else:
-            self._stored.pop(message.id, None)
-        if before is None:
-            return fields
-        return {name: value for name, value in fields.items() if before[name] != value}
+            return changed
+        self._stored.pop(message.id, None)
+        return changed | _counters(message)
 
 
 REAPER: Final = "reaper"
@@ -189,7 +198,7 @@ REAPER: Final = "reaper"
 
 
 def _write(fields: Fields) -> list[Arg]:
-    args: list[Arg] = ["0", "", "", 2 * len(fields)]
+    args: list[Arg] = ["0", 2 * len(fields)]
     for name, value in fields.items():
         args += (name, value)
     return args
@@ -227,11 +236,17 @@ def _changing_fields(message: MessageState) -> Fields:
         "failure": orjson.dumps(message.failure),
         "stop_reason": message.stop_reason or "",
         "annotations": orjson.dumps(message.annotations),
-        "raw_chunks": message.raw_chunks,
-        "raw_bytes": message.raw_bytes,
         "rejected": message.rejected,
         "skipped": message.skipped + message.codec.skipped,
         "ttft_ms": "" if message.ttft_ms is None else message.ttft_ms,
+    }
+
+
+def _counters(message: MessageState) -> Fields:
+    """What changes with every entry: in the head while the message is open, else in its own hash."""
+    return {
+        "raw_chunks": message.raw_chunks,
+        "raw_bytes": message.raw_bytes,
         "last_at_ms": message.last_at_ms,
     }
 
@@ -260,15 +275,14 @@ def _chunk_write(change: ChunkChange) -> list[Arg]:
     if chunk.processor_failed:
         fields["processor_failed"] = 1
     fields |= _memory_fields(chunk)
-    args: list[Arg] = ["1" if rewrite else "0"]
     if text:
-        args += (f"text.{chunk.segment}", text.encode())
+        # The growing segment goes whole: it is short, and reading it back would be one more call.
         chunk.segment_length += len(text)
+        segment = chunk.text[-chunk.segment_length :]
+        fields[f"text.{chunk.segment}"] = segment.encode()
         if chunk.segment_length >= SEGMENT_LENGTH:
             chunk.segment, chunk.segment_length = chunk.segment + 1, 0
-    else:
-        args += ("", "")
-    args.append(2 * len(fields))
+    args: list[Arg] = ["1" if rewrite else "0", 2 * len(fields)]
     for name, value in fields.items():
         args += (name, value)
     return args

@@ -11,9 +11,9 @@
 --       then count of events,                                      then each event's JSON
 --       then count of dead letters,  then  code, detail, message, type, data  for each
 --       then count of producer fields to delete,                   then these
+--       then count of head fields to delete,                       then these
 --       then for each of KEYS 6..:
 --         "1" when the key is deleted first, "0" when not
---         field whose value grows ("" for none), the text it grows by
 --         number of arguments: field, value, ...                   then these
 -- Returns {committed, version}  |  {refused, term, version, owner}
 local h = redis.call('HMGET', KEYS[1], 'term', 'version', 'owner')
@@ -48,17 +48,13 @@ for _ = 1, tonumber(take()) do
     'code', take(), 'detail', take(), 'message', take(), 'type', take(), 'data', take())
 end
 for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[5], take()) end
+for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[1], take()) end
 
 for k = 6, #KEYS do
-  local fresh, growing, text, fields = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  i = i + 4
+  local fresh, fields = ARGV[i], tonumber(ARGV[i + 1])
+  i = i + 2
   if fresh == '1' then redis.call('DEL', KEYS[k]) end
-  if growing ~= '' then
-    text = (redis.call('HGET', KEYS[k], growing) or '') .. text
-    redis.call('HSET', KEYS[k], growing, text, unpack(ARGV, i, i + fields - 1))
-  elseif fields > 0 then
-    redis.call('HSET', KEYS[k], unpack(ARGV, i, i + fields - 1))
-  end
+  if fields > 0 then redis.call('HSET', KEYS[k], unpack(ARGV, i, i + fields - 1)) end
   i = i + fields
 end
 

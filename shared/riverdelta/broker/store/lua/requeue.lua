@@ -21,10 +21,11 @@ local entry = {}
 for i = 1, #letter[2], 2 do entry[letter[2][i]] = letter[2][i + 1] end
 if entry.message ~= ARGV[2] then return {'absent'} end
 
-local h = redis.call('HMGET', head, 'pushed', 'pushed_bytes', 'owner', 'term')
+local h = redis.call('HMGET', head, 'pushed', 'pushed_bytes', 'owner', 'term', 'open.' .. ARGV[2])
+local at = string.match(h[5] or '', '%d+$') or m[3] or '0' -- of its last entry
 local pushed, owner = tonumber(h[1]) + 1, h[3] or ''
 redis.call('XADD', chunks, pushed,
-  'message', entry.message, 'type', entry.type, 'at', m[3] or '0', 'data', entry.data)
+  'message', entry.message, 'type', entry.type, 'at', at, 'data', entry.data)
 redis.call('XDEL', dead, ARGV[1])
 redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', tonumber(h[2] or 0) + #entry.data)
 if owner ~= '' then redis.call('SPUBLISH', KEYS[5], '') end
