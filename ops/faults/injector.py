@@ -194,8 +194,8 @@ class Injector:
         for chat_id, chat in self._oracle.chats.items():
             keys = self._cast.client.keys.chat(chat_id)
             epoch, seq = await self._cast.ask("HMGET", keys.head, "epoch", "seq")
-            flat = await self._cast.ask("HGETALL", keys.producers)
-            stored = stored_numbers(flat)
+            head = await self._cast.ask("HGETALL", keys.head)
+            stored = stored_numbers(await self._cast.ask("HGETALL", keys.producers), head)
             # A message's numbers go when it is forgotten: only what can be lost is asked for.
             gone = {m for m, sent in chat.messages.items() if sent.outcome and m not in stored}
             stored |= dict.fromkeys(gone, 1 << 30)
@@ -269,9 +269,22 @@ class Injector:
     """Kind of a fault -> what carries it out."""
 
 
-def stored_numbers(flat: Sequence[bytes]) -> dict[str, int]:
-    """Read a chat's ``producers`` hash: message id → number of its producer's last stored entry."""
+def stored_numbers(producers: Sequence[bytes], head: Sequence[bytes] = ()) -> dict[str, int]:
+    """
+    Message id → number of its producer's last stored entry.
+
+    Args:
+        producers: A chat's ``producers`` hash, flat: messages that have ended.
+        head: Its head, flat: fields ``last.`` of messages that are open.
+    """
     stored = {}
+    opened = [
+        part
+        for name, number in zip(head[::2], head[1::2], strict=True)
+        if name.startswith(b"last.")
+        for part in (name.removeprefix(b"last."), number)
+    ]
+    flat = [*producers, *opened]
     for name, number in zip(flat[::2], flat[1::2], strict=True):
         pusher, _, message = name.decode().rpartition(":")
         if pusher != _REAPER:  # it numbers what it pushes for the dead by itself

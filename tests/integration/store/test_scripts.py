@@ -1,7 +1,9 @@
 """Each script held to the contract at its top, repeats and refusals first."""
 
 import asyncio
+import re
 import secrets
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from riverdelta.core.wake import parse_wake
 from tests.support.servers import Server
 
 LIMITS = PushLimits(100, 1_000_000)
+_COUNTED = {"hget", "hmget", "hset", "hdel", "xadd", "xtrim", "del", "spublish", "exists"}
 
 
 @pytest.fixture
@@ -62,7 +65,12 @@ async def head(client: Client, keys: ChatKeys) -> dict[str, bytes]:
 
 
 async def commit(
-    client: Client, keys: ChatKeys, term: int, version: int, *events: str
+    client: Client,
+    keys: ChatKeys,
+    term: int,
+    version: int,
+    *events: str,
+    ended: Sequence[str] = (),
 ) -> int | Refused:
     seq = int((await head(client, keys)).get("seq", 0))
     args: list[Arg] = [
@@ -80,6 +88,8 @@ async def commit(
         0,
         0,
         0,
+        len(ended),
+        *ended,
     ]
     every = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
     return await scripts.commit(client.chats, every, args)
@@ -201,7 +211,55 @@ async def test_a_start_deletes_what_is_left_of_a_chat_without_a_head(
     await opened(client, keys)
     assert await stored(client, keys) == [(b"1-0", b"{}")]
     assert await client.chats.execute("EXISTS", keys.deltas) == 0
-    assert await client.chats.execute("HGETALL", keys.producers) == [b"p:m", b"1"]
+    assert await client.chats.execute("EXISTS", keys.producers) == 0
+    assert (await head(client, keys))["last.p:m"] == b"1"
+
+
+@pytest.mark.parametrize("opened_by_an_older_producer", [False, True])
+async def test_the_last_number_of_a_message_outlives_its_end(
+    client: Client, keys: ChatKeys, *, opened_by_an_older_producer: bool
+) -> None:
+    await opened(client, keys)
+    if opened_by_an_older_producer:
+        await client.chats.execute("HDEL", keys.head, "last.p:m")
+        await client.chats.execute("HSET", keys.producers, "p:m", "1")
+    await claimed(client, keys)
+    assert (await push(client, keys, 2, "a", "b")).last == 3
+    assert (await push(client, keys, 4, "{}", kind="end")).last == 4
+    in_head = b"" if opened_by_an_older_producer else b"4"
+    assert (await head(client, keys)).get("last.p:m", b"") == in_head
+    assert await commit(client, keys, 1, 0, ended=("p:m",)) == 1
+    assert "last.p:m" not in await head(client, keys)
+    assert await client.chats.execute("HGETALL", keys.producers) == [b"p:m", b"4"]
+    assert (await push(client, keys, 4, "{}", kind="end")).status == "repeat"
+    assert (await scripts.check(client.chats, keys, producer="p", message_id="m")).last == 4
+
+
+async def test_a_push_of_an_open_message_makes_five_calls(client: Client, keys: ChatKeys) -> None:
+    """The hot path: one more call is two or three microseconds of Redis for every token."""
+    await opened(client, keys)
+    await claimed(client, keys)
+    await push(client, keys, 2, "warm")
+    assert await calls(client, push(client, keys, 3, "token")) == {
+        "hmget": 2,
+        "xadd": 1,
+        "hset": 1,
+        "spublish": 1,
+    }
+
+
+async def calls(client: Client, work: Coroutine[Any, Any, Any]) -> dict[str, int]:
+    """Do *work*, and count the commands of its scripts."""
+
+    async def counted() -> dict[str, int]:
+        info = (await client.chats.execute("INFO", "commandstats")).decode()
+        lines = re.findall(r"cmdstat_(\w+):calls=(\d+)", info)
+        return {name: int(count) for name, count in lines if name in _COUNTED}
+
+    before = await counted()
+    await work
+    after = await counted()
+    return {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}
 
 
 async def test_check_tells_how_a_message_stands(client: Client, keys: ChatKeys) -> None:
@@ -284,6 +342,7 @@ async def test_commit_publishes_what_it_logs(client: Client, keys: ChatKeys) -> 
 
 async def test_release_only_when_nothing_is_left_to_do(client: Client, keys: ChatKeys) -> None:
     await opened(client, keys)
+    await client.chats.execute("HSET", keys.producers, "p:ended", "3")
     await claimed(client, keys)
 
     async def release(term: int = 1) -> str:
@@ -348,6 +407,7 @@ async def test_a_new_message_takes_the_expiry_off_a_released_chat(
     client: Client, keys: ChatKeys
 ) -> None:
     await opened(client, keys)
+    await client.chats.execute("HSET", keys.producers, "p:ended", "3")
     await client.chats.execute("PEXPIRE", keys.head, 60_000)
     await client.chats.execute("PEXPIRE", keys.producers, 60_000)
     await open_(client, keys, opener="o2", message_id="m2")

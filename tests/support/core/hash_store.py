@@ -94,6 +94,7 @@ class HashStore:
         take(args.popleft())  # of producers, which nobody here reads
         for field in take(args.popleft()):
             head.pop(str(field), None)
+        take(args.popleft())  # numbers of producers, which nobody here reads
         for key in keys[5:]:
             fresh, fields = take(2)
             if fresh == "1":

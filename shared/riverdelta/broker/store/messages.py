@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from riverdelta.broker.redis.commands import Commands
@@ -28,4 +29,9 @@ async def read_last_message_seqs(
 ) -> list[int]:
     """Read the message_seq of the last stored entry of each (producer id, message id); 0: none."""
     fields = [f"{producer}:{message_id}" for producer, message_id in messages]
-    return [int(value or 0) for value in await chats.execute("HMGET", keys.producers, *fields)]
+    # In the head while a message is open, unless an older producer opened it.
+    opened, others = await asyncio.gather(
+        chats.execute("HMGET", keys.head, *(f"last.{field}" for field in fields)),
+        chats.execute("HMGET", keys.producers, *fields),
+    )
+    return [int(one or other or 0) for one, other in zip(opened, others, strict=True)]

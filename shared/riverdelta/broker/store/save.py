@@ -100,8 +100,9 @@ class HotChat:
             for producer in (recent.producer, REAPER)
         ]
         args += (len(fields), *fields)
-        ended = [mid for mid, message in changes.messages.items() if message.status != "open"]
-        args += (len(ended), *(counters_field(mid) for mid in ended))
+        ended = [message for message in changes.messages.values() if message.status != "open"]
+        args += (len(ended), *(counters_field(message.id) for message in ended))
+        args += (len(ended), *(f"{message.producer}:{message.id}" for message in ended))
         for message in changes.messages.values():
             changed = self._changed_fields(message)
             if changed:

@@ -12,6 +12,7 @@
 --       then count of dead letters,  then  code, detail, message, type, data  for each
 --       then count of producer fields to delete,                   then these
 --       then count of head fields to delete,                       then these
+--       then count of producer fields whose numbers leave the head for KEYS 5, then these
 --       then for each of KEYS 6..:
 --         "1" when the key is deleted first, "0" when not
 --         number of arguments: field, value, ...                   then these
@@ -49,6 +50,14 @@ for _ = 1, tonumber(take()) do
 end
 for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[5], take()) end
 for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[1], take()) end
+for _ = 1, tonumber(take()) do
+  local field = take()
+  local last = redis.call('HGET', KEYS[1], 'last.' .. field)
+  if last then
+    redis.call('HSET', KEYS[5], field, last)
+    redis.call('HDEL', KEYS[1], 'last.' .. field)
+  end
+end
 
 for k = 6, #KEYS do
   local fresh, fields = ARGV[i], tonumber(ARGV[i + 1])

@@ -42,7 +42,7 @@ pushed = pushed + 1
 redis.call('DEL', message)
 redis.call('HSET', message, 'v', ARGV[4], 'status', 'open', 'opener', ARGV[3], 'producer', ARGV[1])
 redis.call('XADD', chunks, pushed, 'message', ARGV[2], 'type', 'start', 'at', '0', 'data', ARGV[5])
-redis.call('HSET', producers, ARGV[1] .. ':' .. ARGV[2], '1')
-redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', tonumber(h[3] or 0) + #ARGV[5])
+redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', tonumber(h[3] or 0) + #ARGV[5],
+  'last.' .. ARGV[1] .. ':' .. ARGV[2], 1)
 if owner ~= '' then redis.call('SPUBLISH', KEYS[5], '') end
 return {'stored', 1, pushed, tonumber(h[2] or 0), owner, term, ''}

@@ -2,6 +2,9 @@
 -- Append entries of an open message to its chat's raw stream, each exactly once and in order. Wakes the
 -- owner. Safe to repeat.
 --
+-- The number of the last entry is in the head while the message is open, so that one write has it and the
+-- counters. Of a message that has ended, or that an older producer opened, it is in the producers' hash.
+--
 -- No allow-oom flag: a full server refuses, and the producer waits as for any other back-pressure. Only
 -- ends are called with it: messages that cannot end would keep what they hold for ever.
 --
@@ -22,13 +25,16 @@ local FIRST_ENTRY = 7
 local ENDS = {['end'] = true, fail = true, stop = true}
 local MAX_AHEAD = 64 -- an owner further behind reads the stream anyway
 
-local h = redis.call('HMGET', head, 'pushed', 'processed', 'pushed_bytes', 'processed_bytes', 'owner', 'term')
+local last_field = 'last.' .. field
+local h = redis.call('HMGET', head,
+  'pushed', 'processed', 'pushed_bytes', 'processed_bytes', 'owner', 'term', last_field)
 local pushed, processed = tonumber(h[1] or 0), tonumber(h[2] or 0)
 local pushed_bytes, processed_bytes = tonumber(h[3] or 0), tonumber(h[4] or 0)
 local owner, term = h[5] or '', h[6] or '0'
 local m = redis.call('HMGET', message, 'status', 'stop')
 local status, stop = m[1], m[2] or ''
-local last = tonumber(redis.call('HGET', producers, field) or 0)
+local in_head = h[7]
+local last = tonumber(in_head or redis.call('HGET', producers, field) or 0)
 
 local function reply(word)
   return {word, last, pushed, processed, owner, term, stop}
@@ -37,7 +43,11 @@ end
 local count = (#ARGV - FIRST_ENTRY + 1) / 3
 if first + count - 1 <= last then
   -- Written again: a WAIT behind a repeat needs a write to wait for (durability=replicated).
-  redis.call('HSET', producers, field, last)
+  if in_head then
+    redis.call('HSET', head, last_field, last)
+  else
+    redis.call('HSET', producers, field, last)
+  end
   return reply('repeat')
 end
 if not status then return reply('unknown') end
@@ -70,8 +80,12 @@ for i = FIRST_ENTRY + 3 * skip, #ARGV, 3 do
   end
 end
 last = first + count - 1
-redis.call('HSET', producers, field, last)
-redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', pushed_bytes + size)
+if in_head then
+  redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', pushed_bytes + size, last_field, last)
+else
+  redis.call('HSET', producers, field, last)
+  redis.call('HSET', head, 'pushed', pushed, 'pushed_bytes', pushed_bytes + size)
+end
 
 if owner ~= '' then
   local payload = travels and size <= max_wake and table.concat(inline) or ''
