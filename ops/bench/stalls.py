@@ -1,5 +1,5 @@
 """
-How long an innocent chat stands still while another chat of the same workers gets a hostile 1 MiB.
+Measure how long a chat stalls while another chat of the same workers gets a hostile 1 MiB.
 
 Two workers with redaction and sections on, a few chats that get a token at a steady pace, and one hostile
 input after the other. The figure is the longest time from a push to its reader, over all innocent chats.

@@ -1,5 +1,5 @@
 """
-What a message must come to, and what a log says it came to: two folds in plain Python.
+Compute the result that a message must have, and the result in a log: two folds in plain Python.
 
 Nothing of riverdelta is imported here. The first reads what was pushed, the second the events that
 came out; where they differ, one of the two implementations is wrong.
@@ -192,7 +192,7 @@ class View:
             self._apply_to_value(event, self._values[chunk_id], where)
 
     def _apply_to_value(self, event: dict[str, Any], root: list[Any], where: str) -> None:
-        """Patches must come to what the text says when it is whole."""
+        """Check that patches result in the value of the whole text."""
         if event["type"] == "chunk.patch":
             try:
                 for patch in event["data"]["patches"]:

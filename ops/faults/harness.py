@@ -96,7 +96,7 @@ class Harness:
                 await feeding
             took_s = time.monotonic() - began
             await self._drain()
-            await self._cast.end("worker")  # so that logs stand still while they are read
+            await self._cast.end("worker")  # so that logs do not change while they are read
             await self._read_logs()
         self._excuse()
         violations = self._violations + self._not_injected() + self._oracle.judge()

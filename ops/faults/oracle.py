@@ -15,8 +15,8 @@ no end          a message without an end
 two ends, event after end, wrong end
 two owners      a commit that was stored although its worker was fenced, or built on another state
 
-What a server may lose is allowed exactly where it lost it (`Loss`): the harness looks into every
-server that it restarted before anybody else may.
+What a server may lose is allowed exactly where it lost it (`Loss`): the harness reads every
+server that it restarted before any client can connect.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Sent:
     Attributes:
         tried: Items handed to push, at most.
         acked: When each item was acknowledged; an item counts with the first one after it.
-        outcome: What the producer saw: ``completed``, ``stopped``, ``ended`` (somebody else ended
+        outcome: What the producer saw: ``completed``, ``stopped``, ``ended`` (a worker ended
             it), ``lost``, ``exists``, ``died`` (the producer was killed), ``error``; "" none yet.
     """
 
@@ -97,11 +97,11 @@ HELD_BACK_S: Final = 8.0
 
 class Loss(NamedTuple):
     """
-    What a restarted server had of a chat, as the harness found it before it let anybody in.
+    What a restarted server had of a chat, as the harness found it before a client could connect.
 
     Attributes:
-        since: When somebody was let in again after the restart before; 0 if there was none. Not when
-            it was killed: its last words are received, and counted, some ms after that.
+        since: When clients could connect after the restart before; 0 if there was none. Not when it
+            was killed: its last replies are received, and counted, some ms after that.
         died_at: When it was killed.
         durability: What was in force: ``always`` (nothing acknowledged may be gone), ``everysec`` (what
             was acknowledged while a sync held writes up, at most 2 s of it, goes with the process),
@@ -119,7 +119,7 @@ class Loss(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A commit that was stored: of which term, built on which version, sent when, come to which."""
+    """A stored commit: its term, the version it built on, when it was sent, its new version."""
 
     worker: str
     term: int

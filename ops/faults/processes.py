@@ -54,7 +54,7 @@ class Nursery:
             return int(self._ours.recv(ORDER_BYTES)), from_child, to_child
 
     def close(self) -> None:
-        """End it, and whoever is left of its children."""
+        """End it, and its children that are left."""
         self._ours.close()
         self._process.wait()
 
@@ -68,7 +68,7 @@ class Child:
         slot: Its place; the one that replaces it has the same.
         ids: Worker ids it took.
         ready: Set when it may be given something to do.
-        alive: Whether it runs (or stands still).
+        alive: Whether it runs (or is frozen).
         wanted: Its end is not a surprise.
     """
 

@@ -183,5 +183,5 @@ class _Link:
             while data := await reader.read(_PIECE):
                 await held.put(data)
         except OSError:
-            pass  # reset by the sender: what it had sent is delivered all the same
+            pass  # reset by the sender: what it had sent is still delivered
         await held.put(b"")

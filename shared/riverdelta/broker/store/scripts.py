@@ -103,7 +103,7 @@ async def open_message(
     """
     Open a message; repeat it with the same *opener* only. See ``open.lua``.
 
-    A chat that it makes is *user*'s ("": nobody's); one that exists must be *user*'s, if one is named.
+    A new chat belongs to *user* ("": to no user). An existing one must, too, unless *user* is "".
     """
     reply = await _open(
         executor,

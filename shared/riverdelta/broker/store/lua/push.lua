@@ -17,7 +17,7 @@
 -- Returns {status, last, pushed, processed, owner, term, stop}
 --   status  stored | repeat | hole | unknown | ended | stopped | full
 --   last    message_seq of the last entry stored for this producer and message
---   owner   "" when nobody has the chat; stop: "" or the reason a reader gave
+--   owner   "" if no worker has the chat; stop: "" or the reason a reader gave
 local head, chunks, producers, message, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local field, first, message_id = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local max_chunks, max_bytes, max_wake = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
