@@ -35,7 +35,7 @@ _MAKERS: Mapping[str, Callable[[], Codec]] = {
 }
 
 SOURCES = tuple(_MAKERS)
-"""The ways raw chunks can be spelled."""
+"""The ways in which raw chunks can be encoded."""
 
 
 def make_codec(source: str) -> Codec:
@@ -52,5 +52,5 @@ def make_codec(source: str) -> Codec:
 
 
 def default_mode(source: str) -> Mode:
-    """Tell how texts of *source* follow each other unless the producer says otherwise."""
+    """Return how texts of *source* follow each other, unless the producer sets another mode."""
     return "snapshot" if source == "text-snapshot" else "append"

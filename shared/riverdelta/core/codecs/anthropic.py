@@ -97,9 +97,9 @@ class AnthropicCodec(ProviderCodec):
     A text or thinking block begins with its first text, so that a block which only carries a
     signature is none.
 
-    A block is told by its index and its type; where the index is missing or no number, the newest
-    block that fits. A delta for another kind of text than its block's opens a chunk of its own, and
-    input goes to a call or nowhere.
+    A block is found by its index and its type; if the index is missing or no number, the newest
+    block that fits is taken. A delta for another kind of text than its block's opens another chunk,
+    and input goes to a call or nowhere.
 
     A call ends where its block does if its input is whole by then. Else the rest may still come, and
     the end of the message says whether it was cut. A call that has its input in its start and gets
@@ -143,7 +143,7 @@ class AnthropicCodec(ProviderCodec):
             if message_id == self._id or self._id is None:
                 self._id = message_id
                 self._usage = self._usage or object_or_empty(message.get("usage")) or None
-                self._skip("message_start", lost=False)  # some gateways say it twice
+                self._skip("message_start", lost=False)  # some gateways send it twice
                 return
             self._finish_step(out)
         self._id = message_id
@@ -245,7 +245,7 @@ class AnthropicCodec(ProviderCodec):
                 self._say(self._text_block(index, kind).key, kind, text, out)
                 return
             if field in delta and not delta[field]:
-                return  # an empty delta says nothing
+                return  # an empty delta has nothing
         self._skip(name or "content_block_delta", lost=name not in _QUIET)
 
     def _input(self, index: int | None, value: Any, out: list[Piece]) -> None:
@@ -373,7 +373,7 @@ class AnthropicCodec(ProviderCodec):
 
 
 def _kind_of(block: dict[str, Any]) -> Kind | None:
-    """Tell what a block is: by its type, else by what it has."""
+    """Return the kind of a block: by its type, else by its fields."""
     name = text_or_empty(block.get("type"))
     if name in _TEXTS:
         return _TEXTS[name]
@@ -390,7 +390,7 @@ def _kind_of(block: dict[str, Any]) -> Kind | None:
 
 
 def _type_of(document: dict[str, Any]) -> str:
-    """Tell the type of an event that does not say it, by what it has."""
+    """Return the type of an event without one, by its fields."""
     delta = object_of(document.get("delta"))
     if "content_block" in document:
         return "content_block_start"

@@ -1,5 +1,5 @@
 """
-Which call a fragment belongs to, where the provider says it badly.
+Find the call that a fragment belongs to, also where a provider's ids and indexes are unreliable.
 
 A fragment of a call has an index, an id, a name and some arguments; any of them may be missing, empty,
 new each time, or that of another call. `CallBook.find` decides with all of them and with what is known

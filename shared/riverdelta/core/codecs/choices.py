@@ -1,5 +1,5 @@
 """
-Which choice of a chunk is part of the answer, where the provider numbers them badly.
+Find the choice that is part of the answer, also where a provider numbers choices badly.
 
 One answer is read: that of the first choice. With several answers asked for (`n`), the others are
 dropped. But a choice with another index need not be another answer: some servers number every
@@ -17,7 +17,7 @@ from typing import Any, Literal
 Verdict = Literal["read", "hold", "drop"]
 
 _COUNTS_UP = 8
-"""Chunks with an index each after which they are taken to be numbered; nobody asks for more answers."""
+"""Chunks with an index each after which they are taken to be numbered: requests ask for fewer answers."""
 
 _MOST_HELD = 64 * 1024
 """Characters that are held at most: past them, what is held is another answer."""
@@ -25,7 +25,7 @@ _MOST_HELD = 64 * 1024
 
 class Choices:
     """
-    Judges the choices of one step.
+    Decide which choices of one step are read.
 
     Attributes:
         index: Of the choice that is read. None: none has come.

@@ -1,4 +1,4 @@
-"""How much of a text went out, so that its full form at the end adds only what was missing."""
+"""Track how much of a text was delivered, so that its full form at the end adds only the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sent:
         self._tracks[track] = (length + len(text), crc32(_bytes(text), checksum))
 
     def rest(self, track: str, full: str) -> str:
-        """Give what *full* has beyond what went out, and count it as gone out."""
+        """Return what *full* has beyond the delivered text, and count it as delivered."""
         if not self.begins(track, full):
             return ""
         missing = full[self._tracks.get(track, (0, 0))[0] :]
@@ -51,7 +51,7 @@ class Sent:
         self._tracks.clear()
 
     def dump(self) -> list[list[Any]]:
-        """Spell the tracks as JSON values."""
+        """Encode the tracks as JSON values."""
         return [[track, *numbers] for track, numbers in self._tracks.items()]
 
     def load(self, state: list[list[Any]]) -> None:

@@ -224,7 +224,7 @@ class GeminiCodec(ProviderCodec):
             if _field(part, name):
                 self._skip(name)
                 taken = True
-        if not taken:  # most of all the signature of a thought
+        if not taken:  # above all the signature of a thought
             self._skip("part", lost=not _field(part, "thoughtSignature"))
 
     def _text_part(self, part: dict[str, Any], out: list[Piece]) -> bool:
@@ -344,7 +344,7 @@ class GeminiCodec(ProviderCodec):
             self._add(call.key, text, out)
 
     def _lose(self, call: _Call, why: str, out: list[Piece]) -> None:
-        """Give up the rest of a call's arguments: it ends as one that was cut."""
+        """Drop the rest of a call's arguments: it ends as a call that was cut."""
         self._skip("partialArgs")
         if not call.broken:
             call.broken = True
@@ -462,7 +462,7 @@ _COUNTS = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "to
 
 @cache
 def _snake(name: str) -> str:
-    """Give the name that Python's SDK has for a field of the REST API."""
+    """Return the name that Python's SDK has for a field of the REST API."""
     return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
 
 
@@ -473,7 +473,7 @@ def _field(value: dict[str, Any], name: str) -> Any:
 
 
 def _has(value: dict[str, Any], name: str) -> bool:
-    """Tell whether a value is there; a null is one for `nullValue` only."""
+    """Whether a value is there; a null is one for `nullValue` only."""
     if name == "nullValue":
         return name in value or _field(value, name) is not None
     return _field(value, name) is not None
@@ -497,7 +497,7 @@ def _holds_anything(part: dict[str, Any]) -> bool:
 
 
 def _reason(value: Any) -> str | None:
-    """Pass a finish or block reason that says something."""
+    """Return a finish or block reason, unless it means unspecified."""
     return _NUMBERED.get(value) if type(value) is int else finish_word(value)
 
 

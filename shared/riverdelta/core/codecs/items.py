@@ -1,5 +1,5 @@
 """
-Which output item of a response an event is about, where the provider says it badly.
+Find the output item that an event is about, also where a provider's ids and indexes are unreliable.
 
 An item has an index, an id and, if it is a call, the id of the call. Any of them may be missing, the same
 for two items, or new with every event. `ItemBook` asks them in this order: an id that is known; the

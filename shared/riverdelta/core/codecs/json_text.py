@@ -1,10 +1,10 @@
 r"""
-JSON in and out of the codecs: strict, with one mercy for lone surrogate escapes.
+JSON in and out of the codecs: strict, except that lone surrogate escapes are accepted.
 
 A provider that cuts its text between UTF-16 units sends half an emoji in each of two deltas
 (`"\ud83d"`, then `"\ude00"`). orjson refuses such a document; the standard library reads it. What
 it read is cleaned at once: only strings that are text for a reader may still begin or end with a
-half, so that `halves.join_halves` can put the two together. No other lone half gets past here.
+half, so that `surrogates.join_halves` can put the two together. No other lone half gets past here.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def join_pairs(text: str) -> str:
 
 def spell(value: Any) -> str:
     """
-    Spell a value that came out of JSON as JSON again, compactly.
+    Encode a value that came out of JSON as JSON again, compactly.
 
-    Lone halves in it stay as they are: the text goes through `halves.join_halves` afterwards.
+    Lone halves in it stay as they are: the text goes through `surrogates.join_halves` afterwards.
 
     Raises:
         UnusableError: Nested deeper than JSON writers go.
@@ -108,7 +108,7 @@ def spell(value: Any) -> str:
 
 
 def spell_inside(text: str) -> str:
-    """Spell *text* as it stands between the quotes of a JSON string."""
+    """Encode *text* as the inside of a JSON string, without its quotes."""
     return spell(text)[1:-1]
 
 

@@ -250,7 +250,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         self._add(key, self._sent.rest(key, value if type(value) is str else spell(value)), out)
 
     def _call_of(self, event: dict[str, Any], kind: str = "") -> Item | None:
-        """Find the call that an event is about; *kind*: one that we spell, of this type."""
+        """Find the call that an event is about; *kind*: its arguments are encoded by us, of this type."""
         index = index_or_none(event.get("output_index"))
         item = self._items.of_delta("call", index, text_or_none(event.get("item_id")))
         if item is None or item.call is None:
@@ -542,7 +542,7 @@ def _channel_of(part: Any, usual: _Channel) -> _Channel | None:
 
 
 def _arguments(value: Any) -> str:
-    """Read arguments: text, or the object that they spell."""
+    """Read arguments: text, or an object, which is encoded."""
     return spell(value) if type(value) in (dict, list) else text_or_empty(value)
 
 

@@ -1,4 +1,4 @@
-"""What a codec makes of a raw chunk: pieces, the only words the fold understands."""
+"""The pieces that codecs make of raw chunks; the fold reads nothing else."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class StepFail(NamedTuple):
 
 
 class ProcessorFail(NamedTuple):
-    """A processor gave up on the open chunk *key*. Its text goes on."""
+    """A processor failed on the open chunk *key*. The chunk's text goes on."""
 
     key: str
     processor: str

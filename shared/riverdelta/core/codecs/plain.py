@@ -60,7 +60,7 @@ class TextCodec(_PlainCodec):
     Source `text`: each push goes on where the last one stopped.
 
     UTF-8 may be cut at any byte. Bytes that are no UTF-8 are left out, with one `Rejected` per
-    push; what is good around them counts. Lone surrogate halves come as `surrogatepass` spells
+    push; what is good around them counts. Lone surrogate halves come as `surrogatepass` encodes
     them.
     """
 

@@ -72,7 +72,7 @@ WHOLE_ENDS = frozenset[FinishReason | None]({"stop", "tool_calls", "pause"})
 """Finish reasons that cut nothing. After any other, a call without arguments may have lost them."""
 
 _NAMES = 8
-"""How many kinds of lost payloads are told apart; the rest is counted together."""
+"""How many kinds of lost payloads are counted apart; the others are counted together."""
 _NAME_LENGTH = 60
 
 

@@ -6,8 +6,8 @@ The call-like items of the Responses API, as tool calls.
 | function_call, mcp_call | its name | its `arguments` (JSON), as they stream |
 | custom_tool_call | its name | its `input` (text), as it streams |
 | code_interpreter_call | code_interpreter | its `code` (text), as it streams |
-| apply_patch_call | apply_patch | its `operation`, spelled by us around the diff that streams |
-| shell_call | shell | its `action`, spelled by us around the commands that stream |
+| apply_patch_call | apply_patch | its `operation`, encoded by us around the diff that streams |
+| shell_call | shell | its `action`, encoded by us around the commands that stream |
 | computer_call | computer | object of `action`, `actions`, `pending_safety_checks` |
 | web_search_call, local_shell_call | web_search, local_shell | its `action` |
 | file_search_call | file_search | object of `queries` |
@@ -95,7 +95,7 @@ class CallItem:
         """shell: the last command's string is still open."""
 
     def dump(self) -> list[Any]:
-        """Spell it as JSON values, in the order `load` takes them."""
+        """Encode it as JSON values, in the order `load` takes them."""
         return [
             self.kind, self.name, self.prefix, self.begun, self.commands, self.in_command
         ]  # fmt: skip
@@ -128,7 +128,7 @@ def is_call(kind: str) -> bool:
 
 
 def whole_arguments(item: dict[str, Any]) -> str:
-    """Spell the arguments of a call that came all at once."""
+    """Encode the arguments of a call that came all at once."""
     kind = text_or_empty(item.get("type"))
     if kind == "mcp_approval_request":
         return text_or_empty(item.get("arguments"))
@@ -149,13 +149,13 @@ def begin_patch(call: CallItem, operation: Any) -> None:
 
 
 def patch_text(call: CallItem, delta: str) -> str:
-    """Spell the next part of the diff, with all that stands before it if this is the first."""
+    """Encode the next part of the diff, with everything before it if this is the first."""
     prefix, call.prefix, call.begun = call.prefix, "", True
     return prefix + spell_inside(delta)
 
 
 def end_patch(call: CallItem, operation: Any, track: str, sent: Sent) -> str:
-    """Spell what is left of an operation that is known in full now."""
+    """Encode the rest of an operation that is complete now."""
     operation = operation if type(operation) is dict else {}
     if not call.begun:
         return spell(operation)
@@ -164,7 +164,7 @@ def end_patch(call: CallItem, operation: Any, track: str, sent: Sent) -> str:
 
 
 def command_text(call: CallItem, index: int, delta: str) -> str:
-    """Spell the next part of a shell command; only the newest one can grow."""
+    """Encode the next part of a shell command; only the newest one can grow."""
     if index == call.commands:
         opening = ('"' if call.in_command else "") + (',"' if index else '{"commands":["')
         call.begun = call.in_command = True
@@ -184,7 +184,7 @@ def end_command(call: CallItem, index: int) -> str:
 
 
 def end_shell(call: CallItem, action: Any, track: str, sent: Sent) -> str:
-    """Spell what is left of an action that is known in full now."""
+    """Encode the rest of an action that is complete now."""
     action = action if type(action) is dict else {}
     if not call.begun:
         return spell(action)
@@ -200,5 +200,5 @@ def end_shell(call: CallItem, action: Any, track: str, sent: Sent) -> str:
 
 
 def _members(value: dict[str, Any], but: tuple[str, ...]) -> str:
-    """Spell the members of an object that go on after others."""
+    """Encode the members of an object that follow others."""
     return "".join(f",{spell(key)}:{spell(item)}" for key, item in value.items() if key not in but)

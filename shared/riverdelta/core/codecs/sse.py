@@ -50,7 +50,7 @@ class Frame(NamedTuple):
     data: bytes
     name: str
     emptied: int = 0
-    """Long strings that were emptied, since nobody reads them."""
+    """Long strings that were emptied, since no reader gets them."""
 
 
 class Stray(NamedTuple):

@@ -1,4 +1,4 @@
-"""Surrogate halves that arrive in two deltas of one chunk, joined before anyone sees them."""
+"""Join surrogate halves that arrive in two deltas of one chunk, before readers get them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def join_halves(pieces: list[Piece], halves: Halves) -> list[Piece]:
 
 
 def dump_halves(halves: Halves) -> dict[str, int]:
-    """Spell *halves* as numbers: JSON has no lone half."""
+    """Encode *halves* as numbers: JSON has no lone half."""
     return {key: ord(half) for key, half in halves.items()}
 
 

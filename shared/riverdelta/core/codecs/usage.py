@@ -91,7 +91,7 @@ def later_usage(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def openai_chat_usage(raw: dict[str, Any]) -> Usage:
-    """Normalise a chunk's `usage`; DeepSeek's spelling of cached tokens counts too."""
+    """Normalise a chunk's `usage`; DeepSeek's name for cached tokens counts, too."""
     cached = _count(_inside(raw, "prompt_tokens_details", "cached_tokens"))
     return Usage(
         input_tokens=_count(raw.get("prompt_tokens")) or _count(raw.get("input_tokens")),
