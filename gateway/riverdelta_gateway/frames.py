@@ -16,6 +16,8 @@ SendMethod = Literal["All", "SenderOnly"]
 POST: Final = "/chats/post"
 SUBSCRIBE: Final = "/chats/subscribe"
 _MAX_REQUEST_ID: Final = 128
+_POST_ERROR_ALIAS: Final = "postThread"
+"""Clients that are older than the name ``error`` know the error frames of `POST` by this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def response(
     }
     if request_id is not None:
         fields["request_id"] = request_id
+    if route == POST and event == "error":
+        fields["alias"] = _POST_ERROR_ALIAS
     return framed(orjson.dumps(fields))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 from riverdelta.broker.client import Client
@@ -14,6 +14,8 @@ from riverdelta_gateway.close_codes import CloseCode
 from riverdelta_gateway.socket import Socket
 
 Listener = Callable[[str, Announcement], None]
+ArrivalListener = Callable[[Socket], None]
+MissedListener = Callable[[str], None]
 
 _log = logging.getLogger("riverdelta.gateway")
 
@@ -32,13 +34,14 @@ class Sockets:
         self._client = client
         self._of_user: dict[str, set[Socket]] = {}
         self._listeners: list[Listener] = []
+        self._arrival_listeners: list[ArrivalListener] = []
+        self._missed_listeners: list[MissedListener] = []
         settings = client.settings
         self._pubsub = ShardedPubSub(
             settings.effective_queue_url,
             settings.command_timeout_s,
             on_message=self._on_announcement,
-            # An announcement that was missed is in the user's list all the same.
-            on_gap=lambda _: None,
+            on_gap=self._on_gap,
         )
 
     async def __aenter__(self) -> Self:
@@ -76,6 +79,14 @@ class Sockets:
         """Call *listener* with user and announcement when a user who is here opens a message."""
         self._listeners.append(listener)
 
+    def listen_arrivals(self, listener: ArrivalListener) -> None:
+        """Call *listener* with each socket that was added."""
+        self._arrival_listeners.append(listener)
+
+    def listen_missed(self, listener: MissedListener) -> None:
+        """Call *listener* with a user whose announcements may have been missed up to now."""
+        self._missed_listeners.append(listener)
+
     async def add(self, socket: Socket) -> None:
         """Register a socket; the first one of its user subscribes to the user's announcements."""
         sockets = self._of_user.setdefault(socket.user, set())
@@ -85,6 +96,9 @@ class Sockets:
                 await self._pubsub.subscribe(self._client.keys.user_chats(socket.user))
             except BrokerUnavailable as error:
                 _log.warning("user %s gets no announcements: %s", socket.user, error)
+            self._on_missed(socket.user)
+        for listener in self._arrival_listeners:
+            listener(socket)
 
     async def remove(self, socket: Socket) -> None:
         """Deregister a socket; the last one of its user ends the subscription."""
@@ -97,6 +111,14 @@ class Sockets:
         """Close every socket with *code*."""
         for socket in self.all():
             socket.perform(socket.session.close(code))
+
+    def _on_missed(self, user: str) -> None:
+        for listener in self._missed_listeners:
+            listener(user)
+
+    def _on_gap(self, channels: Collection[str]) -> None:
+        for channel in channels:
+            self._on_missed(self._client.keys.user_of_chats(channel))
 
     def _on_announcement(self, channel: str, payload: bytes) -> None:
         try:

@@ -289,6 +289,43 @@ async def test_a_turn_that_arq_picks_again_after_its_end_is_not_sent_again(
         assert CALLS.count("began Once") == 1
 
 
+async def test_a_socket_that_comes_back_to_any_gateway_gets_the_turn_under_way(
+    gateway: Running, settings: Settings
+) -> None:
+    async with local_workers(settings), local_turns(settings):
+        async with client(gateway.url) as browser:
+            await browser.send(POST, {"prompt": "Some words HANG"})
+            begun = (await browser.next())["payload"]
+        async with (
+            gateway_server(settings, GatewaySettings(dev=True, port=0)) as other,
+            client(gateway.url) as back,
+            client(other.url) as elsewhere,
+        ):
+            came = [await browser.next() for browser in (back, elsewhere)]
+            async with client(gateway.url) as second_tab:
+                came.append(await second_tab.next())
+                await back.ask("/chats/stop", {"chat_id": begun["id"]})
+                ends = [await turn_frames(one) for one in (back, elsewhere, second_tab)]
+            for one in (back, elsewhere):
+                await nothing_more(one)
+    assert [frame["event"] for frame in came] == ["initializeChat"] * 3
+    assert {frame["payload"]["message_id"] for frame in came} == {begun["message_id"]}
+    for frames in ends:
+        assert names(frames).count("complete") == 1
+        assert "initializeChat" not in names(frames)
+        assert frames[-1]["payload"]["status"] == "stopped"
+
+
+async def test_error_frames_of_the_route_also_have_the_name_that_older_clients_know(
+    gateway: Running,
+) -> None:
+    async with client(gateway.url) as browser:
+        (refused,) = await post(browser, prompt=" ")
+        other = await browser.ask("/chats/dance", {})
+    assert (refused["event"], refused["alias"]) == ("error", "postThread")
+    assert "alias" not in other
+
+
 async def test_two_turns_of_a_chat_at_once_are_kept_apart(
     gateway: Running, settings: Settings
 ) -> None:

@@ -55,6 +55,10 @@ class Projection:
         """Whether a turn runs."""
         return bool(self._open)
 
+    def greet(self) -> list[PostFrame]:
+        """Make the frames that a socket needs which came while turns run: the chat so far, for each."""
+        return [PostFrame("initializeChat", self._chat(one)) for one in sorted(self._open)]
+
     def expect(self, message_id: str) -> None:
         """Expect a message, perhaps a turn: it gets frames even if it ends before the chat is read."""
         if message_id not in self._open and message_id not in self._over:

@@ -8,17 +8,22 @@ import logging
 from typing import Final, Self
 
 from riverdelta.broker.reader.chat_reader import ChatReader
-from riverdelta.broker.user_chats import Announcement
-from riverdelta.core.errors import BrokerUnavailable
+from riverdelta.broker.user_chats import Announcement, open_messages
+from riverdelta.core.errors import BrokerUnavailable, RiverdeltaError
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import POST, response
 from riverdelta_gateway.posting.projection import PostFrame, Projection
+from riverdelta_gateway.socket import Socket
 from riverdelta_gateway.sockets import Sockets
 
 _IDLE_S: Final = 60.0
 """A chat without a running turn is followed for this long; its next message is announced anyway."""
 _RETRY_S: Final = 0.25
+_LOOKS: Final = 20
+"""Users that are looked up at the same time: after a lost connection, all are."""
+_OPENING_S: Final = 1.0
+"""A message is open this long after it was announced, or its producer has no Redis."""
 
 _log = logging.getLogger("riverdelta.gateway")
 
@@ -27,7 +32,9 @@ class Watches:
     """
     The chats that this process follows for its users. An async context manager.
 
-    A user's turns are watched by every process where the user has sockets, whichever accepted the post.
+    A user's turns are watched by every process where the user has sockets, whichever accepted the post:
+    turns that begin are announced, and those under way are looked up when the user's first socket comes.
+    A socket that comes while a turn runs gets ``initializeChat`` first.
 
     Args:
         subscriber: Reads chats.
@@ -40,7 +47,11 @@ class Watches:
         self._access = access
         self._sockets = sockets
         self._watches: dict[tuple[str, str], _Watch] = {}
+        self._looks: set[asyncio.Task[None]] = set()
+        self._look_slots = asyncio.Semaphore(_LOOKS)
         sockets.listen(self._on_announcement)
+        sockets.listen_arrivals(self._greet)
+        sockets.listen_missed(self._look_soon)
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -48,7 +59,7 @@ class Watches:
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel all watches."""
-        tasks = [watch.task for watch in self._watches.values()]
+        tasks = [*(watch.task for watch in self._watches.values()), *self._looks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -76,6 +87,33 @@ class Watches:
         watch.projection.expect(message_id)
         return watch
 
+    def _greet(self, socket: Socket) -> None:
+        """Send a socket that has come the chats where turns of its user run."""
+        for (user, _), watch in self._watches.items():
+            if user == socket.user:
+                for frame in watch.projection.greet():
+                    socket.send(encode_frame(frame, user, watch.position))
+
+    def _look_soon(self, user: str) -> None:
+        task = asyncio.create_task(self._look(user), name=f"riverdelta-look-{user}")
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
+
+    async def _look(self, user: str) -> None:
+        """Follow the user's turns under way; look twice, because a turn is announced before it is there."""
+        for wait_s in (0.0, _OPENING_S):
+            await asyncio.sleep(wait_s)
+            followed = set(self._watches)  # they need no second look, and no second `complete`
+            try:
+                async with self._look_slots:
+                    found = await open_messages(self._subscriber.client, user)
+            except RiverdeltaError as error:
+                _log.warning("looking for turns of user %s again: %s", user, error)
+                continue
+            for announcement in found:
+                if (user, announcement.chat_id) not in followed:
+                    self._on_announcement(user, announcement)
+
     def _on_announcement(self, user: str, announcement: Announcement) -> None:
         self._follow(user, announcement.chat_id, announcement.message_id)
 
@@ -90,6 +128,7 @@ class _Watch:
 
     Attributes:
         projection: Makes frames of the chat's events.
+        position: The last event that frames were made of.
         asked: Turns that this process accepted, and has to answer.
         task: Done when no turn runs or is expected.
     """
@@ -103,6 +142,7 @@ class _Watch:
         chat_id: str,
     ) -> None:
         self.projection = Projection(chat_id)
+        self.position = ""
         self.asked: set[str] = set()
         self._subscriber = subscriber
         self._access = access
@@ -132,6 +172,7 @@ class _Watch:
                 timeout_s = None if self.projection.under_way else _IDLE_S
                 async with asyncio.timeout(timeout_s):
                     event = await anext(events)
+                self.position = event.position
                 for frame in self.projection.apply(event):
                     self._send(frame, event.position)
 

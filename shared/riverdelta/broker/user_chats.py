@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, NamedTuple
 
 import orjson
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import members, scripts
-from riverdelta.broker.store.head import read_user
+from riverdelta.broker.store.head import read_open, read_user
 
 _LISTED: Final = 1000
 """Most chats that are listed for a user."""
+_SEARCHED: Final = 20
+"""Chats that are searched for open messages: opening a message moves its chat to the front."""
 
 
 class Announcement(NamedTuple):
@@ -59,6 +62,22 @@ def read_announcement(payload: bytes) -> Announcement:
         case {"chat": str(chat_id), "message": str(message_id)}:
             return Announcement(chat_id, message_id)
     raise ValueError(payload)
+
+
+async def open_messages(client: Client, user: str) -> list[Announcement]:
+    """
+    Find the open messages of a user's chats: those whose announcements may have been missed.
+
+    The chats that were active last are searched; a chat in the list may be another user's.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; try again.
+    """
+    listed = await members.list_user_chats(client.queue, client.keys, user, limit=_SEARCHED)
+    chat_ids = [chat_id for chat_id, _ in listed]
+    reads = (read_open(client.chats, client.keys.chat(chat_id)) for chat_id in chat_ids)
+    found = zip(chat_ids, await asyncio.gather(*reads), strict=True)
+    return [Announcement(chat_id, one) for chat_id, open_ in found for one in open_]
 
 
 async def user_of_chat(client: Client, chat_id: str) -> str | None:

@@ -93,6 +93,12 @@ async def read_user(chats: Commands, keys: ChatKeys) -> str | None:
     return None if term is None else (user or b"").decode()
 
 
+async def read_open(chats: Commands, keys: ChatKeys) -> list[str]:
+    """Read the ids of a chat's open messages; none if there is no such chat."""
+    (open_,) = await chats.execute("HMGET", keys.head, "open")
+    return (open_ or b"").decode().split()
+
+
 async def read_position(chats: Commands, keys: ChatKeys) -> Position | None:
     """Read where a chat's log ends; None: there is no log."""
     epoch, seq = await chats.execute("HMGET", keys.head, "epoch", "seq")
