@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 
 import pytest
 
@@ -12,7 +13,7 @@ from riverdelta.core.events import SnapshotMessage
 from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
 from riverdelta_gateway.turns import worker
-from riverdelta_gateway.turns.queue import TurnQueue
+from riverdelta_gateway.turns.queue import TurnQueue, arq_pool
 from tests.support.gateway.local_turns import (
     CALLS,
     local_turns,
@@ -72,6 +73,34 @@ async def test_a_title_that_fails_does_not_harm_the_reply(
         message = await reply_to(queue, subscriber, prompt, "m")
     assert (message["status"], reply_text(message)) == ("completed", f"{prompt} ")
     assert title_of([message]) == (None if "BADTITLE" in prompt else "Tell me UNTITLED please")
+
+
+async def test_a_title_that_hangs_does_not_hold_the_end_of_the_reply(
+    settings: Settings, subscriber: Subscriber
+) -> None:
+    async with (
+        local_workers(settings),
+        local_turns(settings, title_timeout_s=3600, title_grace_s=0.1),
+        turn_queue(settings) as queue,
+    ):
+        message = await reply_to(queue, subscriber, "Tell me SLOWTITLE please", "m")
+    assert message["status"] == "completed"
+    assert title_of([message]) == "Tell me SLOWTITLE please"
+
+
+async def test_a_gateway_whose_clock_is_ahead_delays_no_reply(
+    settings: Settings, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with local_workers(settings), local_turns(settings), arq_pool(settings) as pool:
+        # The job is stamped by the gateway's clock, and picked by the one of the turns process.
+        monkeypatch.setattr("arq.connections.timestamp_ms", lambda: int(ahead_s() * 1000))
+        queue = TurnQueue(pool, settings, now_s=ahead_s)
+        message = await reply_to(queue, subscriber, "Words", "m")
+    assert message["status"] == "completed"
+
+
+def ahead_s() -> float:
+    return time.time() + 600
 
 
 async def test_errors_are_safe_sentences_with_an_id_that_the_log_knows(

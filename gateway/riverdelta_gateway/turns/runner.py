@@ -182,7 +182,11 @@ class TurnRunner:
         title = asyncio.create_task(self._title(message, question), name="riverdelta-title")
         try:
             await self._push(message, self._backend.reply(question))
-            await asyncio.wait((title,))
+            done, _ = await asyncio.wait((title,), timeout=self.turns.title_grace_s)
+            if not done:  # a title that hangs does not hold the reply's end
+                title.cancel()
+                await asyncio.gather(title, return_exceptions=True)
+                await message.annotate(TITLE, {"title": title_from(question.prompt)})
         finally:
             title.cancel()
             (error,) = await asyncio.gather(title, return_exceptions=True)

@@ -87,6 +87,12 @@ class TurnSettings(EnvironmentSettings):
         gt=0,
         description="Longest time of a title; then it is the beginning of the prompt.",
     )
+    title_grace_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="How long a reply that is done waits for its title; then it is the beginning of the "
+        "prompt.",
+    )
     drain_s: float = Field(
         default=2.0, ge=0, description="Time that replies get at SIGTERM; then they fail."
     )

@@ -58,6 +58,8 @@ class SaysWhatItIsTold:
             raise BackendError("No title today")
         if "BADTITLE" in question.prompt:
             raise ZeroDivisionError
+        if "SLOWTITLE" in question.prompt:
+            await asyncio.Event().wait()
         yield "A "
         yield "title"
 
