@@ -169,7 +169,7 @@ class ChatFold:
     def _raw_chunks(self, message: MessageState, entries: Sequence[Entry]) -> None:
         raws = [entry.data for entry in entries]
         size = sum(map(len, raws))
-        self._batch.changes.messages[message.id] = message
+        self._batch.count(message)
         message.raw_chunks += len(raws)
         message.raw_bytes += size
         self.state.processed = entries[-1].number
@@ -178,9 +178,12 @@ class ChatFold:
         while at < len(raws):
             key, texts, pieces = message.codec.decode_run(unread)
             if texts:
+                if message.retried_call is not None or message.open_chunks[key].shown is not None:
+                    self._batch.touch(message)  # more than text may come of it
                 self._chunks.add_run(message, key, texts, entries[at : at + len(texts)])
                 at += len(texts)
             if pieces is not None:
+                self._batch.touch(message)
                 self._pieces(message, pieces, entries[at])
                 at += 1
 
@@ -206,7 +209,7 @@ class ChatFold:
         if handler is None:
             self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
             return
-        self._batch.changes.messages[message.id] = message
+        self._batch.touch(message)
         message.last_at_ms = entry.at_ms
         handler(self, message, entry)
 
@@ -230,7 +233,7 @@ class ChatFold:
         message.pipeline = self._pipeline.version
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
-        self._batch.changes.messages[message.id] = message
+        self._batch.touch(message)
         self._drop_old()
         started = MessageStarted(
             role=message.role, source=message.source, metadata=message.metadata
@@ -259,7 +262,7 @@ class ChatFold:
                 continue
             still_open = self.state.messages.get(mid)
             if still_open is not None:
-                self._batch.changes.messages[mid] = still_open
+                self._batch.touch(still_open)
                 self._stop_for(still_open, "replaced")
             self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
         self._batch.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
@@ -462,7 +465,7 @@ class ChatFold:
     def _reject(self, message: MessageState | None, entry: Entry, code: str, detail: str) -> None:
         if message is not None:
             message.rejected += 1
-            self._batch.changes.messages[message.id] = message
+            self._batch.touch(message)
         self._batch.changes.rejected.append(RejectedEntry(entry, code, detail))
         self._batch.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
 
