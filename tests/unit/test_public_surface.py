@@ -25,7 +25,7 @@ SURFACE: dict[str, set[str]] = {
     },
     "ChunkTooLarge": ERROR,
     "ChunkTracker": {"add", "add_chunk", "clear_chunk", "get_complete_text"},
-    "EndedMessage": {"attempt", "chat_id", "end", "message", "message_id", "status"},
+    "EndedMessage": {"about", "attempt", "chat_id", "end", "message", "message_id", "status"},
     "Event": {
         *("chat", "chunk", "data", "ends_message", "epoch", "message", "position", "raw", "seq"),
         *("ts", "type"),

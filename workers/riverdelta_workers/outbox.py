@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import scripts
+from riverdelta.broker.store.messages import read_about
 from riverdelta.broker.store.snapshot import read_message
 from riverdelta.core.changes import OwedCall
 from riverdelta.core.errors import BrokerUnavailable
@@ -117,8 +118,9 @@ class Outbox:
         if message is None:
             return "Redis no longer has the message"
         status = message["status"]
+        about = await _insist(lambda: read_about(chats, keys, call.message_id))
         ended = EndedMessage(
-            attachment.chat_id, call.message_id, status, Event(call.end), message, call.tries
+            attachment.chat_id, call.message_id, status, Event(call.end), message, call.tries, about
         )
         hook = observer.on_error if status == "failed" else observer.on_complete
         try:

@@ -20,6 +20,8 @@ CLAIMS_BEFORE_DEAD_LETTER: Final = 3
 _MAY_KILL: Final = frozenset({"chunk", "tool_result", "annotate"})
 """Entry types that may be skipped; without the others, a message could never begin or end."""
 
+_LOGGED_CHARS: Final = 500
+
 _log = logging.getLogger("riverdelta.worker")
 
 
@@ -60,9 +62,11 @@ def fold_batch(
     if poison is not None and poison[0] == entries[0].number:
         attachment.poison = None
         changes = hot.fold.reject(entries[0], poison[1], poison[2], now_ms)
+        _log_hidden(attachment.chat_id, changes)
         return Folded(changes, *hot.encode(changes, log=log, now_ms=now_ms, trim=trim))
     try:
         changes = hot.fold.apply(entries, now_ms, filter_results)
+        _log_hidden(attachment.chat_id, changes)
         return Folded(changes, *hot.encode(changes, log=log, now_ms=now_ms, trim=trim))
     except Exception as error:  # noqa: BLE001  # guarantee 7: whatever breaks, the stream goes on
         if len(entries) == 1:
@@ -74,3 +78,10 @@ def fold_batch(
         attachment.drop()
         attachment.single = True
         return None
+
+
+def _log_hidden(chat_id: str, changes: Changes) -> None:
+    """Log what readers do not get of failures, under the ids that their events name."""
+    for failure in changes.hidden:
+        text = failure.text[:_LOGGED_CHARS]
+        _log.warning("error %s: chat %s: %s: %s", failure.id, chat_id, failure.code, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from riverdelta.core.safe_failures import HiddenFailure
 from riverdelta.core.state import ChunkState, Entry, MessageState, Recent
 
 
@@ -68,3 +69,5 @@ class Changes:
     rejected: list[RejectedEntry] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
     owed: list[OwedCall] = field(default_factory=list)
+    hidden: list[HiddenFailure] = field(default_factory=list)
+    """For the log; it is not written to Redis."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from riverdelta.core.batch import Batch
 from riverdelta.core.codecs.pieces import (
@@ -303,11 +303,32 @@ class Chunks:
 
     def filtered_start(self, start: ChunkStart) -> ChunkStart:
         """Filter the info of a section: it is text of the reply, too."""
-        text_filter = None if start.section is None else self.new_filter()
-        if start.section is None or text_filter is None:
+        if start.section is None:
             return start
-        info = text_filter.feed(start.section.info) + text_filter.finish()
-        return start._replace(section=start.section._replace(info=info))
+        section = start.section._replace(info=self.filtered(start.section.info))
+        return start._replace(section=section)
+
+    def filtered(self, text: str) -> str:
+        """Filter a whole text that is no chunk's: a model's name, a reason, a failure's words."""
+        text_filter = self.new_filter()
+        if text_filter is None:
+            return text
+        return text_filter.feed(text) + text_filter.finish()
+
+    def filtered_value(self, value: Any) -> Any:
+        """Filter the strings of a JSON value, keys, too."""
+        if self._pipeline.stream_filter is None:
+            return value
+        match value:
+            case str():
+                return self.filtered(value)
+            case list():
+                return [self.filtered_value(item) for item in value]
+            case dict():
+                return {
+                    self.filtered(key): self.filtered_value(item) for key, item in value.items()
+                }
+        return value
 
     def new_filter(self) -> StreamFilter | None:
         """Make a filter in its first state; None: the pipeline has no filter."""

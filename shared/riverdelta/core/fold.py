@@ -49,6 +49,12 @@ from riverdelta.core.parser import complete_card
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
 from riverdelta.core.retried_calls import RetriedCalls
+from riverdelta.core.safe_failures import (
+    HiddenFailure,
+    failure_id,
+    provider_failure,
+    rejected_failure,
+)
 from riverdelta.core.state import (
     ChatState,
     Entry,
@@ -129,7 +135,8 @@ class ChatFold:
         for call in filter_result.failures:
             detail = f"filter agent {call.agent} {call.detail}"
             if call.outcome == "failed_blocked":
-                self._reject(message, entry, "filter_blocked", detail)
+                shown = Failure(code="filter_blocked", detail=detail)  # the agent's detail is safe
+                self._reject(message, entry, "filter_blocked", detail, shown)
             elif (entry.message, call) not in emitted:
                 emitted.add((entry.message, call))
                 failure = Failure(code="filter_failed", detail=detail)
@@ -156,7 +163,8 @@ class ChatFold:
             # The settings of the message cannot be read: fail it, so that it does not stay open.
             codec = self._pipeline.codec("text", "append", "emit")
             message = self._open(MessageState(entry.message, "text", codec, ""))
-            self._fail_with(message, Failure(code=code, detail=detail))
+            failure = failure_id(entry.message, entry.number)
+            self._fail_with(message, rejected_failure(code, failure))
         self._reject(self.state.messages.get(entry.message), entry, code, detail)
         return self._batch.end()
 
@@ -224,6 +232,7 @@ class ChatFold:
             mode=mode,
             on_mismatch=on_mismatch,
             metadata=options["metadata"],
+            about=options.get("about", {}),
         )
         self._open(message)
         if replaces := options.get("replaces"):
@@ -324,7 +333,8 @@ class ChatFold:
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
-        annotation = Annotated(name=note["name"], data=note["data"])
+        data = self._chunks.filtered_value(note["data"])
+        annotation = Annotated(name=note["name"], data=data)
         message.annotations.append(annotation)
         self._batch.emit("message.annotated", message.id, None, annotation)
 
@@ -335,11 +345,14 @@ class ChatFold:
             case Text() | ChunkStart() | ChunkEnd() | ChunkFail() | ProcessorFail():
                 self._retried_calls.apply(message, piece)
             case StepStart(model):
-                self._step_start(message, model)
+                self._step_start(message, self._filtered(model))
             case StepEnd():
                 self._step_end(message, piece)
             case StepFail(code, detail):
-                self._step_fail(message, Failure(code=code, detail=detail))
+                shown = provider_failure(
+                    self._chunks.filtered(code), self._hide(entry, code, detail)
+                )
+                self._step_fail(message, shown)
             case Rejected(code, detail):
                 self._reject(message, entry, code, detail)
 
@@ -369,7 +382,7 @@ class ChatFold:
         completed = StepCompleted(
             step=message.step,
             finish_reason=end.finish_reason,
-            raw_finish_reason=end.raw_finish_reason,
+            raw_finish_reason=self._filtered(end.raw_finish_reason),
             usage=usage,
         )
         self._batch.emit("step.completed", message.id, None, completed)
@@ -410,8 +423,10 @@ class ChatFold:
 
     def _fail(self, message: MessageState, entry: Entry) -> None:
         self._settle(message, entry)
-        failure = orjson.loads(entry.data)
-        self._fail_with(message, Failure(code=failure["code"], detail=failure["detail"]))
+        failure = orjson.loads(entry.data)  # in the producer's words, which are for readers
+        code, detail = failure["code"], failure["detail"]
+        filtered = self._chunks.filtered
+        self._fail_with(message, Failure(code=filtered(code), detail=filtered(detail)))
 
     def _fail_with(self, message: MessageState, failure: Failure) -> None:
         self._release(message)
@@ -433,7 +448,8 @@ class ChatFold:
 
     def _stop(self, message: MessageState, entry: Entry) -> None:
         self._settle(message, entry)
-        self._stop_for(message, orjson.loads(entry.data)["reason"] or "stopped")
+        reason = orjson.loads(entry.data)["reason"]
+        self._stop_for(message, self._chunks.filtered(reason) or "stopped")
 
     def _stop_for(self, message: MessageState, reason: str) -> None:
         message.stop_reason = reason
@@ -462,12 +478,32 @@ class ChatFold:
 
     # -- writing down ----------------------------------------------------------------------------
 
-    def _reject(self, message: MessageState | None, entry: Entry, code: str, detail: str) -> None:
+    def _filtered(self, text: str | None) -> str | None:
+        return None if text is None else self._chunks.filtered(text)
+
+    def _hide(self, entry: Entry, code: str, text: str) -> str:
+        """Keep the text of a failure from readers; return the id under which the log has it."""
+        failure = failure_id(entry.message, entry.number)
+        self._batch.changes.hidden.append(HiddenFailure(failure, code, text))
+        return failure
+
+    def _reject(
+        self,
+        message: MessageState | None,
+        entry: Entry,
+        code: str,
+        detail: str,
+        shown: Failure | None = None,
+    ) -> None:
+        """Reject an entry; readers get *shown*. None: *detail* is for the dead letter only."""
         if message is not None:
             message.rejected += 1
             self._batch.touch(message)
+        if shown is None:
+            failure = self._hide(entry, code, detail)
+            shown, detail = rejected_failure(code, failure), f"{detail} (error {failure})"
         self._batch.changes.rejected.append(RejectedEntry(entry, code, detail))
-        self._batch.emit("input.rejected", entry.message, None, Failure(code=code, detail=detail))
+        self._batch.emit("input.rejected", entry.message, None, shown)
 
     _CONTROLS: ClassVar[Mapping[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
         "tool_result": _tool_result,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from riverdelta.core.events import Event, MessageStatus, SnapshotMessage
@@ -19,6 +20,8 @@ class EndedMessage:
         end: The event that ended it, as readers got it: usage and timings, or code and detail.
         message: The whole message in the form of a snapshot: chunks with texts and cards, annotations.
         attempt: 1 for the first call of this hook, as far as is known.
+        about: ``conversation``, ``user``, ``operation_name`` and ``service_name``, where the producer named
+            them; readers never get these.
     """
 
     chat_id: str
@@ -27,6 +30,7 @@ class EndedMessage:
     end: Event
     message: SnapshotMessage
     attempt: int
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observer:

@@ -141,6 +141,8 @@ class MessageState:
     mode: Mode = "append"
     on_mismatch: OnMismatch = "emit"
     metadata: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+    """What the producer says to observers only: conversation, user, operation_name, service_name."""
     status: MessageStatus = "open"
     step: int = -1
     step_open: bool = False

@@ -165,7 +165,10 @@ def test_an_unknown_rule_is_a_dead_letter() -> None:
         [start("text"), *texts("Hello"), restart("guess"), *texts("!"), control("end")]
     )
     assert of_type(events, "input.rejected") == [
-        {"code": "bad_restart", "detail": "on_overlap 'guess' is unknown"}
+        {
+            "code": "bad_restart",
+            "detail": "The rule of a retried call is unknown. The id of this error is m:3.",
+        }
     ]
     assert chunks_of(events) == [("text", "completed", "Hello!")]
 

@@ -113,7 +113,7 @@ class Producer:
                 the source means it.
             on_mismatch: See `ChunkTracker`.
             metadata: Any JSON object; readers get it with ``message.started``.
-            conversation: Kept with the metadata, for observers of the pipeline.
+            conversation: For observers of the pipeline (`EndedMessage.about`); readers never get it.
             user: Owner of the chat. A new chat belongs to this user for its life, and a gateway shows it
                 to no other user; in a chat that exists and is not this user's, opening the message
                 raises `NotChatOwner`. None: a new chat has no owner, and no owner is compared: where
@@ -146,7 +146,8 @@ class Producer:
             "producer": self._registry.id,
             "mode": mode or default_mode(source),
             "on_mismatch": on_mismatch,
-            "metadata": dict(metadata or {}) | {k: v for k, v in about.items() if v is not None},
+            "metadata": dict(metadata or {}),
+            "about": {name: value for name, value in about.items() if value is not None},
         }
         if replaces:
             start["replaces"] = list(replaces)

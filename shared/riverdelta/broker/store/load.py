@@ -107,6 +107,7 @@ async def _load_message(
         mode=mode,  # type: ignore[arg-type]  # as above
         on_mismatch=on_mismatch,  # type: ignore[arg-type]  # as above
         metadata=orjson.loads(fields["metadata"]),
+        about=orjson.loads(fields.get("about", b"{}")),
         step=int_of(fields, "step"),
         step_open=bool(int_of(fields, "step_open")),
         chunk_count=int_of(fields, "chunks"),

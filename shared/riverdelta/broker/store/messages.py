@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import orjson
+
 from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.store.keys import ChatKeys
 
@@ -17,6 +19,12 @@ async def read_status(chats: Commands, keys: ChatKeys, message_id: str) -> str |
 async def read_producer(chats: Commands, keys: ChatKeys, message_id: str) -> str | None:
     """Read the id of the producer that opened a message; None: there is no such message."""
     return await _field(chats, keys, message_id, "producer")
+
+
+async def read_about(chats: Commands, keys: ChatKeys, message_id: str) -> dict[str, str]:
+    """Read what a message's producer says to observers only; empty where it said nothing."""
+    value = await _field(chats, keys, message_id, "about")
+    return {} if value is None else dict(orjson.loads(value))
 
 
 async def _field(chats: Commands, keys: ChatKeys, message_id: str, name: str) -> str | None:

@@ -215,6 +215,7 @@ def _message_fields(message: MessageState) -> Fields:
         "mode": message.mode,
         "on_mismatch": message.on_mismatch,
         "metadata": orjson.dumps(message.metadata),
+        "about": orjson.dumps(message.about),
         "pipeline": message.pipeline,
         **_changing_fields(message),
     }
