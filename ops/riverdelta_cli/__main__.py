@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.metadata import version
 
 
 def main() -> None:
@@ -13,6 +14,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _prepare_streams()
+    if sys.argv[1:] == ["--version"] and _print_version():
+        sys.exit(0)
     from riverdelta_cli.extras import lacking, needed_by  # noqa: PLC0415  # see above
 
     if lacking("the command", ["cli"]):
@@ -26,6 +29,16 @@ def main() -> None:
     code = exit_code_of(_run_app)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to end in order
     sys.exit(code)
+
+
+def _print_version() -> bool:
+    """Print the version without importing the command; False: the command reports why it cannot."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        print(f"riverdelta {version('riverdelta')}", flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def _run_app() -> int:

@@ -292,7 +292,7 @@ def test_what_a_terminal_cannot_show_is_a_question_mark(shell: Shell) -> None:
     assert "as a river ? with a memory" in done.stdout.decode("ascii")
 
 
-@pytest.mark.parametrize("arguments", [(*OPENAI, DEMO), ("--help",)])
+@pytest.mark.parametrize("arguments", [(*OPENAI, DEMO), ("--help",), ("--version",)])
 def test_output_that_cannot_be_written_is_one_line(
     arguments: tuple[str, ...], shell: Shell
 ) -> None:

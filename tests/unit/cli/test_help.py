@@ -62,6 +62,14 @@ def test_version(shell: Shell) -> None:
     assert re.fullmatch(rb"riverdelta \d+\.\d+\.\d+\n", shell.call("--version").stdout)
 
 
+def test_the_version_is_printed_without_importing_the_command(shell: Shell) -> None:
+    done = shell.run("--version", PYTHONPROFILEIMPORTTIME="1")
+    assert re.fullmatch(rb"riverdelta \d+\.\d+\.\d+\n", done.stdout)
+    imported = set(re.findall(rb"\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert b"riverdelta_cli" in imported
+    assert not {b"redis", b"pydantic", b"typer", b"riverdelta"} & imported
+
+
 def test_every_source_can_be_named() -> None:
     assert {str(source) for source in Source} == set(SOURCES)
 
