@@ -39,7 +39,10 @@ from riverdelta_gateway.turns.settings import TurnSettings
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "POST"],
-    "allow_headers": ["Authorization", "Content-Type", "Last-Event-ID"],
+    "allow_headers": [
+        *("Authorization", "Content-Type", "Last-Event-ID"),
+        *("User-Agent", "X-Requested-With", "Cache-Control"),  # older SDKs set these
+    ],
 }
 
 

@@ -25,6 +25,10 @@ _ALGORITHMS: Final[dict[type, str]] = {
     ec.EllipticCurvePublicKey: "ES256",
     ed25519.Ed25519PublicKey: "EdDSA",
 }
+LEEWAY_S: Final = 30.0
+"""Clocks of those who make tokens may differ from ours by this, for ``iat``, ``nbf`` and ``exp``."""
+_LATEST_S: Final = 253_402_300_799
+"""The end of the year 9999."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -92,11 +96,13 @@ class Authenticator:
                 algorithms=self._algorithms,
                 audience=self._settings.token_audience,
                 options={"require": ["aud", "exp", "sub"]},
+                leeway=LEEWAY_S,
             )
             user = check_id("sub", claims["sub"])
-        except (jwt.PyJWTError, InvalidIdError):
+            expires_in_s = _seconds_left(claims["exp"], time.time())
+        except (jwt.PyJWTError, InvalidIdError, ValueError, OverflowError):
             raise RequestError("UNAUTHORIZED", "The token is not valid, or has expired.") from None
-        return Identity(user, claims["exp"] - time.time())
+        return Identity(user, expires_in_s)
 
     def is_origin_allowed(self, connection: HTTPConnection) -> bool:
         """Whether a request or handshake comes from an allowed page, or from no page at all."""
@@ -109,6 +115,19 @@ class Authenticator:
         if self.dev:  # not the Host header: anyone can point a name of theirs at loopback
             return page.hostname in _LOOPBACK
         return page.netloc == connection.headers.get("host")
+
+
+def _seconds_left(exp: object, now_s: float) -> float:
+    """
+    Return how long a token lasts; one that has run out by this clock lasts for the rest of the leeway.
+
+    Raises:
+        ValueError: *exp* is no time in seconds, or one that no clock reaches.
+    """
+    if not isinstance(exp, int | float) or isinstance(exp, bool) or not 0 <= exp <= _LATEST_S:
+        raise ValueError(exp)
+    left_s = exp - now_s
+    return left_s if left_s > 0 else left_s + LEEWAY_S
 
 
 def _check_dev(settings: GatewaySettings) -> None:
