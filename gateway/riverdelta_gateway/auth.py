@@ -27,6 +27,7 @@ _ALGORITHMS: Final[dict[type, str]] = {
 }
 LEEWAY_S: Final = 30.0
 """Clocks of those who make tokens may differ from ours by this, for ``iat``, ``nbf`` and ``exp``."""
+_LEAST_RSA_BITS: Final = 2048
 _LATEST_S: Final = 253_402_300_799
 """The end of the year 9999."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -145,12 +146,20 @@ def _read_public_key(path: Path) -> tuple[Any, str]:
     Read a public key, and choose its one algorithm: a token must not choose how it is checked.
 
     Raises:
-        SettingsError: The file cannot be read, or has no key of a supported kind.
+        SettingsError: The file cannot be read, or has no key of a supported kind, curve and size.
     """
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{path} is no public key in PEM form: {error}") from error
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+        raise SettingsError(
+            f"{path}: an RSA key of {key.key_size} bits is too short: use {_LEAST_RSA_BITS} or more"
+        )
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, ec.SECP256R1):
+        raise SettingsError(
+            f"{path}: a key of curve {key.curve.name} does not fit ES256: use P-256"
+        )
     for kind, algorithm in _ALGORITHMS.items():
         if isinstance(key, kind):
             return key, algorithm

@@ -118,6 +118,27 @@ def test_a_public_key_checks_with_its_own_algorithm_only(
 
 
 @pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        (
+            rsa.generate_private_key(public_exponent=65537, key_size=1024),  # noqa: S505  # to be refused
+            "1024 bits is too short",
+        ),
+        (ec.generate_private_key(ec.SECP384R1()), "curve secp384r1 does not fit ES256"),
+    ],
+    ids=["short-rsa", "other-curve"],
+)
+def test_a_key_that_cannot_check_tokens_is_refused_at_the_start(
+    key: Any, why: str, tmp_path: Path
+) -> None:
+    public = tmp_path / "key.pem"
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public.write_bytes(pem)
+    with pytest.raises(SettingsError, match=why):
+        Authenticator(GatewaySettings(token_public_key_file=public))
+
+
+@pytest.mark.parametrize(
     ("options", "why"),
     [
         ({}, "TOKEN_SECRET"),
