@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import Self
+from typing import Final, Self
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.redis.pubsub import ShardedPubSub
@@ -16,6 +17,8 @@ from riverdelta_gateway.socket import Socket
 Listener = Callable[[str, Announcement], None]
 ArrivalListener = Callable[[Socket], None]
 MissedListener = Callable[[str], None]
+
+_RETRY_S: Final = 0.25
 
 _log = logging.getLogger("riverdelta.gateway")
 
@@ -36,6 +39,7 @@ class Sockets:
         self._listeners: list[Listener] = []
         self._arrival_listeners: list[ArrivalListener] = []
         self._missed_listeners: list[MissedListener] = []
+        self._subscribing: set[asyncio.Task[None]] = set()
         settings = client.settings
         self._pubsub = ShardedPubSub(
             settings.effective_queue_url,
@@ -56,6 +60,9 @@ class Sockets:
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect. The server closes the sockets that are left."""
+        for task in self._subscribing:
+            task.cancel()
+        await asyncio.gather(*self._subscribing, return_exceptions=True)
         await self._pubsub.aclose()
 
     def __len__(self) -> int:
@@ -95,8 +102,10 @@ class Sockets:
             try:
                 await self._pubsub.subscribe(self._client.keys.user_chats(socket.user))
             except BrokerUnavailable as error:
-                _log.warning("user %s gets no announcements: %s", socket.user, error)
-            self._on_missed(socket.user)
+                _log.warning("user %s gets no announcements yet: %s", socket.user, error)
+                self._subscribe_later(socket.user)
+            else:
+                self._on_missed(socket.user)
         for listener in self._arrival_listeners:
             listener(socket)
 
@@ -111,6 +120,25 @@ class Sockets:
         """Close every socket with *code*."""
         for socket in self.all():
             socket.perform(socket.session.close(code))
+
+    def _subscribe_later(self, user: str) -> None:
+        task = asyncio.create_task(self._subscribe(user), name=f"riverdelta-announcements-{user}")
+        self._subscribing.add(task)
+        task.add_done_callback(self._subscribing.discard)
+
+    async def _subscribe(self, user: str) -> None:
+        """Subscribe to a user's announcements as soon as Redis is back, while the user is here."""
+        while user in self._of_user:
+            await asyncio.sleep(_RETRY_S)
+            try:
+                await self._pubsub.subscribe(self._client.keys.user_chats(user))
+            except BrokerUnavailable:
+                continue
+            if user in self._of_user:
+                self._on_missed(user)
+            else:  # the last socket went meanwhile
+                await self._pubsub.unsubscribe(self._client.keys.user_chats(user))
+            return
 
     def _on_missed(self, user: str) -> None:
         for listener in self._missed_listeners:

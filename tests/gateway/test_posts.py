@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -15,9 +16,15 @@ from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.runner import TurnRunner
 from tests.support.gateway.clients import Client, client
-from tests.support.gateway.local_turns import CALLS, local_turns, turn_settings, until_message
+from tests.support.gateway.local_turns import (
+    CALLS,
+    local_turns,
+    turn_queue,
+    turn_settings,
+    until_message,
+)
 from tests.support.local_workers import local_workers
-from tests.support.servers import until
+from tests.support.servers import Server, binaries, until
 
 SECRET = "0123456789abcdef0123456789abcdef"
 POST = "/chats/post"
@@ -314,6 +321,28 @@ async def test_a_socket_that_comes_back_to_any_gateway_gets_the_turn_under_way(
         assert names(frames).count("complete") == 1
         assert "initializeChat" not in names(frames)
         assert frames[-1]["payload"]["status"] == "stopped"
+
+
+async def test_a_socket_that_came_while_redis_was_away_gets_turns_of_other_processes(
+    tmp_path: Path,
+) -> None:
+    with Server(str(binaries()["valkey"]), tmp_path) as server:
+        settings = Settings(redis_url=server.url, command_timeout_s=0.5)
+        async with gateway_server(settings, GatewaySettings(dev=True, port=0)) as running:
+            server.kill()
+            async with client(running.url) as browser:
+                assert (await browser.ask("/chats/list", {}))["event"] == "error"
+                server.start()
+                async with (
+                    local_workers(settings),
+                    local_turns(settings),
+                    turn_queue(settings) as queue,
+                ):
+                    for chat_id in ("c1", "c2"):  # the first is looked up, the second announced
+                        await queue.ask(Turn(chat_id, "m", "dev", "Words HANG"))
+                        assert (await browser.next())["payload"]["id"] == chat_id
+                        await browser.ask("/chats/stop", {"chat_id": chat_id})
+                        assert names(await turn_frames(browser))[-1] == "complete"
 
 
 async def test_error_frames_of_the_route_also_have_the_name_that_older_clients_know(
