@@ -110,8 +110,8 @@ class Authenticator:
         origin = connection.headers.get("origin")
         if origin is None:
             return True  # not a browser: browsers always send it
-        if self._settings.allowed_origins:
-            return origin in self._settings.allowed_origins
+        if origin in self._settings.allowed_origins:
+            return True
         page = urlsplit(origin)
         if self.dev:  # not the Host header: anyone can point a name of theirs at loopback
             return page.hostname in _LOOPBACK

@@ -7,14 +7,23 @@ A class of its own, because producers and workers must not read the gateway's se
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from riverdelta.broker.environment import EnvironmentSettings
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+def _origin(text: str) -> str:
+    """Write an origin as browsers send it."""
+    page = urlsplit(text.lower().removesuffix("/"))
+    if text == "*" or not page.hostname or page.geturl() != f"{page.scheme}://{page.netloc}":
+        raise ValueError(f"{text} is no origin: name each one, such as https://chat.example.com")
+    return page.geturl()
 
 
 class GatewaySettings(EnvironmentSettings):
@@ -46,8 +55,13 @@ class GatewaySettings(EnvironmentSettings):
     allowed_origins: tuple[str, ...] = Field(
         default=(),
         description="Pages that may open sockets, such as https://chat.example.com. A JSON list. "
-        "Clients that send no Origin (not browsers) always may. Empty: the gateway's own host only.",
+        "Clients that send no Origin (not browsers) and pages of the gateway's own host always may.",
     )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalise_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_origin, origins))
 
     max_posts_per_minute: int = Field(
         default=30, gt=0, description="Posts of one user, over all processes."

@@ -169,7 +169,8 @@ def test_a_short_secret_is_refused() -> None:
         ({"allowed_origins": ["https://a.example"]}, "https://a.example", True),
         ({"allowed_origins": ["https://a.example"]}, "http://a.example", False),
         ({"allowed_origins": ["https://a.example"]}, "https://a.example.evil", False),
-        ({"allowed_origins": ["https://a.example"]}, "http://chat.example.com", False),
+        ({"allowed_origins": ["https://a.example"]}, "http://chat.example.com", True),
+        ({"allowed_origins": ["HTTPS://A.example:8443/"]}, "https://a.example:8443", True),
         ({"dev": True, "token_secret": None}, "http://localhost:3000", True),
         ({"dev": True, "token_secret": None}, "http://chat.example.com", False),
     ],
@@ -179,6 +180,12 @@ def test_pages_that_may(options: dict[str, Any], origin: str, *, allowed: bool) 
     asked = connection(host="chat.example.com", origin=origin)
     assert Authenticator(settings).is_origin_allowed(asked) is allowed
     assert Authenticator(settings).is_origin_allowed(connection(host="chat.example.com"))
+
+
+@pytest.mark.parametrize("bad", ["*", "a.example", "https://a.example/page", "https://", ""])
+def test_an_origin_that_no_page_has_is_refused_at_the_start(bad: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin: name each one"):
+        GatewaySettings.model_validate({"dev": True, "allowed_origins": [bad]})
 
 
 async def test_a_foreign_page_is_refused_at_the_handshake(settings: Settings) -> None:
