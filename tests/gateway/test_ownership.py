@@ -83,6 +83,7 @@ async def race(sessions: dict[str, httpx2.AsyncClient], chat: str) -> dict[str, 
     for user in USERS:
         for path, refused in ((f"/chats/{chat}", 404), (f"/api/chat/{chat}/stream", 204)):
             answer = await sessions[user].get(path)
+            assert answer.headers["x-content-type-options"] == "nosniff"
             got[user].append(answer.content)
             if not won[user]:
                 assert answer.status_code == refused
