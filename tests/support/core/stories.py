@@ -33,7 +33,14 @@ MALFORMED = (b"{", b'{"tool_call_id": "t"}')
 
 _RECORDED = {
     source: [lines_of(path) for path in recordings(source) if path.stat().st_size < 5_000]
-    for source in ("openai-chat", "openai-responses", "anthropic", "chunks")
+    for source in (
+        "openai-chat",
+        "openai-responses",
+        "anthropic",
+        "chunks",
+        "gemini",
+        "bedrock-converse",
+    )
 }
 
 
@@ -152,7 +159,7 @@ def _message(name: str, before: list[str], story: Story, chance: random.Random) 
 
 def _said(source: str, chance: random.Random) -> Steps:
     inner = source.removesuffix("+sse")
-    if inner in _RECORDED and chance.random() < 0.4:
+    if inner in _RECORDED and (inner not in _MAKERS or chance.random() < 0.4):
         raws = chance.choice(_RECORDED[inner])[:60]
     elif inner == "text":
         whole = prose(chance).encode()
