@@ -138,8 +138,9 @@ class Story:
         self._cancel = True
 
     def _foreign_end(self) -> None:
-        self._foreign = self.server.log is not None
-        self.server.ended = self._foreign
+        opened = self.server.log is not None
+        self._foreign = self._foreign or opened  # a producer that saw it never ends the message again
+        self.server.ended = opened
 
     def _forget(self, most: int) -> None:
         before = self.server.log

@@ -50,7 +50,7 @@ def test_a_file_in_the_working_folder_is_found(module: str) -> None:
         ("rd_absent:build", "No module named 'rd_absent'; install it, or put it on PYTHONPATH"),
         ("rd_needs:build", "No module named 'rd_is_not_installed'"),
         ("rd_own:absent", "rd_own has no 'absent'"),
-        ("rd_own:text", "that is no function"),
+        ("rd_own:text", "that is neither a function nor a class"),
         ("rd_own:nothing", "returned a NoneType; it must return a riverdelta.Pipeline"),
     ],
 )
