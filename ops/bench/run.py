@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import (
+    codecs,
     cost,
     drain,
     filters,
@@ -42,6 +43,7 @@ MEASURES: dict[str, Measure] = {
     "live": live.measure,
     "cost": cost.measure,
     "gateway": gateway.measure,
+    "codecs": codecs.measure,
     "json": json_stream.measure,
     "parser": parser.measure,
     "view": view.measure,

@@ -16,20 +16,20 @@ import orjson
 import pytest
 
 from riverdelta.core.codecs import make_codec
-from riverdelta.core.codecs.pieces import Piece
+from riverdelta.core.codecs.pieces import ChunkStart, Piece
 from tests.support.core.codec_tools import check_order, lines_of, merged, recordings
 from tests.support.core.oddities import oddities, reply
 
 STREAMS = int(os.environ.get("RIVERDELTA_FUZZ_STREAMS", "1200"))
 SEED = int(os.environ.get("RIVERDELTA_FUZZ_SEED", "0"))
 PARTS = 12
-SOURCES = ("openai-chat", "openai-responses", "anthropic")
+SOURCES = ("openai-chat", "openai-responses", "anthropic", "gemini", "bedrock-converse")
 ODD_VALUES: list[Any] = [
     *[None, "", "0", 0, 1, -1, 1.5, True, [], {}, "x", [None], {"text": "t"}, "null", 10**30]
 ]
 VERBS = ("drop", "null", "retype", "renumber", "repeat", "reorder", "cut", "lose")
 WHOLE_ENDS = {"stop", "tool_calls", "pause"}
-FAILURES = ('"error', '_error"', "base_resp", '"fault', '"failed"')
+FAILURES = ('"error', '_error"', "base_resp", '"fault', '"failed"', 'Exception"')
 
 
 def _documents() -> list[tuple[str, list[Any]]]:
@@ -51,7 +51,7 @@ STREAM_DOCUMENTS = _documents()
 
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
     """Give each container in a document, with each of its keys."""
-    if depth < 12 and isinstance(value, dict | list):
+    if depth < 16 and isinstance(value, dict | list):
         for key in list(value) if isinstance(value, dict) else range(len(value)):
             yield value, key
             yield from _places(value[key], depth + 1)
@@ -99,27 +99,72 @@ def _shown_texts(source: str, documents: list[Any]) -> list[str]:
     if any(word in json.dumps(documents) for word in FAILURES):
         return []  # what follows a failure is old
     objects = [document for document in documents if isinstance(document, dict)]
-    if source == "openai-chat":
-        lists = [each["choices"] for each in objects if isinstance(each.get("choices"), list)]
-        choices = [choice for each in lists for choice in each if isinstance(choice, dict)]
-        if {str(choice.get("index", 0)) for choice in choices} - {"0"}:
-            return []  # it may be another answer
-        return [text for choice in choices for text in _inner(choice.get("delta"), "content")]
-    if source == "anthropic":
-        deltas = [
-            each.get("delta") for each in objects if each.get("type") == "content_block_delta"
-        ]
-        return [
-            text for delta in deltas if _inner(delta, "type") == ["text_delta"]
-            for text in _inner(delta, "text")
-        ]  # fmt: skip
-    deltas = [each for each in objects if each.get("type") == "response.output_text.delta"]
-    return [text for delta in deltas for text in _inner(delta, "delta")]
+    return list(TEXTS_OF[source](objects))
+
+
+def _chat_texts(objects: list[dict[str, Any]]) -> Iterator[str]:
+    lists = [each["choices"] for each in objects if isinstance(each.get("choices"), list)]
+    choices = [choice for each in lists for choice in each if isinstance(choice, dict)]
+    if {str(choice.get("index", 0)) for choice in choices} - {"0"}:
+        return  # it may be another answer
+    for choice in choices:
+        yield from _inner(choice.get("delta"), "content")
+
+
+def _responses_texts(objects: list[dict[str, Any]]) -> Iterator[str]:
+    for each in objects:
+        if each.get("type") == "response.output_text.delta":
+            yield from _inner(each, "delta")
+
+
+def _anthropic_texts(objects: list[dict[str, Any]]) -> Iterator[str]:
+    for each in objects:
+        delta = each.get("delta") if each.get("type") == "content_block_delta" else None
+        if _inner(delta, "type") == ["text_delta"]:
+            yield from _inner(delta, "text")
+
+
+def _bedrock_texts(objects: list[dict[str, Any]]) -> Iterator[str]:
+    for each in objects:
+        event = each.get("contentBlockDelta")
+        yield from _inner(event.get("delta") if isinstance(event, dict) else None, "text")
+
+
+def _gemini_texts(objects: list[dict[str, Any]]) -> Iterator[str]:
+    lists = [each["candidates"] for each in objects if isinstance(each.get("candidates"), list)]
+    candidates = [one for each in lists for one in each if isinstance(one, dict)]
+    if {str(one.get("index", 0)) for one in candidates} - {"0"}:
+        return  # it may be another answer
+    for one in candidates:
+        content = one.get("content")
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else []:
+            if isinstance(part, dict) and part.get("thought") is not True:
+                yield from _inner(part, "text")
+
+
+def _gemini_ends(documents: list[Any]) -> int:
+    """Count what can make a call of Gemini whole: a call that does not go on, or its last part."""
+    values = [
+        place[key]
+        for place, key in _places(documents)
+        if isinstance(place, dict) and key in ("functionCall", "executableCode", "toolCall")
+    ]
+    return sum(isinstance(one, dict) and one.get("willContinue") is not True for one in values)
 
 
 def _inner(value: Any, name: str) -> list[str]:
     text = value.get(name) if isinstance(value, dict) else None
     return [text] if isinstance(text, str) else []
+
+
+TEXTS_OF = {
+    "openai-chat": _chat_texts,
+    "openai-responses": _responses_texts,
+    "anthropic": _anthropic_texts,
+    "gemini": _gemini_texts,
+    "bedrock-converse": _bedrock_texts,
+}
 
 
 def _check(source: str, documents: list[Any], chance: random.Random) -> None:
@@ -146,17 +191,29 @@ def _check(source: str, documents: list[Any], chance: random.Random) -> None:
     for text in _shown_texts(source, documents):
         clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         assert clean.strip("\ufffd") in shown.replace("\0", "") or clean in shown
+    if source == "gemini":
+        assert sum(call["whole"] for call in got["tool_calls"]) <= _gemini_ends(documents)
     no_arguments = "{}" not in json.dumps(documents).replace(" ", "")
     for call in got["tool_calls"]:
         if call["whole"] and call["format"] == "json":
             arguments = call["arguments"]
             assert arguments != ""
-            if arguments == {} and no_arguments:
+            if arguments == {} and no_arguments and _end_decides(source, call, expected):
                 assert set(got["finishes"]) & WHOLE_ENDS
             if (
                 isinstance(arguments, str) and '"' not in arguments
             ):  # a wrong JSON, but no half of one
                 assert arguments.count("{") == arguments.count("}")
+
+
+def _end_decides(source: str, call: dict[str, Any], pieces: list[Piece]) -> bool:
+    """Whether only the end of the reply tells that a call without arguments was not cut."""
+    if source == "gemini":
+        return False  # its calls come whole, or their last part says so
+    if source != "bedrock-converse":
+        return True
+    last = [piece for piece in pieces if isinstance(piece, ChunkStart)][-1]  # else more followed it
+    return (last.kind, last.tool_call_id) == ("tool_call", call["id"])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
