@@ -357,3 +357,10 @@ def test_usage_is_made_of_numbers(usage: dict[str, Any], expected: tuple[int, ..
     assert end.usage is not None
     assert end.usage[:4] == expected
     assert end.usage.raw.keys() == usage.keys()
+
+
+def test_text_goes_on_behind_a_done_marker_without_a_finish() -> None:
+    text = json.dumps(chunk({"content": "a"})).encode()
+    pieces = run(make_codec("openai-chat"), [text, text, text, b"[DONE]", text])
+    check_order(pieces)
+    assert [piece.text for piece in pieces if isinstance(piece, Text)] == ["a"] * 4

@@ -41,6 +41,13 @@ _REFUSAL_KEY = "refusal"
 _TEXTS: Mapping[str, Kind] = {"text": "text", "thinking": "reasoning"}
 """Type of a block that is text → its kind; the field with its text has the type's name."""
 
+_DELTAS: Mapping[str, tuple[str, Kind]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "reasoning"),
+    "input_json_delta": ("partial_json", "tool_call"),
+}
+"""Type of a delta → the field with its text, and what it goes on with."""
+
 _QUIET = frozenset({"ping", "signature_delta", "citations_delta", "redacted_thinking"})
 """Known to carry nothing for a reader."""
 
@@ -116,6 +123,36 @@ class AnthropicCodec(ProviderCodec):
         self._blocks: list[_Block] = []
         self._begun = 0
         """Blocks of the step so far."""
+
+    def _more(self, document: Any) -> str | None:
+        """Take more of an open block; see `ProviderCodec._more`."""
+        try:
+            delta, index = document["delta"], document["index"]
+            if (
+                document["type"] != "content_block_delta"
+                or len(document) != 3
+                or len(delta) != 2
+                or type(index) is not int
+            ):
+                return None
+            field, kind = _DELTAS[delta["type"]]
+            text = delta[field]
+        except (KeyError, TypeError):
+            return None  # not that shape
+        if type(text) is not str or not text:
+            return None
+        block = self._block_at(index)
+        chunk = None if block is None else self._open.get(block.key)
+        if block is None or chunk is None or chunk.kind != kind:
+            return None
+        if kind == "tool_call":
+            if block.kind != kind:
+                return None
+            chunk.unsaid = ""
+            if chunk.arguments is not None:
+                chunk.arguments.feed(text)
+        self._more_key = block.key
+        return text
 
     def _knows(self, event: str) -> bool:
         return event in _HANDLERS
@@ -282,9 +319,11 @@ class AnthropicCodec(ProviderCodec):
 
     def _block_at(self, index: int | None) -> _Block | None:
         """Find the newest block of an index."""
-        if index is None:
-            return None
-        return next((block for block in reversed(self._blocks) if block.index == index), None)
+        if index is not None:
+            for block in reversed(self._blocks):
+                if block.index == index:
+                    return block
+        return None
 
     def _text_block(self, index: int | None, kind: Kind) -> _Block:
         """Find the block that a text goes to, or begin one."""

@@ -28,6 +28,13 @@ class Arguments:
         self._in_string = False
         self._escaped = False
 
+    @classmethod
+    def of(cls, text: str) -> Arguments:
+        """Follow a text that is there already."""
+        arguments = cls()
+        arguments.feed(text)
+        return arguments
+
     @property
     def whole(self) -> bool:
         """Whether the text could end here."""
@@ -39,6 +46,8 @@ class Arguments:
             if not text.strip():
                 return
             self.begun = True
+        elif self._in_string and not self._escaped and '"' not in text and "\\" not in text:
+            return  # most of all
         at = 0
         if self._escaped and text:
             self._escaped, at = False, 1

@@ -29,6 +29,10 @@ _QUIET = frozenset({"signature", "redactedContent", "citation"})
 """Members of deltas that are known to carry nothing for a reader."""
 
 
+_PLAIN = frozenset({"contentBlockIndex", "delta", "p"})
+"""Fields of a delta that only goes on with its block; `p` is padding."""
+
+
 class _Block(NamedTuple):
     """An open chunk; a call's start, so that the same start again is known."""
 
@@ -57,6 +61,40 @@ class BedrockConverseCodec(ProviderCodec):
         """Calls whose block has stopped, and that nothing has followed yet."""
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
+
+    def _more(self, document: Any) -> str | None:
+        """Take more of an open block; see `ProviderCodec._more`."""
+        try:
+            event = document["contentBlockDelta"]
+            ((field, text),) = event["delta"].items()
+            if len(document) != 1 or not event.keys() <= _PLAIN:
+                return None
+            if field == "toolUse":
+                ((name, text),) = text.items()
+                kind: Kind = "tool_call"
+            else:
+                name, kind = field, "text"
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None  # not that shape
+        block = self._slots.get((_index(event), kind))
+        chunk = None if block is None else self._open.get(block.key)
+        if (
+            name != ("input" if kind == "tool_call" else "text")
+            or type(text) is not str
+            or not text
+            or block is None
+            or chunk is None
+            or chunk.kind != kind
+            or self._stop is not None
+            or self._stopped
+            or self._event.endswith(_EXCEPTION)
+        ):
+            return None
+        if chunk.arguments is not None:
+            chunk.arguments.feed(text)
+        chunk.unsaid = ""
+        self._more_key = block.key
+        return text
 
     def _knows(self, event: str) -> bool:
         return event in _HANDLERS or event.endswith(_EXCEPTION)

@@ -101,7 +101,7 @@ class CallBook:
             index: None: the fragment has none that means anything.
             call_id: None: it has none.
             name: All or a piece of the tool's name.
-            text: Its arguments; the caller adds them to the call.
+            text: Its arguments; the caller adds them to the call, and feeds them to its `arguments`.
             custom: It says that its arguments are plain text.
         """
         call = self.find(index, call_id, name, text)
@@ -118,9 +118,16 @@ class CallBook:
         if name is not None and name != call.name and call.held is not None:
             before = call.name or ""
             call.name = name if name.startswith(before) else before + name
-        call.arguments.feed(text)
         self._last = call
         return call
+
+    def of_rest(self, index: int) -> Call | None:
+        """Find the call of a fragment without an id and a name, as `take` does; None: ask `take`."""
+        for call in reversed(self._calls):
+            if index in call.indexes:
+                self._last = call
+                return call
+        return None
 
     def find(
         self, index: int | None, call_id: str | None, name: str | None, text: str
@@ -185,6 +192,4 @@ def _goes_on(call: Call, call_id: str | None, name: str | None, text: str) -> bo
 
 
 def _is_whole(text: str) -> bool:
-    arguments = Arguments()
-    arguments.feed(text)
-    return arguments.whole and text.lstrip()[:1] == "{"
+    return Arguments.of(text).whole and text.lstrip()[:1] == "{"

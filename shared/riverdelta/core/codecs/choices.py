@@ -45,6 +45,12 @@ class Choices:
         """Whether the index that is read came more than once, and nothing is held."""
         return self._first_again and not self._held
 
+    def reads(self, index: int | None) -> bool:
+        """Whether one more choice of this index is read, and changes nothing."""
+        if self._held or self._release:
+            return False
+        return index is None or (index == self.index and self._first_again)
+
     def see(self, choices: list[Any]) -> None:
         """Look at all choices of a chunk: two indexes in one chunk are two answers."""
         indexes = [choice.get("index") for choice in choices if type(choice) is dict]

@@ -21,12 +21,14 @@ class Sent:
     def __contains__(self, track: str) -> bool:
         return track in self._tracks
 
-    def note(self, track: str, text: str) -> None:
-        """Remember that *text* went out on *track*."""
+    def note(self, track: str, text: str, *also: str) -> None:
+        """Remember that *text* went out on *track*, and on the tracks *also*."""
         if not text:
             return
-        length, checksum = self._tracks.get(track, (0, 0))
-        self._tracks[track] = (length + len(text), crc32(_bytes(text), checksum))
+        data = _bytes(text)
+        for each in (track, *also):
+            length, checksum = self._tracks.get(each, (0, 0))
+            self._tracks[each] = (length + len(text), crc32(data, checksum))
 
     def rest(self, track: str, full: str) -> str:
         """Return what *full* has beyond the delivered text, and count it as delivered."""

@@ -43,6 +43,12 @@ _NOT_TAKEN = ("inlineData", "fileData")
 _BESIDE = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """Payloads of a candidate that no chunk can hold: they are counted."""
 
+_PLAIN = frozenset({"candidates", "createTime", "modelVersion", "responseId", "usageMetadata"})
+_PLAIN_CANDIDATE = frozenset({"content", "index"})
+_PLAIN_CONTENT = frozenset({"parts", "role"})
+_PLAIN_PART = frozenset({"text", "thought"})
+"""Fields of a chunk that only goes on with a text."""
+
 _EXACT = 1 << 53
 """A double holds every integer below this."""
 
@@ -102,6 +108,37 @@ class GeminiCodec(ProviderCodec):
         self._finish_message = ""
         self._blocked = False
         self._usage: dict[str, Any] = {}
+
+    def _more(self, document: Any) -> str | None:
+        """Take more of the open text; see `ProviderCodec._more`."""
+        if self._text is None or not self._settled or not self._in_step:
+            return None
+        try:
+            (candidate,) = document["candidates"]
+            content = candidate["content"]
+            (part,) = content["parts"]
+            text = part["text"]
+            if (
+                document["responseId"] != self._id
+                or not document.keys() <= _PLAIN
+                or not candidate.keys() <= _PLAIN_CANDIDATE
+                or not content.keys() <= _PLAIN_CONTENT
+                or not part.keys() <= _PLAIN_PART
+                or type(text) is not str
+                or not text
+                or not self._choices.reads(_number(candidate))
+            ):
+                return None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None  # not that shape
+        key, kind = self._text
+        chunk = self._open.get(key)
+        said: Kind = "reasoning" if part.get("thought") is True else "text"
+        if chunk is None or chunk.kind != kind or kind != said:
+            return None
+        self._note_usage(document.get("usageMetadata"))
+        self._more_key = key
+        return text
 
     def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
         wrapped = document.get("response")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
-
-import orjson
 
 from riverdelta.core.codecs.calls import Call, CallBook
 from riverdelta.core.codecs.choices import Choices
@@ -14,7 +11,7 @@ from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.json_text import spell
 from riverdelta.core.codecs.old_states import upgrade_chat
-from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, Run, StepFail, Text
+from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, StepFail, Text
 from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
 from riverdelta.core.codecs.texts import (
     find_usage,
@@ -78,12 +75,12 @@ _PLAIN_CHOICE = frozenset(
         "stop_reason",
     }
 )
-"""Fields that mean nothing, or nothing while they are null, in a chunk that is only more text."""
+_PLAIN_FRAGMENT = frozenset({"function", "id", "index", "type"})
+_PLAIN_FUNCTION = frozenset({"arguments", "name"})
+"""Fields that mean nothing, or nothing while they are null, in a chunk that only goes on."""
 
 _STABLE = 2
 """Chunks with one id after which ids are taken to name responses."""
-
-_loads = orjson.loads
 
 
 class OpenAIChatCodec(ProviderCodec):
@@ -118,74 +115,85 @@ class OpenAIChatCodec(ProviderCodec):
         self._sent = Sent()
         self._reasoning_name = ""
         """The field that reasoning first came in: another one may say it again."""
-        self._short = False
-        """Whether a chunk may take the short way; see `_only_text`."""
+        self._steady = self._short = False
+        """Whether arguments, and text, may take the short way; see `_note_steady`."""
 
-    def decode(self, raw: bytes) -> list[Piece]:
-        """Take one raw chunk; see `Codec.decode`."""
-        try:
-            document = _loads(raw)
-        except ValueError as error:
-            return self._decode_odd(raw, error)
-        text = self._only_text(document)
-        return self._said(document) if text is None else [Text("text", text)]
+    # --- the short way ---
 
-    def decode_run(self, raws: Iterator[bytes]) -> Run:
-        """Take raw chunks as long as they are more text; see `Codec.decode_run`."""
-        texts: list[str] = []
-        for raw in raws:
-            try:
-                document = _loads(raw)
-            except ValueError as error:
-                return "text", texts, self._decode_odd(raw, error)
-            text = self._only_text(document)
-            if text is None:
-                return "text", texts, self._said(document)
-            texts.append(text)
-        return "text", texts, None
-
-    def _only_text(self, document: Any) -> str | None:
-        """
-        Return the text of a chunk that only goes on with the open text; None for any other.
-
-        Nearly every chunk of a reply is one, and is checked in full here, in a few lookups; all
-        others, and all surprises, go the long way.
-        """
-        if not self._short:
+    def _more(self, document: Any) -> str | None:
+        """Take more text, or more arguments of the newest call; see `ProviderCodec._more`."""
+        if not self._steady:
             return None
         try:
             (choice,) = document["choices"]
             delta = choice["delta"]
-            text = delta["content"]
+            text = delta.get("content")
             if (
-                (len(delta) == 1 or not _says_more(delta))
-                and type(text) is str
-                and text
-                and document["id"] == self._id
-                and choice["index"] == self._choices.index
-                and not choice.get("finish_reason")
-                and not document.get("usage")
-                and document.keys() <= _PLAIN
-                and choice.keys() <= _PLAIN_CHOICE
-                and not self._halves
+                document["id"] != self._id
+                or choice["index"] != self._choices.index
+                or choice.get("finish_reason")
+                or document.get("usage")
+                or not document.keys() <= _PLAIN
+                or not choice.keys() <= _PLAIN_CHOICE
             ):
+                return None
+            if not text:
+                return self._more_arguments(delta)
+            if self._short and type(text) is str and (len(delta) == 1 or not _says_more(delta)):
+                self._more_key = "text"
                 return text
         except (KeyError, TypeError, ValueError, AttributeError):
             pass  # not that shape
         return None
 
-    def _said(self, document: Any) -> list[Piece]:
-        out = self._pieces_of(document)
-        self._short = self._may_be_short()
-        return self._joined(out)
+    def _more_arguments(self, delta: dict[str, Any]) -> str | None:
+        (fragment,) = delta["tool_calls"]
+        function = fragment["function"]
+        text, index = function["arguments"], fragment["index"]
+        if (
+            type(text) is not str
+            or not text
+            or type(index) is not int
+            or fragment.get("id")
+            or function.get("name")
+            or fragment.get("type") == "custom"
+            or not fragment.keys() <= _PLAIN_FRAGMENT
+            or not function.keys() <= _PLAIN_FUNCTION
+            or (len(delta) > 1 and _says_more(delta, but="tool_calls"))
+        ):
+            return None
+        call = self._calls.of_rest(index)
+        if call is None or call.held is not None:
+            return None
+        chunk = self._open.get(call.key)
+        if chunk is None or chunk.arguments is not call.arguments:
+            return None
+        chunk.unsaid = ""
+        call.arguments.feed(text)
+        self._more_key = call.key
+        return text
 
-    def _may_be_short(self) -> bool:
-        """Whether nothing is under way that one more text would touch."""
-        return (
-            "text" in self._open
-            and self._finish is None
+    def _said(self, document: Any) -> list[Piece]:
+        out = super()._said(document)
+        self._note_steady()
+        return out
+
+    def _decode_odd(self, raw: bytes, error: ValueError) -> list[Piece]:
+        out = super()._decode_odd(raw, error)
+        self._note_steady()
+        return out
+
+    def _note_steady(self) -> None:
+        """Note whether nothing is under way that more text, or more arguments, would touch."""
+        self._steady = (
+            self._finish is None
             and self._id_chunks == _STABLE
+            and bool(self._open)
             and self._choices.one
+        )
+        self._short = (
+            self._steady
+            and "text" in self._open
             and not any(call.held is not None for call in self._calls)
         )
 
@@ -372,7 +380,7 @@ class OpenAIChatCodec(ProviderCodec):
         self._choices = Choices()
         self._sent.clear()
         self._reasoning_name = ""
-        self._short = False
+        self._steady = self._short = False
 
     # --- content ---
 
@@ -469,12 +477,16 @@ class OpenAIChatCodec(ProviderCodec):
             self._skip("arguments")
         call = self._calls.take(index, call_id, name, text, custom=custom)
         if call.held is None:
-            if call.key in self._open:
+            chunk = self._open.get(call.key)
+            if chunk is None or chunk.arguments is not call.arguments:
+                call.arguments.feed(text)  # else `_add` does it
+            if chunk is not None:
                 self._add(call.key, text, out)
             elif text:
                 self._skip("arguments")
             return
         call.held += text
+        call.arguments.feed(text)
         if call.held and call.name:
             self._start_calls(out, until=call)
 
@@ -484,8 +496,11 @@ class OpenAIChatCodec(ProviderCodec):
             if call.held is not None and call.name:
                 held, call.held = call.held, None
                 form: Format = "text" if call.custom else "json"
-                self._begin_call(call.key, call.name, call.call_id, out, form=form)
-                self._add(call.key, held, out)
+                self._begin_call(
+                    call.key, call.name, call.call_id, out, form=form, arguments=call.arguments
+                )
+                if held:  # it was followed as it came
+                    out.append(Text(call.key, held))
             if call is until:
                 return
 
@@ -538,7 +553,11 @@ class OpenAIChatCodec(ProviderCodec):
         self._choices.load(state["choices"])
         self._sent.load(state["sent"])
         self._reasoning_name = state["reasoning_name"]
-        self._short = self._may_be_short()
+        for call in self._calls:
+            chunk = self._open.get(call.key)
+            if chunk is not None and chunk.arguments is not None:
+                chunk.arguments = call.arguments
+        self._note_steady()
 
 
 def _has_payload(delta: dict[str, Any]) -> bool:
@@ -546,9 +565,9 @@ def _has_payload(delta: dict[str, Any]) -> bool:
     return any(value and name in _PAYLOAD for name, value in delta.items())
 
 
-def _says_more(delta: dict[str, Any]) -> bool:
-    """Whether a delta has anything but its content and its role."""
-    return any(value and name not in ("content", "role") for name, value in delta.items())
+def _says_more(delta: dict[str, Any], but: str = "content") -> bool:
+    """Whether a delta has anything beside the field *but* and its role."""
+    return any(value and name not in (but, "role") for name, value in delta.items())
 
 
 def _failure_in(choice: dict[str, Any]) -> StepFail | None:

@@ -109,6 +109,35 @@ _QUIET_ENDS = (
 )
 
 
+_PLAIN = frozenset(
+    {
+        "content_index",
+        "delta",
+        "item_id",
+        "logprobs",
+        "obfuscation",
+        "output_index",
+        "sequence_number",
+        "summary_index",
+        "type",
+    }
+)
+"""Fields of a delta that only goes on with its text."""
+
+
+class _Same(NamedTuple):
+    """The delta that came last, for as long as nothing else comes: what was decided for it holds."""
+
+    kind: str
+    item_id: Any
+    output_index: int
+    part_field: str
+    part: Any
+    key: str
+    """Of its chunk."""
+    tracks: tuple[str, ...]
+
+
 class OpenAIResponsesCodec(ProviderCodec):
     """
     A step per response, a chunk per content part of a message and per call.
@@ -130,11 +159,59 @@ class OpenAIResponsesCodec(ProviderCodec):
         self._called = False
         self._items = ItemBook()
         self._sent = Sent()
+        self._same: _Same | None = None
+
+    def _more(self, document: Any) -> str | None:
+        """Take another delta like the last one; see `ProviderCodec._more`."""
+        same = self._same
+        if same is None:
+            return None
+        try:
+            text, index = document["delta"], document["output_index"]
+            part = document.get(same.part_field)
+            if (
+                document["type"] != same.kind
+                or document.get("item_id") != same.item_id
+                or index != same.output_index
+                or type(index) is not int
+                or part != same.part
+                or type(part) is not type(same.part)
+                or type(text) is not str
+                or not text
+                or not document.keys() <= _PLAIN
+            ):
+                return None
+        except (KeyError, TypeError, AttributeError):
+            return None  # not that shape
+        arguments = self._open[same.key].arguments
+        if arguments is not None:
+            if arguments.whole:
+                return None  # these may be those of another call
+            arguments.feed(text)
+        self._sent.note(*same.tracks[:1], text, *same.tracks[1:])
+        self._more_key = same.key
+        return text
+
+    def _note_same(
+        self, event: dict[str, Any], part_field: str, key: str, tracks: tuple[str, ...]
+    ) -> None:
+        """Note what was decided for a delta, if another one can be compared with it."""
+        kind, index = event.get("type"), event.get("output_index")
+        item_id, part = event.get("item_id"), event.get(part_field)
+        if (
+            type(kind) is str
+            and kind
+            and type(index) is int
+            and type(part) in (int, type(None))
+            and type(event.get("delta")) is str
+        ):
+            self._same = _Same(kind, item_id, index, part_field, part, key, tracks)
 
     def _knows(self, event: str) -> bool:
         return event.startswith("response.")
 
     def _take(self, document: dict[str, Any], out: list[Piece]) -> None:
+        self._same = None
         kind = text_or_empty(document.get("type"))
         if not kind and (self._event == "error" or self._knows(self._event)):
             kind = self._event
@@ -171,8 +248,12 @@ class OpenAIResponsesCodec(ProviderCodec):
             return
         item = self._item_of(channel.group, event, out)
         track = self._begin_part(channel, item, event.get(channel.part), text, out)
-        self._note(channel, item, track, text)
-        self._say(_chunk_of(channel, track), channel.kind, text, out)
+        tracks = (track, f"{item.number}:{channel.name}")
+        self._sent.note(track, text, tracks[1])
+        key = _chunk_of(channel, track)
+        self._say(key, channel.kind, text, out)
+        if self._open[key].kind == channel.kind:
+            self._note_same(event, channel.part, key, tracks)
 
     def _text_done(self, event: dict[str, Any], out: list[Piece]) -> None:
         channel = _DONES[event["type"]]
@@ -197,10 +278,6 @@ class OpenAIResponsesCodec(ProviderCodec):
         rest = self._sent.rest(track, full)
         self._sent.note(f"{item.number}:{channel.name}", rest)
         self._say(_chunk_of(channel, track), channel.kind, rest, out)
-
-    def _note(self, channel: _Channel, item: Item, track: str, text: str) -> None:
-        self._sent.note(track, text)
-        self._sent.note(f"{item.number}:{channel.name}", text)
 
     def _begin_part(
         self, channel: _Channel, item: Item, part: Any, text: str, out: list[Piece]
@@ -240,6 +317,7 @@ class OpenAIResponsesCodec(ProviderCodec):
             return
         self._sent.note(key, text)
         self._add(key, text, out)
+        self._note_same(event, "content_index", key, (key,))
 
     def _call_done(self, event: dict[str, Any], out: list[Piece]) -> None:
         item, value = self._call_of(event), event.get(_CALL_DONES[event["type"]])
@@ -503,6 +581,7 @@ class OpenAIResponsesCodec(ProviderCodec):
 
     def _forget_step(self) -> None:
         self._called = False
+        self._same = None
         self._items.clear()
         self._sent.clear()
 

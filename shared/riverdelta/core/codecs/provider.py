@@ -11,6 +11,9 @@ they mean with these words only; each of them keeps its rule for every source:
 - `_begin_call`, `_add_call`, `_close`: a call. Its arguments are followed (`Arguments`), so a call
   that was cut fails (`ChunkFail`) and only one that is whole ends (`ChunkEnd`). Empty arguments
   mean `{}`, unless the reply was cut.
+- `_more(document)`: the short way. Nearly every chunk of a reply only goes on with an open text or
+  call. A source checks here, in a few lookups, that a chunk does no more than that, and says the
+  same as the long way would; any other goes the long way.
 - `_skip(what)`: a payload was not taken. Counted in `skipped`; what is lost (not just without
   meaning for readers) is also counted by name, and a step of which nothing was understood says so
   (`Rejected`, code `not_understood`).
@@ -25,6 +28,7 @@ they mean with these words only; each of them keeps its rule for every source:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -44,6 +48,7 @@ from riverdelta.core.codecs.pieces import (
     Kind,
     Piece,
     Rejected,
+    Run,
     StepEnd,
     StepFail,
     StepStart,
@@ -74,6 +79,9 @@ WHOLE_ENDS = frozenset[FinishReason | None]({"stop", "tool_calls", "pause"})
 _NAMES = 8
 """How many kinds of lost payloads are counted apart; the others are counted together."""
 _NAME_LENGTH = 60
+
+
+_loads = orjson.loads
 
 
 class OpenChunk:
@@ -137,15 +145,35 @@ class ProviderCodec(Codec, ABC):
         self._failed = False
         """The last step failed. What still comes of it, such as its failure said again, is old."""
         self._event = ""
+        self._more_key = ""
+        """Chunk of the text that `_more` gave last."""
 
     def decode(self, raw: bytes) -> list[Piece]:
         """Take one raw chunk; see `Codec.decode`."""
         try:
-            document = orjson.loads(raw)
+            document = _loads(raw)
         except ValueError as error:
             return self._decode_odd(raw, error)
-        out = self._pieces_of(document)
-        return self._joined(out)
+        text = None if self._halves else self._more(document)
+        return self._said(document) if text is None else [Text(self._more_key, text)]
+
+    def decode_run(self, raws: Iterator[bytes]) -> Run:
+        """Take raw chunks as long as they go on with one chunk; see `Codec.decode_run`."""
+        key, texts = "", list[str]()
+        for raw in raws:
+            try:
+                document = _loads(raw)
+            except ValueError as error:
+                return key, texts, self._decode_odd(raw, error)
+            text = None if self._halves else self._more(document)
+            if text is None:
+                return key, texts, self._said(document)
+            if self._more_key != key:
+                if texts:
+                    return key, texts, [Text(self._more_key, text)]
+                key = self._more_key
+            texts.append(text)
+        return key, texts, None
 
     def decode_event(self, raw: bytes, name: str) -> list[Piece]:
         """Take the data of one server-sent event; see `Codec.decode_event`."""
@@ -225,6 +253,18 @@ class ProviderCodec(Codec, ABC):
     def _forget_step(self) -> None:
         """Drop what belongs to the step that just ended."""
 
+    def _more(self, document: Any) -> str | None:
+        """
+        Take a document of the most usual shape: one that only adds text to an open chunk.
+
+        Must do exactly what `_take` does. Asked only while no half of a character waits.
+
+        Returns:
+            The text, not empty; `_more_key` is its chunk. None: nothing was done, ask `_take`.
+        """
+        del document
+        return None
+
     def _upgrade(self, state: CodecState) -> CodecState:
         """Give the state that a codec of the version before dumped as this version has it."""
         return upgrade(state, lambda _: None)
@@ -284,6 +324,10 @@ class ProviderCodec(Codec, ABC):
             if failure is not None and not self._is_foreign():
                 self._fail(failure, out)
         return out
+
+    def _said(self, document: Any) -> list[Piece]:
+        """Take a document the long way."""
+        return self._joined(self._pieces_of(document))
 
     def _joined(self, out: list[Piece]) -> list[Piece]:
         """Join the halves of characters in *out*, if there may be any."""
@@ -394,6 +438,7 @@ class ProviderCodec(Codec, ABC):
         *,
         form: Format = "json",
         unsaid: str = "",
+        arguments: Arguments | None = None,
     ) -> None:
         """
         Begin the chunk of a tool call.
@@ -405,8 +450,10 @@ class ProviderCodec(Codec, ABC):
             out: Gets the pieces.
             form: Whether its arguments are JSON or plain text.
             unsaid: Whole arguments that are known already, but stand back if others come.
+            arguments: Follow them, if the source does so, too. `_add` feeds them.
         """
-        arguments = Arguments() if form == "json" else None
+        if arguments is None or form == "text":
+            arguments = Arguments() if form == "json" else None
         chunk = OpenChunk("tool_call", unsaid, arguments, text_call=form == "text")
         self._open[key] = chunk
         self._shown = True
@@ -443,7 +490,7 @@ class ProviderCodec(Codec, ABC):
         if chunk.unsaid:
             out.append(Text(key, chunk.unsaid))
             if arguments is not None:
-                arguments.feed(chunk.unsaid)
+                arguments = Arguments.of(chunk.unsaid)  # nothing else came
         if (chunk.text_call and cut) or (arguments is not None and not arguments.whole):
             out.append(ChunkFail(key, INCOMPLETE, _CUT))
         else:
