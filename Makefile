@@ -109,7 +109,7 @@ test-browser: $(READY) ## run the page's tests in chromium; pictures in .artifac
 
 # What codespell reads. Recordings and vendored code keep their authors' words.
 WORDS_IN = $(shell git ls-files '*.py' '*.md' '*.lua' '*.js' '*.mjs' '*.html' '*.css' '*.sh' '*.yml' Makefile .ci/run ops \
-	':!tests/recordings' ':!*/static/vendor' ':!shared/riverdelta/core/codecs' ':!tests/unit/codecs/test_json_text.py')
+	':!tests/recordings' ':!*/static/vendor')
 
 lint: $(READY) ## ruff, mypy, the import contracts and the banned words
 	@.venv/bin/ruff check --quiet .

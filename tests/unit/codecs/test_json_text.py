@@ -3,7 +3,7 @@
 import pytest
 
 from riverdelta.core.codecs import make_codec
-from riverdelta.core.codecs.json_text import clean, spell
+from riverdelta.core.codecs.json_text import clean, encode
 from riverdelta.core.codecs.pieces import Rejected
 from tests.support.core.assembled import joined
 
@@ -49,5 +49,5 @@ def test_values_beyond_what_orjson_writes_are_still_encoded() -> None:
     nested: list[object] = []
     for _ in range(400):
         nested = [nested]
-    assert spell(nested) == "[" * 401 + "]" * 401
-    assert spell({"half": "\ud83d"}) == '{"half":"\ud83d"}'
+    assert encode(nested) == "[" * 401 + "]" * 401
+    assert encode({"half": "\ud83d"}) == '{"half":"\ud83d"}'

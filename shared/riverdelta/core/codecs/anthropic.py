@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from riverdelta.core.codecs.failures import find_failure
-from riverdelta.core.codecs.json_text import object_or_empty, spell
+from riverdelta.core.codecs.json_text import encode, object_or_empty
 from riverdelta.core.codecs.old_states import upgrade_anthropic
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -248,7 +248,7 @@ class AnthropicCodec(ProviderCodec):
         new.first = crc32(first.encode("utf-8", "replace"))
         if kind == "tool_call":
             value = block.get("input")
-            unsaid = value if type(value) is str else spell(value) if value else ""
+            unsaid = value if type(value) is str else encode(value) if value else ""
             self._begin_call(new.key, text_or_none(block.get("name")), call_id, out, unsaid=unsaid)
         elif kind == "tool_result":
             self._begin_result(new.key, text_or_empty(block.get("type")), block, out)
@@ -259,7 +259,7 @@ class AnthropicCodec(ProviderCodec):
             self._skip(name, lost=name not in _QUIET)
 
     def _begin_result(self, key: str, kind: str, block: dict[str, Any], out: list[Piece]) -> None:
-        content = spell(block.get("content"))
+        content = encode(block.get("content"))
         name = text_or_none(kind.removesuffix(_RESULT))
         call_id = text_or_none(block.get("tool_use_id"))
         self._open[key] = OpenChunk("tool_result")
@@ -287,7 +287,7 @@ class AnthropicCodec(ProviderCodec):
 
     def _input(self, index: int | None, value: Any, out: list[Piece]) -> None:
         """Add to the input of a call. There may be none that could take it."""
-        text = value if type(value) is str else spell(value) if value else ""
+        text = value if type(value) is str else encode(value) if value else ""
         call = self._call_for(index)
         if call is not None:
             self._add(call.key, text, out)

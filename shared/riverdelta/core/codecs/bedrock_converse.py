@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from riverdelta.core.codecs.failures import find_failure, step_fail
-from riverdelta.core.codecs.json_text import object_or_empty, spell
+from riverdelta.core.codecs.json_text import encode, object_or_empty
 from riverdelta.core.codecs.pieces import (
     ChunkStart,
     CodecState,
@@ -147,7 +147,7 @@ class BedrockConverseCodec(ProviderCodec):
         self._end_stopped(out)
         self._end_slot(slot, out)
         value = call.get("input")
-        unsaid = value if type(value) is str else spell(value) if value else ""
+        unsaid = value if type(value) is str else encode(value) if value else ""
         key = self._new_slot(slot, (name, call_id))
         self._begin_call(key, name, call_id, out, unsaid=unsaid)
 
@@ -181,7 +181,7 @@ class BedrockConverseCodec(ProviderCodec):
 
     def _input(self, index: str, value: Any, out: list[Piece]) -> None:
         """Add to the input of a call: that of the index, else the only one that is open."""
-        text = value if type(value) is str else spell(value) if value else ""
+        text = value if type(value) is str else encode(value) if value else ""
         slot: Slot = (index, "tool_call")
         if slot not in self._slots:
             calls = [slot for slot in self._slots if slot[1] == "tool_call"]
@@ -193,7 +193,7 @@ class BedrockConverseCodec(ProviderCodec):
 
     def _result(self, slot: Slot, result: dict[str, Any], out: list[Piece]) -> None:
         value = result.get("json")
-        text = text_of(result.get("text")) or ("" if value is None else spell(value))
+        text = text_of(result.get("text")) or ("" if value is None else encode(value))
         if text:
             self._say(self._key_of(slot), "tool_result", text, out)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from riverdelta.core.codecs.choices import Choices
 from riverdelta.core.codecs.failures import find_failure
-from riverdelta.core.codecs.json_text import object_or_empty, spell
+from riverdelta.core.codecs.json_text import encode, object_or_empty
 from riverdelta.core.codecs.path_writer import PathWriter, parse_path
 from riverdelta.core.codecs.pieces import (
     ChunkEnd,
@@ -196,7 +196,7 @@ class GeminiCodec(ProviderCodec):
             if verdict == "read":
                 found.append(one)
             elif verdict == "hold":
-                spell(one)  # refuses what is nested too deeply to be kept
+                encode(one)  # refuses what is nested too deeply to be kept
                 self._choices.hold(_number(one), json.dumps(one), ends=self._finish is not None)
             else:
                 self._skip("candidate")
@@ -301,21 +301,21 @@ class GeminiCodec(ProviderCodec):
         out.append(ChunkEnd(key))
 
     def _code(self, code: dict[str, Any], out: list[Piece]) -> None:
-        text = spell({key: code[key] for key in ("language", "code") if key in code})
+        text = encode({key: code[key] for key in ("language", "code") if key in code})
         self._whole_call(CODE_EXECUTION, text_or_none(code.get("id")), text, out)
 
     def _code_result(self, result: dict[str, Any], out: list[Piece]) -> None:
-        text = spell({key: result[key] for key in ("outcome", "output") if key in result})
+        text = encode({key: result[key] for key in ("outcome", "output") if key in result})
         self._whole_result(CODE_EXECUTION, text_or_none(result.get("id")), text, out)
 
     def _tool_call(self, call: dict[str, Any], out: list[Piece]) -> None:
         """Take a call of a tool that Google runs."""
-        name, text = text_or_none(_field(call, "toolType")), spell(call.get("args") or {})
+        name, text = text_or_none(_field(call, "toolType")), encode(call.get("args") or {})
         self._whole_call(name, text_or_none(call.get("id")), text, out)
 
     def _tool_response(self, response: dict[str, Any], out: list[Piece]) -> None:
         name = text_or_none(_field(response, "toolType")) or text_or_none(response.get("name"))
-        text = spell(response.get("response"))
+        text = encode(response.get("response"))
         self._whole_result(name, text_or_none(response.get("id")), text, out)
 
     # -- function calls --------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class GeminiCodec(ProviderCodec):
             self._called = True
             self._end_text(out)
             if not goes_on and not partial and type(arguments) in (dict, str, type(None)):
-                text = arguments if type(arguments) is str else spell(arguments or {})
+                text = arguments if type(arguments) is str else encode(arguments or {})
                 self._whole_call(name, call_id, text, out)
                 return
             self._call = call = _Call(self._new_key(), name, call_id)

@@ -88,7 +88,7 @@ def join_pairs(text: str) -> str:
     return _PAIR.sub(_joined, text)
 
 
-def spell(value: Any) -> str:
+def encode(value: Any) -> str:
     """
     Encode a value that came out of JSON as JSON again, compactly.
 
@@ -104,12 +104,12 @@ def spell(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (ValueError, RecursionError) as error:
-        raise UnusableError("too_deep", "a value is nested too deeply to be spelled") from error
+        raise UnusableError("too_deep", "a value is nested too deeply to be encoded") from error
 
 
-def spell_inside(text: str) -> str:
+def encode_inside(text: str) -> str:
     """Encode *text* as the inside of a JSON string, without its quotes."""
-    return spell(text)[1:-1]
+    return encode(text)[1:-1]
 
 
 def object_or_empty(value: Any) -> dict[str, Any]:
@@ -137,10 +137,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _finite(spelling: str) -> float:
-    number = float(spelling)
+def _finite(written: str) -> float:
+    number = float(written)
     if number in (float("inf"), float("-inf")):
-        message = f"{spelling} is beyond double range"
+        message = f"{written} is beyond double range"
         raise ValueError(message)
     return number
 

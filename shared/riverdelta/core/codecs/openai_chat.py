@@ -9,7 +9,7 @@ from riverdelta.core.codecs.calls import Call, CallBook
 from riverdelta.core.codecs.choices import Choices
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
-from riverdelta.core.codecs.json_text import spell
+from riverdelta.core.codecs.json_text import encode
 from riverdelta.core.codecs.old_states import upgrade_chat
 from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, StepFail, Text
 from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
@@ -472,7 +472,7 @@ class OpenAIChatCodec(ProviderCodec):
         call_id = text_or_none(delta.get("id")) or text_or_none(spoken.get("id"))
         call_id = call_id or text_or_none(delta.get("call_id"))
         value = spoken.get("arguments", spoken.get("input"))
-        text = spell(value) if type(value) in (dict, list) else text_or_empty(value)
+        text = encode(value) if type(value) in (dict, list) else text_or_empty(value)
         if value and not text:
             self._skip("arguments")
         call = self._calls.take(index, call_id, name, text, custom=custom)

@@ -9,7 +9,7 @@ from riverdelta.core.codecs import responses_calls as calls
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.items import Group, Item, ItemBook, group_of
-from riverdelta.core.codecs.json_text import spell
+from riverdelta.core.codecs.json_text import encode
 from riverdelta.core.codecs.old_states import upgrade_responses
 from riverdelta.core.codecs.pieces import CodecState, Kind, Piece
 from riverdelta.core.codecs.provider import ProviderCodec
@@ -86,7 +86,7 @@ _CALL_DONES: Mapping[str, str] = {
     "response.custom_tool_call_input.done": "input",
     "response.code_interpreter_call_code.done": "code",
 }
-_SPELLED = ("apply_patch_call", "shell_call")
+_ENCODED = ("apply_patch_call", "shell_call")
 
 _STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
 """What a response can end as."""
@@ -305,7 +305,7 @@ class OpenAIResponsesCodec(ProviderCodec):
 
     def _call_delta(self, event: dict[str, Any], out: list[Piece]) -> None:
         item, value = self._call_of(event), event.get("delta")
-        text = value if type(value) is str else spell(value) if type(value) is dict else ""
+        text = value if type(value) is str else encode(value) if type(value) is dict else ""
         key = "" if item is None else f"{item.number}:call"
         begins_again = text.lstrip()[:1] == "{" and self._is_whole(key)
         if (
@@ -325,7 +325,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         if key not in self._open or type(value) not in (str, dict):
             self._skip(event["type"], lost=False)
             return
-        self._add(key, self._sent.rest(key, value if type(value) is str else spell(value)), out)
+        self._add(key, self._sent.rest(key, value if type(value) is str else encode(value)), out)
 
     def _call_of(self, event: dict[str, Any], kind: str = "") -> Item | None:
         """Find the call that an event is about; *kind*: its arguments are encoded by us, of this type."""
@@ -333,7 +333,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         item = self._items.of_delta("call", index, text_or_none(event.get("item_id")))
         if item is None or item.call is None:
             return None
-        fits = item.call.kind == kind if kind else item.call.kind not in _SPELLED
+        fits = item.call.kind == kind if kind else item.call.kind not in _ENCODED
         return item if fits else None
 
     def _patch(self, event: dict[str, Any], out: list[Piece]) -> None:
@@ -366,11 +366,11 @@ class OpenAIResponsesCodec(ProviderCodec):
             self._sent.note(track, text)
         else:
             text = self._sent.rest(track, text)
-        spelled = calls.command_text(call, number, text)
+        encoded = calls.command_text(call, number, text)
         if event["type"].endswith(".done"):
-            spelled += calls.end_command(call, number)
+            encoded += calls.end_command(call, number)
         if f"{item.number}:call" in self._open:
-            self._add(f"{item.number}:call", spelled, out)
+            self._add(f"{item.number}:call", encoded, out)
 
     def _start_call(self, item: Item, data: dict[str, Any], out: list[Piece]) -> CallItem:
         kind = text_or_empty(data.get("type"))
@@ -622,7 +622,7 @@ def _channel_of(part: Any, usual: _Channel) -> _Channel | None:
 
 def _arguments(value: Any) -> str:
     """Read arguments: text, or an object, which is encoded."""
-    return spell(value) if type(value) in (dict, list) else text_or_empty(value)
+    return encode(value) if type(value) in (dict, list) else text_or_empty(value)
 
 
 def _end_of(kind: str, response: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from riverdelta.core.codecs.json_text import spell, spell_inside
+from riverdelta.core.codecs.json_text import encode, encode_inside
 
 Path = tuple[str | int, ...]
 
@@ -91,7 +91,7 @@ class PathWriter:
         is_text = type(value) is str
         if path == self._path:
             if self._in_string and is_text:
-                return spell_inside(value)
+                return encode_inside(value)
             if self._in_string or type(path[-1]) is int:
                 return None
             return self._member(len(path) - 1, path, value)  # said again: the last one counts
@@ -138,7 +138,7 @@ class PathWriter:
 
     def _member(self, at: int, path: Path, value: Any) -> str:
         """Write the member or element at depth *at*, with all that stands between it and *value*."""
-        written = f'"{spell_inside(value)}' if type(value) is str else spell(value)
+        written = f'"{encode_inside(value)}' if type(value) is str else encode(value)
         parts = []
         if self._path:
             parts += [self._end_value(), self._end_containers(at), ","]
@@ -151,7 +151,7 @@ class PathWriter:
                 parts.append("[" if type(segment) is int else "{")
                 self._names.append([])
             if type(segment) is str:
-                parts.append(f"{spell(segment)}:")
+                parts.append(f"{encode(segment)}:")
                 if segment not in self._names[depth]:
                     self._names[depth].append(segment)
         self._path = path

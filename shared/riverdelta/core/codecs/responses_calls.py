@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from riverdelta.core.codecs.delivered import Sent
-from riverdelta.core.codecs.json_text import spell, spell_inside
+from riverdelta.core.codecs.json_text import encode, encode_inside
 from riverdelta.core.codecs.pieces import Format
 from riverdelta.core.codecs.texts import text_or_empty, text_or_none
 
@@ -133,10 +133,10 @@ def whole_arguments(item: dict[str, Any]) -> str:
     if kind == "mcp_approval_request":
         return text_or_empty(item.get("arguments"))
     if kind in _VALUE_OF:
-        return spell(item.get(_VALUE_OF[kind]))
+        return encode(item.get(_VALUE_OF[kind]))
     if kind in _OBJECT_OF:
-        return spell({name: item[name] for name in _OBJECT_OF[kind] if name in item})
-    return spell({name: value for name, value in item.items() if name not in _NOT_ARGUMENTS})
+        return encode({name: item[name] for name in _OBJECT_OF[kind] if name in item})
+    return encode({name: value for name, value in item.items() if name not in _NOT_ARGUMENTS})
 
 
 def begin_patch(call: CallItem, operation: Any) -> None:
@@ -145,21 +145,21 @@ def begin_patch(call: CallItem, operation: Any) -> None:
         return
     kind, path = text_or_none(operation.get("type")), text_or_none(operation.get("path"))
     if kind and path:
-        call.prefix = f'{{"type":{spell(kind)},"path":{spell(path)},"diff":"'
+        call.prefix = f'{{"type":{encode(kind)},"path":{encode(path)},"diff":"'
 
 
 def patch_text(call: CallItem, delta: str) -> str:
     """Encode the next part of the diff, with everything before it if this is the first."""
     prefix, call.prefix, call.begun = call.prefix, "", True
-    return prefix + spell_inside(delta)
+    return prefix + encode_inside(delta)
 
 
 def end_patch(call: CallItem, operation: Any, track: str, sent: Sent) -> str:
     """Encode the rest of an operation that is complete now."""
     operation = operation if type(operation) is dict else {}
     if not call.begun:
-        return spell(operation)
-    rest = spell_inside(sent.rest(track, text_or_empty(operation.get("diff"))))
+        return encode(operation)
+    rest = encode_inside(sent.rest(track, text_or_empty(operation.get("diff"))))
     return f'{rest}"{_members(operation, ("type", "path", "diff"))}}}'
 
 
@@ -169,9 +169,9 @@ def command_text(call: CallItem, index: int, delta: str) -> str:
         opening = ('"' if call.in_command else "") + (',"' if index else '{"commands":["')
         call.begun = call.in_command = True
         call.commands += 1
-        return opening + spell_inside(delta)
+        return opening + encode_inside(delta)
     if index == call.commands - 1 and call.in_command:
-        return spell_inside(delta)
+        return encode_inside(delta)
     return ""
 
 
@@ -187,18 +187,20 @@ def end_shell(call: CallItem, action: Any, track: str, sent: Sent) -> str:
     """Encode the rest of an action that is complete now."""
     action = action if type(action) is dict else {}
     if not call.begun:
-        return spell(action)
+        return encode(action)
     commands = action.get("commands")
     commands = commands if type(commands) is list else []
     parts = []
     if call.in_command:
         last = call.commands - 1
         full = text_or_empty(commands[last]) if last < len(commands) else ""
-        parts += [spell_inside(sent.rest(f"{track}:{last}", full)), '"']
-    parts += [f",{spell(command)}" for command in commands[call.commands :]]
+        parts += [encode_inside(sent.rest(f"{track}:{last}", full)), '"']
+    parts += [f",{encode(command)}" for command in commands[call.commands :]]
     return f"{''.join(parts)}]{_members(action, ('commands',))}}}"
 
 
 def _members(value: dict[str, Any], but: tuple[str, ...]) -> str:
     """Encode the members of an object that follow others."""
-    return "".join(f",{spell(key)}:{spell(item)}" for key, item in value.items() if key not in but)
+    return "".join(
+        f",{encode(key)}:{encode(item)}" for key, item in value.items() if key not in but
+    )
