@@ -289,7 +289,7 @@ def test_up_ends_where_it_could_never_be_whole(shell: Shell) -> None:
     unable = shell.run("up", RIVERDELTA_TURNS_BACKEND="nobody")
     assert unable.returncode == 2
     lines = unable.stderr.decode().splitlines()
-    assert any("backend 'nobody' is unknown" in line for line in lines), lines
+    assert any("RIVERDELTA_TURNS_BACKEND=nobody: use scripted" in line for line in lines), lines
     assert lines[-1] == "riverdelta: the turns ended with exit code 2: it said why above"
     assert not shell.processes()
 
@@ -361,7 +361,7 @@ def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) ->
     up.warns("turns are ready (backend scripted)")
     said = {"role": "user", "id": "u", "parts": [{"type": "text", "text": "How are sales?"}]}
     asking = urllib.request.Request(  # noqa: S310  # http
-        f"{found[1].decode()}/api/chat", orjson.dumps({"id": "chat-up", "messages": [said]})
+        f"{found[1].decode()}/api/chat", orjson.dumps({"id": "chat-up-long-enough", "messages": [said]})
     )
     with urllib.request.urlopen(asking, timeout=DEADLINE_S) as stream:  # noqa: S310  # http
         for line in stream:
@@ -375,7 +375,7 @@ def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) ->
     ("arguments", "environment", "why"),
     [
         (("--backend", "gpt"), {}, "use scripted, openai, anthropic, gemini"),
-        ((), {"RIVERDELTA_TURNS_ASSET_CATALOG": "x"}, "must be package.module:factory"),
+        ((), {"RIVERDELTA_TURNS_ASSET_CATALOG": "x"}, "write it as package.module:name"),
         ((), {"RIVERDELTA_TURNS_MAX_TURNS": "many"}, "RIVERDELTA_TURNS_MAX_TURNS"),
     ],
 )

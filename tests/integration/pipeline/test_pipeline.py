@@ -77,7 +77,7 @@ async def test_a_worker_that_takes_over_a_message_of_another_version_says_so_onc
             async with producer.message("c", source="text", message_id="m2") as other:
                 await say(client, other, "new")
         said = [entry.getMessage() for entry in caplog.records if "pipeline" in entry.message]
-        assert said == ["chat c: message m began with pipeline version '', and continues with '2'"]
+        assert said == ["chat c: message m began with pipeline version '' and continues with '2'"]
     stored = [await client.chats.execute("HGET", keys.message(m), "pipeline") for m in ("m", "m2")]
     assert stored == [b"", b"2"]
 

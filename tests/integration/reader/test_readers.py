@@ -225,7 +225,8 @@ async def test_rollup_merges_more_and_never_holds_the_first_text_up(
                 await asyncio.sleep(0.005)
         events = await reading
     deltas = [event for event in events if event.type == "chunk.delta"]
-    assert len(deltas) <= 6
+    took_ms = deltas[-1].ts - deltas[0].ts  # on a busy machine the pushes take longer
+    assert len(deltas) <= took_ms / 200 + 3
     assert deltas[0].data["text"].startswith("0 ")
     assert view_of(events).text("m") == "".join(f"{number} " for number in range(50))
 

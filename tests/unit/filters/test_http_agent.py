@@ -259,7 +259,10 @@ async def test_two_hundred_chats_at_once() -> None:
         await asyncio.sleep(0.05)
         writer.write(answer(request.headers["riverdelta-chat"].encode() + b":" + request.body))
 
-    async with AgentServer(slow) as server, chain_of(agent(server.url)) as chain:
+    async with (
+        AgentServer(slow) as server,
+        chain_of(agent(server.url, timeout_s=3_600)) as chain,
+    ):
         results = await asyncio.gather(
             *(judge(chain, chunks(b"%d" % n), chat=f"c{n}") for n in range(200))
         )
