@@ -53,24 +53,12 @@ class Batch:
         self._flush()
         return self.changes
 
-    def touch(self, message: MessageState) -> None:
-        """Note that *message* has to be written."""
-        self.changes.messages[message.id] = message
-        self.changes.counted.discard(message.id)
-
-    def count(self, message: MessageState) -> None:
-        """Note that counters of *message* have to be written, and nothing else so far."""
-        if message.id not in self.changes.messages:
-            self.changes.messages[message.id] = message
-            self.changes.counted.add(message.id)
-
     def add_text(self, message: MessageState, chunk: ChunkState, text: str) -> None:
         """Add new text of a chunk; `ChunkState.text` includes it already."""
         if chunk is not self._chunk:
             self._flush()
             if message.ttft_ms is None:
                 message.ttft_ms = message.last_at_ms
-                self.touch(message)
             self._message_id, self._chunk = message.id, chunk
             self._offset = len(chunk.text) - len(text)
         self._texts.append(text)

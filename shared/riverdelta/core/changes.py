@@ -62,8 +62,6 @@ class Changes:
     first_seq: int
     events: list[bytes] = field(default_factory=list)
     messages: dict[str, MessageState] = field(default_factory=dict)
-    counted: set[str] = field(default_factory=set)
-    """Ids of those *messages* of which only the counters have changed, as most tokens leave them."""
     chunks: dict[str, ChunkChange] = field(default_factory=dict)
     card_ends: list[CardEnd] = field(default_factory=list)
     rejected: list[RejectedEntry] = field(default_factory=list)

@@ -177,7 +177,7 @@ class ChatFold:
     def _raw_chunks(self, message: MessageState, entries: Sequence[Entry]) -> None:
         raws = [entry.data for entry in entries]
         size = sum(map(len, raws))
-        self._batch.count(message)
+        self._batch.changes.messages[message.id] = message
         message.raw_chunks += len(raws)
         message.raw_bytes += size
         self.state.processed = entries[-1].number
@@ -186,12 +186,9 @@ class ChatFold:
         while at < len(raws):
             key, texts, pieces = message.codec.decode_run(unread)
             if texts:
-                if message.retried_call is not None or message.open_chunks[key].shown is not None:
-                    self._batch.touch(message)  # more than text may come of it
                 self._chunks.add_run(message, key, texts, entries[at : at + len(texts)])
                 at += len(texts)
             if pieces is not None:
-                self._batch.touch(message)
                 self._pieces(message, pieces, entries[at])
                 at += 1
 
@@ -217,7 +214,7 @@ class ChatFold:
         if handler is None:
             self._reject(message, entry, "unknown_entry", f"entry type {entry.type!r} is unknown")
             return
-        self._batch.touch(message)
+        self._batch.changes.messages[message.id] = message
         message.last_at_ms = entry.at_ms
         handler(self, message, entry)
 
@@ -242,7 +239,7 @@ class ChatFold:
         message.pipeline = self._pipeline.version
         self.state.messages[message.id] = message
         self.state.recent[message.id] = Recent(0, message.producer)
-        self._batch.touch(message)
+        self._batch.changes.messages[message.id] = message
         self._drop_old()
         started = MessageStarted(
             role=message.role, source=message.source, metadata=message.metadata
@@ -271,7 +268,7 @@ class ChatFold:
                 continue
             still_open = self.state.messages.get(mid)
             if still_open is not None:
-                self._batch.touch(still_open)
+                self._batch.changes.messages[mid] = still_open
                 self._stop_for(still_open, "replaced")
             self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
         self._batch.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
@@ -498,7 +495,7 @@ class ChatFold:
         """Reject an entry; readers get *shown*. None: *detail* is for the dead letter only."""
         if message is not None:
             message.rejected += 1
-            self._batch.touch(message)
+            self._batch.changes.messages[message.id] = message
         if shown is None:
             failure = self._hide(entry, code, detail)
             shown, detail = rejected_failure(code, failure), f"{detail} (error {failure})"

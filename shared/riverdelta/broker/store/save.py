@@ -104,8 +104,7 @@ class HotChat:
         args += (len(ended), *(counters_field(message.id) for message in ended))
         args += (len(ended), *(f"{message.producer}:{message.id}" for message in ended))
         for message in changes.messages.values():
-            only_counted = message.id in changes.counted and message.status == "open"
-            changed = {} if only_counted else self._changed_fields(message)
+            changed = self._changed_fields(message)
             if changed:
                 script_keys.append(keys.message(message.id))
                 args += _write(changed)
