@@ -8,7 +8,8 @@ entries with their input in them. An entry's ``expect`` has only what matters:
 - ``tool_calls``: all of them, each completed; ``incomplete_call``: none that is completed can be run
   (``"said"``: none is completed at all).
 - ``end``, ``finish_reason``, ``usage``, ``steps``.
-- ``says``: a failure's words; ``rejected``: some input was; ``streams``: some chunk came in several deltas.
+- ``says``: a failure's words, as readers or the log have them.
+- ``rejected``: some input was; ``streams``: some chunk came in several deltas.
 
 ``or`` has other right answers.
 """
@@ -76,9 +77,12 @@ def reply(source: str, raws: Iterable[bytes], *, batch: bool = False) -> dict[st
     steps.append(("end", b"{}"))
     entries = [Entry(n, "m", type_, n, data) for n, (type_, data) in enumerate(steps, start=1)]
     batches = [entries] if batch else [[entry] for entry in entries]
-    events = [orjson.loads(raw) for part in batches for raw in fold.apply(part, 1).events]
+    changes = [fold.apply(part, 1) for part in batches]
+    events = [orjson.loads(raw) for each in changes for raw in each.events]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    return read(events)
+    got = read(events)
+    got["says"] += [f"{hidden.code}: {hidden.text}" for each in changes for hidden in each.hidden]
+    return got
 
 
 def read(events: Sequence[dict[str, Any]]) -> dict[str, Any]:

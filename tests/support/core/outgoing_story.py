@@ -139,7 +139,9 @@ class Story:
 
     def _foreign_end(self) -> None:
         opened = self.server.log is not None
-        self._foreign = self._foreign or opened  # a producer that saw it never ends the message again
+        self._foreign = (
+            self._foreign or opened
+        )  # a producer that saw it never ends the message again
         self.server.ended = opened
 
     def _forget(self, most: int) -> None:
