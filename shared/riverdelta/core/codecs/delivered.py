@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from zlib import crc32
 
+_NOTHING = (0, 0)
+
 
 class Sent:
     """
@@ -21,14 +23,18 @@ class Sent:
     def __contains__(self, track: str) -> bool:
         return track in self._tracks
 
-    def note(self, track: str, text: str, *also: str) -> None:
-        """Remember that *text* went out on *track*, and on the tracks *also*."""
+    def note(self, track: str, text: str) -> None:
+        """Remember that *text* went out on *track*."""
+        self.note_all((track,), text)
+
+    def note_all(self, tracks: tuple[str, ...], text: str) -> None:
+        """Remember that *text* went out on each of *tracks*."""
         if not text:
             return
-        data = _bytes(text)
-        for each in (track, *also):
-            length, checksum = self._tracks.get(each, (0, 0))
-            self._tracks[each] = (length + len(text), crc32(data, checksum))
+        data, size = _bytes(text), len(text)
+        for track in tracks:
+            length, checksum = self._tracks.get(track, _NOTHING)
+            self._tracks[track] = (length + size, crc32(data, checksum))
 
     def rest(self, track: str, full: str) -> str:
         """Return what *full* has beyond the delivered text, and count it as delivered."""

@@ -166,16 +166,17 @@ class OpenAIResponsesCodec(ProviderCodec):
         same = self._same
         if same is None:
             return None
+        kind, item_id, output_index, part_field, same_part, key, tracks = same
         try:
             text, index = document["delta"], document["output_index"]
-            part = document.get(same.part_field)
+            part = document.get(part_field)
             if (
-                document["type"] != same.kind
-                or document.get("item_id") != same.item_id
-                or index != same.output_index
+                document["type"] != kind
+                or document.get("item_id") != item_id
+                or index != output_index
                 or type(index) is not int
-                or part != same.part
-                or type(part) is not type(same.part)
+                or part != same_part
+                or type(part) is not type(same_part)
                 or type(text) is not str
                 or not text
                 or not document.keys() <= _PLAIN
@@ -183,13 +184,13 @@ class OpenAIResponsesCodec(ProviderCodec):
                 return None
         except (KeyError, TypeError, AttributeError):
             return None  # not that shape
-        arguments = self._open[same.key].arguments
+        arguments = self._open[key].arguments
         if arguments is not None:
             if arguments.whole:
                 return None  # these may be those of another call
             arguments.feed(text)
-        self._sent.note(*same.tracks[:1], text, *same.tracks[1:])
-        self._more_key = same.key
+        self._sent.note_all(tracks, text)
+        self._more_key = key
         return text
 
     def _note_same(
@@ -249,7 +250,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         item = self._item_of(channel.group, event, out)
         track = self._begin_part(channel, item, event.get(channel.part), text, out)
         tracks = (track, f"{item.number}:{channel.name}")
-        self._sent.note(track, text, tracks[1])
+        self._sent.note_all(tracks, text)
         key = _chunk_of(channel, track)
         self._say(key, channel.kind, text, out)
         if self._open[key].kind == channel.kind:
