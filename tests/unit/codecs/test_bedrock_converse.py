@@ -304,3 +304,9 @@ def test_a_whole_answer_is_read() -> None:
     assert step.tool_calls == [("t", "f", '{"a":1}'), ("u", "g", "{}")]
     assert step.usage == answer["usage"]
     assert failed_calls(pieces) == 0
+
+
+def test_a_call_that_another_one_replaces_before_its_stop_does_not_look_whole() -> None:
+    pieces = pieces_of(START, call(0, "a"), call(0, "b"), stop(0), stopped("tool_use"))
+    assert failed_calls(pieces) == 1
+    assert sum(isinstance(piece, ChunkEnd) for piece in pieces) == 1

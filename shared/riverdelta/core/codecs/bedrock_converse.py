@@ -145,7 +145,7 @@ class BedrockConverseCodec(ProviderCodec):
         if block and block.start == (name, call_id) and slot not in self._stopped:
             return  # the same start again
         self._end_stopped(out)
-        self._end_slot(slot, out)
+        self._end_slot(slot, out, cut=True)  # no stop came: its input may be lost
         value = call.get("input")
         unsaid = value if type(value) is str else encode(value) if value else ""
         key = self._new_slot(slot, (name, call_id))
@@ -276,10 +276,10 @@ class BedrockConverseCodec(ProviderCodec):
         self._blocks += 1
         return self._slots[slot].key
 
-    def _end_slot(self, slot: Slot, out: list[Piece]) -> None:
+    def _end_slot(self, slot: Slot, out: list[Piece], *, cut: bool = False) -> None:
         block = self._slots.pop(slot, None)
         if block is not None:
-            self._close(block.key, out)
+            self._close(block.key, out, cut=cut)
 
     def _end_stopped(self, out: list[Piece], *, but: str | None = None) -> None:
         """Something follows: the calls whose blocks stopped without any input have none."""
