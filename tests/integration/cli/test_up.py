@@ -361,7 +361,8 @@ def test_up_replies_without_a_key_or_a_network(shared: tuple[Shell, Running]) ->
     up.warns("turns are ready (backend scripted)")
     said = {"role": "user", "id": "u", "parts": [{"type": "text", "text": "How are sales?"}]}
     asking = urllib.request.Request(  # noqa: S310  # http
-        f"{found[1].decode()}/api/chat", orjson.dumps({"id": "chat-up-long-enough", "messages": [said]})
+        f"{found[1].decode()}/api/chat",
+        orjson.dumps({"id": "chat-up-long-enough", "messages": [said]}),
     )
     with urllib.request.urlopen(asking, timeout=DEADLINE_S) as stream:  # noqa: S310  # http
         for line in stream:

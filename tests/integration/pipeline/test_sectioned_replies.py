@@ -107,8 +107,14 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     [
         ({"section_rules": ({"name": "x", "start": "a"},)}, r"SECTION_RULES.*x.*required"),
         ({"section_rules": (OWN | {"kind": "file"},)}, r"SECTION_RULES.*note.*'reasoning'"),
-        ({"section_rules": (OWN | {"start": "("},)}, r"SECTION_RULES: section 'note'.*not a valid regular"),
-        ({"section_rules": (OWN | {"end": r"\Z"},)}, r"SECTION_RULES: section 'note'.*cannot be decided"),
+        (
+            {"section_rules": (OWN | {"start": "("},)},
+            r"SECTION_RULES: section 'note'.*not a valid regular",
+        ),
+        (
+            {"section_rules": (OWN | {"end": r"\Z"},)},
+            r"SECTION_RULES: section 'note'.*cannot be decided",
+        ),
         ({"section_rules": (OWN, OWN)}, r"SECTION_RULES: two.*note, note, think"),
         ({"sections": ("thunk",)}, r"SECTIONS: thunk: there are only think, thinking, code"),
     ],
