@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -253,12 +253,13 @@ def test_ctrl_c_twice_ends_at_once(waiting: tuple[Shell, Running]) -> None:
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
-    command = (*OPENAI, "--pace-ms", "5", DEMO)
+    half = len(LINES) // 2  # the reply cannot end while the input is open, however slow this test is
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    shell.command(*command, *as_json),
+                    shell.command(*OPENAI, *as_json, "-"),
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=shell.environment,
@@ -268,10 +269,15 @@ def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
             for as_json in ([], ["--json"])
         ]
         for process, start in zip(processes, (b"thinking", b'{"v":1,"'), strict=True):
+            assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
+            os.write(process.stdin.fileno(), b"".join(line + b"\n" for line in LINES[:half]))
             assert process.stdout.read(8) == start
             process.stdout.close()
+            with suppress(BrokenPipeError):  # it may have ended by what it had still to print
+                os.write(process.stdin.fileno(), b"".join(line + b"\n" for line in LINES[half:]))
+            process.stdin.close()
             assert process.wait(DEADLINE_S) == 128 + signal.SIGPIPE
             assert not process.stderr.read()
 
