@@ -32,19 +32,30 @@ PROVOKED_BY = {
 SLACK = 3.0
 """Other tests may have this machine under load: times are shown by a run of its own."""
 
-DRAIN_S = 2.5
-"""Replies that are still open then count as `no end`: that kind is expected of one switch only."""
+DRAINS_S = (2.5, 8.0, 20.0)
+"""
+Replies that are still open then count as `no end`: that kind is expected of one switch only.
+
+Each is a run: on a machine with other work, what was broken may do its harm later than the first waits.
+"""
 
 
 @pytest.mark.parametrize("name", sorted(SABOTAGES))
 async def test_what_is_broken_on_purpose_is_seen(name: str, tmp_path: Path) -> None:
     faults = PROVOKED_BY[name]
     schedule = Schedule(faults, faults[-1].at_s + faults[-1].lasts_s + 1.0)
-    drain_s = 8.0 if SEEN_AS[name] == "no end" else DRAIN_S
-    harness = Harness("sabotage", schedule, tmp_path, drain_s=drain_s, sabotage=name)
-    result = await harness.run()
-    assert SEEN_AS[name] in {violation.kind for violation in result.violations}
-    assert sum(result.counts.values()) == len(faults)
+    drains_s = DRAINS_S[1:] if "no end" in SEEN_AS[name] else DRAINS_S
+    kinds: set[str] = set()
+    for drain_s in drains_s:
+        folder = tmp_path / f"{drain_s:g}"
+        folder.mkdir()
+        harness = Harness("sabotage", schedule, folder, drain_s=drain_s, sabotage=name)
+        result = await harness.run()
+        assert sum(result.counts.values()) == len(faults)
+        kinds |= {violation.kind for violation in result.violations}
+        if kinds & SEEN_AS[name]:
+            return
+    pytest.fail(f"seen: {sorted(kinds)}; expected one of {sorted(SEEN_AS[name])}")
 
 
 async def test_nothing_is_seen_where_nothing_is_broken(tmp_path: Path) -> None:
@@ -64,7 +75,9 @@ async def test_nothing_is_seen_where_nothing_is_broken(tmp_path: Path) -> None:
 
 async def test_a_server_that_forgets_makes_no_reader_diverge(tmp_path: Path) -> None:
     """What it lost may be missing; what readers have under one position is one thing."""
-    harness = Harness("lose", Schedule(PROVOKED_BY["epoch-kept"], 6.0), tmp_path, drain_s=DRAIN_S)
+    harness = Harness(
+        "lose", Schedule(PROVOKED_BY["epoch-kept"], 6.0), tmp_path, drain_s=DRAINS_S[0]
+    )
     result = await harness.run()
     kinds = {violation.kind for violation in result.violations}
     assert not kinds & {"diverged", "repeated", "reordered", "gap", "two owners"}

@@ -68,16 +68,27 @@ class Reply:
 
 
 class Streams:
-    """All replies of a test, under way."""
+    """
+    All replies of a test, under way.
+
+    Waiting ends with the error of the first producer or reader that failed.
+    """
 
     def __init__(self, replies: Sequence[Reply]) -> None:
         self.replies = replies
         self.enough = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def _raise_failed(self) -> None:
+        for task in self.tasks:
+            if task.done():
+                task.result()
 
     async def all_saw(self, count: int) -> None:
         """Wait until each reader has *count* pieces."""
 
         async def saw() -> bool:
+            self._raise_failed()
             return all(len(reply.seen) >= count for reply in self.replies)
 
         await until(saw)
@@ -92,6 +103,7 @@ class Streams:
         """Wait until each reader, or those of *chats*, has a piece whose push began after *moment*."""
 
         async def saw() -> bool:
+            self._raise_failed()
             return all(
                 bool(reply.seen) and reply.began[len(reply.seen) - 1] > moment
                 for reply in self.replies
@@ -107,7 +119,7 @@ async def streaming(
 ) -> AsyncIterator[Streams]:
     """Stream a reply to each of *chats*; leaving the block ends them, and waits for the readers."""
     streams = Streams([Reply(chat_id) for chat_id in chats])
-    tasks = [
+    tasks = streams.tasks = [
         asyncio.create_task(work)
         for reply in streams.replies
         for work in (

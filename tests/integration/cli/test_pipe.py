@@ -253,7 +253,7 @@ def test_ctrl_c_twice_ends_at_once(waiting: tuple[Shell, Running]) -> None:
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
-    half = len(LINES) // 2  # the reply cannot end while the input is open, however slow this test is
+    half = len(LINES) // 2  # while the input is open, the reply cannot end
     with ExitStack() as stack:
         processes = [
             stack.enter_context(

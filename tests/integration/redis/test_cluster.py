@@ -16,6 +16,7 @@ from riverdelta.broker.client import Client
 from riverdelta.broker.redis.cluster import slot_of
 from tests.support.clusters import PRIMARIES, TestCluster
 from tests.support.local_workers import local_workers
+from tests.support.marks import PRODUCER_LEASE_S
 from tests.support.producers import registry_of
 from tests.support.replies import streaming
 from tests.support.servers import Server, binaries, until, worker_processes
@@ -56,7 +57,10 @@ async def cluster(running: tuple[TestCluster, Server]) -> TestCluster:
 @pytest.fixture
 def settings(cluster: TestCluster, running: tuple[TestCluster, Server]) -> Settings:
     return Settings(
-        redis_url=cluster.url, queue_url=running[1].url, key_prefix=f"t{secrets.token_hex(4)}"
+        redis_url=cluster.url,
+        queue_url=running[1].url,
+        key_prefix=f"t{secrets.token_hex(4)}",
+        producer_lease_s=PRODUCER_LEASE_S,
     )
 
 

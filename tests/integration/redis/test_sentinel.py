@@ -12,6 +12,7 @@ from riverdelta import BrokerUnavailable, Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from tests.support.clusters import Sentinels
 from tests.support.local_workers import local_workers
+from tests.support.marks import PRODUCER_LEASE_S
 from tests.support.replies import streaming
 from tests.support.servers import binaries, worker_processes
 
@@ -37,7 +38,11 @@ async def watched(
 
 @pytest.fixture
 def settings(watched: Sentinels) -> Settings:
-    return Settings(redis_url=watched.url, key_prefix=f"t{secrets.token_hex(4)}")
+    return Settings(
+        redis_url=watched.url,
+        key_prefix=f"t{secrets.token_hex(4)}",
+        producer_lease_s=PRODUCER_LEASE_S,
+    )
 
 
 async def test_the_primary_is_killed_in_mid_stream(watched: Sentinels, settings: Settings) -> None:
