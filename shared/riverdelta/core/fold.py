@@ -273,9 +273,9 @@ class ChatFold:
             self.state.recent[mid] = self.state.recent[mid]._replace(replaced=True)
         self._batch.emit("message.replaced", message.id, None, MessageReplaced(messages=replaced))
 
-    def _settle(self, message: MessageState, entry: Entry) -> None:
+    def _settle(self, message: MessageState, entry: Entry, *, retried: bool = False) -> None:
         """The producer shows that its provider call is over: end its step, if it only waits."""
-        for piece in message.codec.settle():
+        for piece in message.codec.settle(retried=retried):
             self._piece(message, piece, entry)
 
     def _tool_result(self, message: MessageState, entry: Entry) -> None:
@@ -325,7 +325,7 @@ class ChatFold:
         if rule not in OVERLAP_RULES:
             self._reject(message, entry, "bad_restart", f"on_overlap {rule!r} is unknown")
             return
-        self._settle(message, entry)
+        self._settle(message, entry, retried=True)
         self._retried_calls.begin(message, rule)
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:

@@ -192,6 +192,56 @@ def test_a_step_that_was_completed_stays() -> None:
     assert [data["step"] for data in of_type(events, "step.started")] == [0, 1]
 
 
+OPENAI_END = chunk(delta({}, "stop"))
+OPENAI_USAGE = {"usage": {"prompt_tokens": 7, "completion_tokens": 12}}
+ANTHROPIC_TEXT = [BEGIN, *block(0, "text", "One.")]
+GEMINI_END = {"content": {"parts": [{"text": "One."}]}, "finishReason": "STOP"}
+CONVERSE_TEXT = [
+    chunk({"messageStart": {"role": "assistant"}}),
+    chunk({"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "One."}}}),
+    chunk({"messageStop": {"stopReason": "end_turn"}}),
+]
+CONVERSE_USAGE = chunk({"metadata": {"usage": {"inputTokens": 7, "outputTokens": 12}}})
+ENDS: dict[str, tuple[str, Steps, bool]] = {
+    "openai, its usage missing": ("openai-chat", [OPENAI_END], False),
+    "openai, usage at once": ("openai-chat", [chunk(delta({}, "stop") | OPENAI_USAGE)], True),
+    "openai, usage behind": (
+        "openai-chat",
+        [OPENAI_END, chunk({"choices": []} | OPENAI_USAGE)],
+        True,
+    ),
+    "openai, [DONE]": ("openai-chat", [OPENAI_END, chunk("[DONE]")], True),
+    "openai, text behind [DONE]": (
+        "openai-chat",
+        [OPENAI_END, chunk("[DONE]"), chunk(delta({"content": " Two."}))],
+        False,
+    ),
+    "anthropic, its stop missing": ("anthropic", STOP[:1], False),
+    "anthropic, whole": ("anthropic", STOP, True),
+    "gemini": ("gemini", [chunk({"candidates": [GEMINI_END]})], True),
+    "bedrock-converse, its usage missing": ("bedrock-converse", [], False),
+    "bedrock-converse, whole": ("bedrock-converse", [CONVERSE_USAGE], True),
+}
+"""How a call ends: its source, the chunks behind its text, and whether it is complete."""
+TEXTS: dict[str, Steps] = {
+    "openai-chat": [chunk(delta({"role": "assistant", "content": "One."}))],
+    "anthropic": ANTHROPIC_TEXT,
+    "gemini": [],
+    "bedrock-converse": CONVERSE_TEXT,
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_step_goes_on_until_its_call_is_complete(name: str) -> None:
+    """What is cut behind its finish repeats no text; behind a complete call comes another one."""
+    source, end, complete = ENDS[name]
+    call = [*TEXTS[source], *end]
+    events = emitted([start(source), *call, restart(), *call, control("end")])
+    assert len(of_type(events, "step.completed")) == 1 + complete
+    plain = chunks_of(emitted([start(source), *call, control("end")]))
+    assert chunks_of(events) == plain * (1 + complete)
+
+
 @pytest.mark.parametrize("source", ["openai-chat+sse", "openai-chat"])
 def test_what_was_skipped_is_counted_over_all_calls(source: str) -> None:
     state = new_state()

@@ -117,7 +117,10 @@ def step_bounds(source: str, raws: list[bytes]) -> list[int | None]:
                 began = at
             elif isinstance(piece, StepEnd | StepFail):
                 began = None
-        bounds.append(began)
+        # A complete step may wait for more, but the call after it is another one.
+        probe = make_codec(source)
+        probe.load(codec.dump())
+        bounds.append(None if probe.settle(retried=True) else began)
     return bounds
 
 

@@ -143,9 +143,10 @@ class Message:
 
         If the step has failed already (the provider sent an error), its chunks are emptied, and the new
         call is a step of its own. Without a step under way there is nothing to continue: what was
-        completed stays. With the source ``chunks``, chunks continue those of the same name, and what was
-        ``done`` and is not said again stays. Of such chunks the last 64 are known, a million characters
-        at most: do not push older ones again.
+        completed stays. A step is under way until its call is complete: with a finish reason alone it
+        is not, as long as the provider's usage or last event may follow. With the source ``chunks``,
+        chunks continue those of the same name, and what was ``done`` and is not said again stays. Of
+        such chunks the last 64 are known, a million characters at most: do not push older ones again.
 
         Args:
             on_overlap: ``"stitch"``: as above. ``"append"``: the new call goes on where the last one

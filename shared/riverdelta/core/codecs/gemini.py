@@ -420,6 +420,9 @@ class GeminiCodec(ProviderCodec):
     def _waits(self) -> bool:
         return self._finish is not None
 
+    def _is_complete(self) -> bool:
+        return self._finish is not None  # it comes with the usage, in the last chunk
+
     def _done_marker(self, out: list[Piece]) -> None:
         if self._in_step:
             self._finish_step(out)

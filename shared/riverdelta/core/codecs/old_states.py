@@ -57,6 +57,7 @@ def upgrade_chat(state: CodecState) -> CodecState:
         "id_chunks": 2,
         "rotating": False,
         "settled": False,
+        "complete": False,
         "calls": [len(calls) - 1 if calls else None, calls],
         "choices": [0, True, False, False, []],
         "sent": [],

@@ -109,6 +109,8 @@ class OpenAIChatCodec(ProviderCodec):
         self._finish: str | None = None
         self._settled = False
         """Something came behind the finish that ends a response for good."""
+        self._complete = False
+        """Usage came with the finish or behind it, or `[DONE]` came; and no content since."""
         self._usage: dict[str, Any] = {}
         self._calls = CallBook()
         self._choices = Choices()
@@ -219,6 +221,7 @@ class OpenAIChatCodec(ProviderCodec):
         usage = find_usage(document, *choices)
         if usage and self._in_step:
             self._usage = later_usage(self._usage, usage)
+            self._complete |= self._finish is not None
             if self._finish is not None and not choices:
                 self._settle_step(out)
         elif usage:
@@ -273,7 +276,7 @@ class OpenAIChatCodec(ProviderCodec):
     ) -> None:
         """Read one part of the answer."""
         if payload:
-            self._settled = False
+            self._settled = self._complete = False
             self._delta(delta, out)
         elif finish is None and not delta.get("role"):
             self._skip("choice without content", lost=False)
@@ -356,6 +359,7 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _done_marker(self, out: list[Piece]) -> None:
         """`[DONE]` ends the chunks of a step; usage may still come."""
+        self._complete = self._in_step
         if self._in_step and not (self._settled and not self._open):
             self._settle_step(out)
         else:
@@ -363,6 +367,9 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _waits(self) -> bool:
         return self._finish is not None or self._settled
+
+    def _is_complete(self) -> bool:
+        return self._complete
 
     def _finish_step(self, out: list[Piece]) -> None:
         self._decide_choices(out)
@@ -373,7 +380,7 @@ class OpenAIChatCodec(ProviderCodec):
 
     def _forget_step(self) -> None:
         self._finish = None
-        self._settled = self._rotating = False
+        self._settled = self._complete = self._rotating = False
         self._id_chunks = 0
         self._usage = {}
         self._calls.clear()
@@ -535,6 +542,7 @@ class OpenAIChatCodec(ProviderCodec):
             "rotating": self._rotating,
             "finish": self._finish,
             "settled": self._settled,
+            "complete": self._complete,
             "usage": self._usage,
             "calls": self._calls.dump(),
             "choices": self._choices.dump(),
@@ -548,6 +556,7 @@ class OpenAIChatCodec(ProviderCodec):
         self._rotating = state["rotating"]
         self._finish = state["finish"]
         self._settled = state["settled"]
+        self._complete = state["complete"]
         self._usage = state["usage"]
         self._calls.load(state["calls"])
         self._choices.load(state["choices"])

@@ -154,13 +154,19 @@ class Codec(Protocol):
         """The producer ended the message: close what is open. A cut step ends without a reason."""
         ...
 
-    def settle(self) -> list[Piece]:
+    def settle(self, *, retried: bool = False) -> list[Piece]:
         """
         The producer shows that its provider call is over: a tool's result, a retried call.
 
         Ends a step whose end was said already, and that only waited for stragglers such as its
         usage. A step whose end was not said stays open.
+
+        Args:
+            retried: A retried call follows. Only a complete step ends, as that call is another one.
+                A step whose usage or last event has not come may belong to the call that was cut:
+                it stays open, for the retried call to continue, and no text is repeated.
         """
+        del retried
         return []
 
     def release(self) -> list[ChunkPiece]:

@@ -191,10 +191,10 @@ class ProviderCodec(Codec, ABC):
         self._confess(out)
         return self._joined(out)
 
-    def settle(self) -> list[Piece]:
+    def settle(self, *, retried: bool = False) -> list[Piece]:
         """End a step that only waits for stragglers; see `Codec.settle`."""
         out: list[Piece] = []
-        if self._in_step and self._waits():
+        if self._in_step and (self._is_complete() if retried else self._waits()):
             self._finish_step(out)
         return self._joined(out)
 
@@ -271,6 +271,10 @@ class ProviderCodec(Codec, ABC):
 
     def _waits(self) -> bool:
         """Whether the open step's end was said, and it only waits for stragglers."""
+        return False
+
+    def _is_complete(self) -> bool:
+        """Whether the open step has all that a whole call says: a retried call is another one."""
         return False
 
     def _done_marker(self, out: list[Piece]) -> None:

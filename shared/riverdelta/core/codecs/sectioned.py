@@ -106,9 +106,9 @@ class SectionedCodec(Codec):
         self.skipped = self._inner.skipped
         return self._cut(pieces)
 
-    def settle(self) -> list[Piece]:
+    def settle(self, *, retried: bool = False) -> list[Piece]:
         """End a step that only waits for stragglers; see `Codec.settle`."""
-        pieces = self._inner.settle()
+        pieces = self._inner.settle(retried=retried)
         self.skipped = self._inner.skipped
         return self._cut(pieces)
 

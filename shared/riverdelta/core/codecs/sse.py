@@ -272,9 +272,9 @@ class SseCodec(Codec):
         self.skipped = self._inner.skipped + self._skipped
         return out
 
-    def settle(self) -> list[Piece]:
+    def settle(self, *, retried: bool = False) -> list[Piece]:
         """End a step that only waits for stragglers; see `Codec.settle`."""
-        out = self._inner.settle()
+        out = self._inner.settle(retried=retried)
         self.skipped = self._inner.skipped + self._skipped
         return out
 
