@@ -47,7 +47,15 @@ SURFACE: dict[str, set[str]] = {
     "Observer": {"name", "on_chunk", "on_complete", "on_error", "on_first_bytes"},
     "Patch": {"op", "path", "value"},
     "Pipeline": {
-        *("codec", "cut_all", "observers", "on_processor_failure", "processors", "splitter"),
+        *(
+            "codec",
+            "cut_all",
+            "failure_texts",
+            "observers",
+            "on_processor_failure",
+            "processors",
+            "splitter",
+        ),
         *("stream_filter", "version", "with_filter"),
     },
     "Processor": {"can_process", "process"},

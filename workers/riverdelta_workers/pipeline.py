@@ -64,6 +64,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         stream_filter=partial(Redact, patterns) if patterns else None,
         on_processor_failure=settings.on_processor_failure,
+        failure_texts=settings.failure_texts,
         splitter=partial(Sections, rules),
         cut_all=bool(settings.sections),
     )

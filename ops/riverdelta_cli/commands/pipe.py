@@ -67,7 +67,16 @@ async def _run(
     async with EmbeddedServer() as server:
         log = server.folder / "worker.log"
         settings = embedded_settings(server.url, command_timeout_s=max(timeout_s, _OWN_TIMEOUT_S))
-        pool = WorkerPool(settings, 1, notify=say, log=log, max_deaths=_MAX_DEATHS, advice=_AGAIN)
+        pool = WorkerPool(
+            settings,
+            1,
+            notify=say,
+            # The only reader is the operator that runs this command: show the provider's own words.
+            extra={"RIVERDELTA_FAILURE_TEXTS": "true"},
+            log=log,
+            max_deaths=_MAX_DEATHS,
+            advice=_AGAIN,
+        )
         async with (
             pool,
             contextlib.AsyncExitStack() as stack,

@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final, Self
 
 from riverdelta import Settings
@@ -44,6 +45,7 @@ class WorkerPool:
         settings: Names the servers; what else they use is in the environment.
         command: What they run.
         without: Variables of our environment that they do not get.
+        extra: Variables that they get beside them.
         log: File for their output. Unset: our stderr.
         notify: Called with a line when one died.
         max_deaths: Stop (`failed` is set) when one died this often in a row. Unset: never.
@@ -61,16 +63,21 @@ class WorkerPool:
         notify: Callable[[str], None],
         command: Sequence[str] = ("worker",),
         without: Collection[str] = (),
+        extra: Mapping[str, str] = MappingProxyType({}),
         log: Path | None = None,
         max_deaths: int | None = None,
         advice: str = "",
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in without}
-        self._environment = kept | {
-            # Not arguments: a URL may contain a password, and all users can see arguments.
-            "RIVERDELTA_REDIS_URL": settings.redis_url,
-            "RIVERDELTA_QUEUE_URL": settings.effective_queue_url,
-        }
+        self._environment = (
+            kept
+            | dict(extra)
+            | {
+                # Not arguments: a URL may contain a password, and all users can see arguments.
+                "RIVERDELTA_REDIS_URL": settings.redis_url,
+                "RIVERDELTA_QUEUE_URL": settings.effective_queue_url,
+            }
+        )
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self._notify = notify
         self._command = command

@@ -122,6 +122,11 @@ class Settings(EnvironmentSettings):
         description="A worker releases a chat without an open message after this time.",
     )
 
+    failure_texts: bool = Field(
+        default=False,
+        description="Show readers the text of provider errors and rejections. Only where all readers are "
+        "operators, as on the temporary server of `riverdelta pipe`, which sets it.",
+    )
     redact: bool = Field(
         default=False,
         description="Hide e-mail addresses, card numbers, API keys and private keys from readers.",

@@ -346,10 +346,7 @@ class ChatFold:
             case StepEnd():
                 self._step_end(message, piece)
             case StepFail(code, detail):
-                shown = provider_failure(
-                    self._chunks.filtered(code), self._hide(entry, code, detail)
-                )
-                self._step_fail(message, shown)
+                self._step_fail(message, self._provider_failure(entry, code, detail))
             case Rejected(code, detail):
                 self._reject(message, entry, code, detail)
 
@@ -478,6 +475,13 @@ class ChatFold:
     def _filtered(self, text: str | None) -> str | None:
         return None if text is None else self._chunks.filtered(text)
 
+    def _provider_failure(self, entry: Entry, code: str, detail: str) -> Failure:
+        failure = self._hide(entry, code, detail)
+        shown = self._chunks.filtered(code)
+        if self._pipeline.failure_texts:
+            return Failure(code=shown, detail=self._chunks.filtered(detail))
+        return provider_failure(shown, failure)
+
     def _hide(self, entry: Entry, code: str, text: str) -> str:
         """Keep the text of a failure from readers; return the id under which the log has it."""
         failure = failure_id(entry.message, entry.number)
@@ -498,7 +502,10 @@ class ChatFold:
             self._batch.changes.messages[message.id] = message
         if shown is None:
             failure = self._hide(entry, code, detail)
-            shown, detail = rejected_failure(code, failure), f"{detail} (error {failure})"
+            shown = rejected_failure(code, failure)
+            if self._pipeline.failure_texts:
+                shown = Failure(code=code, detail=self._chunks.filtered(detail))
+            detail = f"{detail} (error {failure})"
         self._batch.changes.rejected.append(RejectedEntry(entry, code, detail))
         self._batch.emit("input.rejected", entry.message, None, shown)
 

@@ -30,6 +30,8 @@ class Pipeline:
         stream_filter: Makes the filter of one chunk's text; None: text is not filtered.
         on_processor_failure: What an exception of a processor ends: only the processor, for that chunk
             (``disable``); or also the message, which fails with the code ``processor_failed``.
+        failure_texts: Show readers the text of provider errors and rejections, filtered like all text. Only
+            for servers whose readers are their operators: such a text may hold what users must not see.
         splitter: Makes the splitter, which cuts a text into named parts; None: nothing is cut.
         cut_all: Cut all text, not only chunks that name ``sections`` as their processor.
         observers: Called as messages progress; each has a name of its own.
@@ -40,6 +42,7 @@ class Pipeline:
     processors: ProcessorRegistry = field(default_factory=generic_processors)
     stream_filter: Callable[[], StreamFilter] | None = None
     on_processor_failure: OnProcessorFailure = "disable"
+    failure_texts: bool = False
     splitter: Callable[[], Splitter] | None = None
     cut_all: bool = False
     observers: Sequence[Observer] = ()

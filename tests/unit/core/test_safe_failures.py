@@ -111,3 +111,16 @@ def test_redact_covers_what_is_no_chunks_text(source: str, steps: list[tuple[str
     }
     assert SECRET in shown[False], "the marker was planted"
     assert SECRET not in shown[True]
+
+
+def test_operators_can_have_the_text_and_it_is_filtered_like_all_text() -> None:
+    steps: list[tuple[str, Any]] = [
+        ("chunk", {"error": {"message": f"no such key {SECRET}", "code": "auth"}}),
+        ("end", {}),
+    ]
+    shown = emitted(fold_all("openai-chat", steps, Pipeline(failure_texts=True)))
+    details = [event.data["detail"] for event in shown if event.type == "step.failed"]
+    assert details == [f"no such key {SECRET}"]
+    hiding = Pipeline(stream_filter=Redact, failure_texts=True)
+    for event in emitted(fold_all("openai-chat", steps, hiding)):
+        assert SECRET not in event.raw.decode()
