@@ -45,7 +45,7 @@ async def test_a_turn_a_title_and_a_second_turn_with_its_history(
     async with local_workers(settings), local_turns(settings), turn_queue(settings) as queue:
         first = await reply_to(queue, subscriber, "Hello there", "m1")
         assert (first["status"], reply_text(first)) == ("completed", "Hello there ")
-        assert first["metadata"]["user"] == USER
+        assert "user" not in first["metadata"]  # readers do not get it
         second = await reply_to(queue, subscriber, "HISTORY", "m2")
         assert reply_text(second) == "user: Hello there|assistant: Hello there "
         assert title_of([first]) == title_of([second]) == "A title"
