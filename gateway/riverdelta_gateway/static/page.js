@@ -287,6 +287,11 @@ addEventListener("keydown", (event) => {
   }
 });
 
+// The address names the chat: following the link would open a chat called "prompt".
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("prompt").focus();
+});
 $("prompt").addEventListener("input", resize);
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
