@@ -67,9 +67,6 @@ class PushReply(NamedTuple):
 class Keep(Protocol):
     """The last stored entries of the message, as far as they are kept to be sent again."""
 
-    def __len__(self) -> int:
-        """How many entries are kept."""
-
     def add(self, entries: Sequence[NewEntry]) -> None:
         """Keep what was just stored, under the next message_seqs."""
 
@@ -322,10 +319,11 @@ class Outgoing:
             )
         if reply.status == "open":
             return False
-        # Processed; but a server that comes back with less may have lost it.
+        # Processed; but a server that comes back with less may have lost it. Then it is sent again, or
+        # fails if it is no longer kept: nobody waits for ever for an end that nobody has.
         keep_until = self._ended_at + self._keep_ms
         self._check_at = min(2 * now_ms - self._ended_at, keep_until)
-        return now_ms >= keep_until or not len(self._kept)
+        return now_ms >= keep_until
 
     # -- transitions -----------------------------------------------------------------------------
 

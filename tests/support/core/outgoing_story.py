@@ -82,6 +82,7 @@ class Story:
         self._pushed: list[NewEntry] = []
         self._forgot = False
         self._foreign = False
+        self._over = False
         self._perform(self._machine.open(0))
 
     def play(self, steps: Iterable[str]) -> None:
@@ -156,10 +157,12 @@ class Story:
     def _check(self) -> None:
         if self._faults.pop(0) if self._faults else "":
             return  # no answer, nothing to do
+        if self._over:
+            return  # the caretaker has forgotten it
         last = self._machine.last
         reply = self.server.check()
         self._call(self._machine.checked(reply, last, self._now), [])
-        self._machine.is_over(reply, self._now)
+        self._over = self._machine.is_over(reply, self._now)
 
     def _call(self, outputs: list[Output], entries: list[NewEntry]) -> None:
         try:

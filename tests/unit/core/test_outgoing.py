@@ -78,3 +78,11 @@ def test_a_server_that_lost_what_is_not_kept_fails_the_message() -> None:
     assert "MessageLost" in story.emitted
     assert story.server.log is not None
     assert [entry.type for entry in story.server.log] == ["chunk", "fail"]
+
+
+def test_an_end_that_is_not_kept_is_still_looked_after() -> None:
+    """A server that loses it later fails the message: else it would be open for ever."""
+    story = Story(resend_bytes=0)
+    story.play(["push", "finish", "process", "check", "forget all but one", "check"])
+    assert story.server.log is not None
+    assert [entry.type for entry in story.server.log] == ["chunk", "fail"]
