@@ -2,7 +2,7 @@
 # Paths are relative to this folder throughout, so that its own path may contain spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node demo test test-unit test-pythons coverage test-node test-browser lint format schema bench fuzz faults wheel lock clean
+.PHONY: help setup setup-node demo test test-redis test-unit test-pythons coverage test-node test-browser lint format schema bench fuzz faults wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 # Interpreters to try, the tested one first; PYTHON=... names another.
@@ -69,8 +69,11 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 demo: $(READY) ## stream a recorded reply through server, workers and readers
 	@.venv/bin/riverdelta pipe --source openai-chat ops/riverdelta_cli/demo/reply.jsonl --pace-ms 20
 
-test: $(READY) ## run every test but those in a browser (ARGS='-k name' narrows)
-	@$(PYTEST) --ignore tests/browser $(ARGS)
+test: $(READY) ## run every test but those in a browser, on Valkey (ARGS='-k name' narrows)
+	@$(PYTEST) --ignore tests/browser -m 'not redis_server' $(ARGS)
+
+test-redis: $(READY) ## run the tests of a server again, on the redis-server of PATH
+	@$(PYTEST) tests/integration tests/packaging -m redis_server $(ARGS)
 
 test-unit: $(READY) ## run the tests that need no server
 	@$(PYTEST) tests/unit $(ARGS)

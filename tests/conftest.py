@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
@@ -21,6 +22,12 @@ PROCESSES_PER_CORE = 3
 
 TURNS_TO_FINISH = 10
 """Loop turns that a cancelled task gets to run its finally blocks."""
+
+
+class NoParameters:
+    """Stands for the parameters of a test that has none."""
+
+    params: ClassVar[dict[str, object]] = {}
 
 
 @pytest.fixture
@@ -51,11 +58,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what hypothesis draws; put the leak check first, so that it is torn down last."""
+    """Mark what hypothesis draws and second engines; put the leak check first: it is torn down last."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
         if is_hypothesis_test(item.function):
             item.add_marker(pytest.mark.property)
+        if "redis" in getattr(item, "callspec", NoParameters).params.values():
+            item.add_marker(pytest.mark.redis_server)
         if inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_leaked_tasks")

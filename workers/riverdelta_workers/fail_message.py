@@ -50,9 +50,9 @@ async def doubt_producers(client: Client, chat_id: str, messages: Iterable[Messa
         BrokerUnavailable: Redis did not answer; try again.
     """
     for message in messages:
-        await scripts.add_message(
+        await scripts.add_messages(
             client.queue,
             client.keys,
             producer_id=message.producer,
-            member=f"{chat_id} {message.id}",
+            members=[f"{chat_id} {message.id}"],
         )

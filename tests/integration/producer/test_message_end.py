@@ -29,11 +29,12 @@ async def test_an_end_is_wanted_also_while_another_task_pushes(
     how: str, settings: Settings, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Delivery, "fail_wait_s", 0.1)
-    script, away = scripts.push, asyncio.Event()
+    script, away, back = scripts.push, asyncio.Event(), asyncio.Event()
 
     async def hang(*a: Any, **k: Any) -> Any:
         away.set()
-        await asyncio.Event().wait()
+        await back.wait()
+        return await script(*a, **k)
 
     async def talk(p: Producer) -> None:
         async with p.message("c", source="text", message_id="m") as m:
@@ -53,6 +54,7 @@ async def test_an_end_is_wanted_also_while_another_task_pushes(
         other[0].cancel()
         await asyncio.wait(other)
         monkeypatch.setattr(scripts, "push", script)
+        back.set()
         async with asyncio.timeout(DEADLINE_S):
             (message,) = view_of(await read_until_ends(subscriber, "c")).messages
     # Whose push was in doubt goes out once, before the end that was wanted.
@@ -69,12 +71,12 @@ async def test_an_end_that_could_not_be_stored_is_stored_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Delivery, "fail_wait_s", 0.1)
-    script, away = scripts.push, asyncio.Event()
+    script, away, back = scripts.push, asyncio.Event(), asyncio.Event()
 
     async def lost(*args: Any, **options: Any) -> Any:
         away.set()
         if how == "by a cancelled end":
-            await asyncio.Event().wait()
+            await back.wait()
         raise BrokerUnavailable("away")
 
     async def talk() -> None:
@@ -91,6 +93,7 @@ async def test_an_end_that_could_not_be_stored_is_stored_later(
             talking.cancel()
         await asyncio.wait((talking,))
         monkeypatch.setattr(scripts, "push", script)
+        back.set()
         events = await read_until_ends(subscriber, "c")
     failed = how == "by an exception"
     assert outcome(events) == (("failed", "producer_error") if failed else ("completed", None))

@@ -21,7 +21,7 @@ from riverdelta.broker.store.keys import Keys
 from tests.support.chats import listed, outcome
 from tests.support.local_workers import local_workers
 from tests.support.lost_replies import wrap
-from tests.support.producers import die, registry_of
+from tests.support.producers import die, registry_of, stand_still
 from tests.support.reading import read_until_ends, view_of
 from tests.support.servers import Server, until
 
@@ -34,16 +34,16 @@ pytestmark = [
 async def test_an_id_that_could_not_be_listed_can_be_opened_later(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = members.add_messages
+    add = scripts.add_messages
 
-    async def away(*_: Any) -> None:
+    async def away(*_: Any, **__: Any) -> None:
         raise BrokerUnavailable("away")
 
-    monkeypatch.setattr(members, "add_messages", away)
+    monkeypatch.setattr(scripts, "add_messages", away)
     async with Producer(settings.model_copy(update={"push_wait_s": 0.05})) as p:
         with pytest.raises(BrokerUnavailable):
             await p.message("c", source="text", message_id="m").__aenter__()
-        monkeypatch.setattr(members, "add_messages", add)
+        monkeypatch.setattr(scripts, "add_messages", add)
         async with p.message("c", source="text", message_id="m") as m:
             await m.push("x")
 
@@ -100,12 +100,13 @@ async def test_a_retry_of_a_cancelled_opening_learns_that_it_exists_and_it_ends(
     subscriber: Subscriber,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    script, stored = scripts.open_message, asyncio.Event()
+    script, stored, back = scripts.open_message, asyncio.Event(), asyncio.Event()
 
     async def unanswered(*args: Any, **options: Any) -> Any:
-        await script(*args, **options)
+        reply = await script(*args, **options)
         stored.set()
-        await asyncio.Event().wait()
+        await back.wait()  # the caretaker may be here before the patch is gone
+        return reply
 
     async with Producer(settings) as producer:
         monkeypatch.setattr(scripts, "open_message", unanswered)
@@ -116,6 +117,7 @@ async def test_a_retry_of_a_cancelled_opening_learns_that_it_exists_and_it_ends(
         opening.cancel()
         await asyncio.wait((opening,))
         monkeypatch.setattr(scripts, "open_message", script)
+        back.set()
         for _ in range(2):  # while it is this producer's, and when it is over
             with pytest.raises(MessageExists):
                 await producer.message("c", source="text", message_id="m").__aenter__()
@@ -157,16 +159,16 @@ async def test_a_check_does_not_forget_what_is_still_being_opened(
 async def test_opening_waits_for_a_queue_that_is_away(
     settings: Settings, workers: None, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, tries = members.add_messages, 0
+    add, tries = scripts.add_messages, 0
 
-    async def away(queue: Commands, keys: Keys, producer_id: str, *listed: str) -> None:
+    async def away(queue: Commands, keys: Keys, **listed: Any) -> None:
         nonlocal tries
         tries += 1
         if tries < 4:
             raise BrokerUnavailable("away")
-        await add(queue, keys, producer_id, *listed)
+        await add(queue, keys, **listed)
 
-    monkeypatch.setattr(members, "add_messages", away)
+    monkeypatch.setattr(scripts, "add_messages", away)
     async with Producer(settings) as producer:
         async with producer.message("c", source="text", message_id="m") as message:
             await message.push("x")
@@ -194,3 +196,37 @@ async def test_a_start_that_nobody_can_read_fails_its_message_and_leaves_nothing
             return not keys and not registry_of(producer).messages()
 
         await until(gone)
+
+
+async def test_a_message_that_is_over_leaves_the_list_even_when_it_was_listed_again(
+    settings: Settings, workers: None, client: Client, subscriber: Subscriber
+) -> None:
+    """As when listing all passes the removal on its way: the member would stay while the producer lives."""
+    async with Producer(settings) as producer:
+        async with producer.message("c", source="text", message_id="m") as message:
+            await message.push("x")
+        await read_until_ends(subscriber, "c")
+
+        async def forgotten() -> bool:
+            return not registry_of(producer).messages() and not await listed(client, producer)
+
+        await until(forgotten)
+        await registry_of(producer)._list([message._delivery.opening])
+        await until(forgotten)
+
+
+async def test_a_producer_that_was_declared_dead_opens_a_message_and_is_killed(
+    settings: Settings, client: Client, subscriber: Subscriber
+) -> None:
+    """Before it learns that it is no longer listed: opening lists it, so its message fails."""
+    async with Producer(settings) as producer:
+        await stand_still(producer)
+        async with local_workers(settings):
+
+            async def declared_dead() -> bool:
+                return not await members.read_producers(client.queue, client.keys)
+
+            await until(declared_dead)
+            await producer.message("c", source="text", message_id="m").__aenter__()
+            await die(producer)
+            assert outcome(await read_until_ends(subscriber, "c")) == ("failed", "producer_lost")

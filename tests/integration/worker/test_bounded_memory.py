@@ -27,7 +27,7 @@ from tests.support.reading import read_until_ends, view_of
 from tests.support.servers import Server, binaries, until, worker_processes
 
 FULL_SIZE = os.environ.get("TEST_FULL_SIZE") == "1"
-CHATS = 20_000 if FULL_SIZE else 2_000
+CHATS = 20_000 if FULL_SIZE else 1_000
 CHUNKS = 1_000_000 if FULL_SIZE else 50_000
 AT_ONCE = 50
 MIB = 1024 * 1024

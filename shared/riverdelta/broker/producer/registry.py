@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.producer.resend_buffer import Resends
-from riverdelta.broker.store import members
+from riverdelta.broker.store import members, scripts
 from riverdelta.broker.store.scripts import PushLimits
 from riverdelta.broker.user_chats import Announcement, announce, remove_chat
 from riverdelta.core.errors import BrokerUnavailable, MessageExists, RiverdeltaError
@@ -122,9 +122,7 @@ class Registry:
         """Deregister a message that was not opened, or is done."""
         if self._remove(message):
             message.release()
-            await members.remove_message(
-                self.client.queue, self.client.keys, self.id, _member(message.opening)
-            )
+            await self._unlist(_member(message.opening))
 
     async def withdraw(self, message: Registered) -> None:
         """Deregister a message that was refused: its chat is not its user's, so do not list it there."""
@@ -148,20 +146,42 @@ class Registry:
 
     async def _list(self, openings: list[Opening]) -> None:
         if openings:
-            await members.add_messages(
-                self.client.queue, self.client.keys, self.id, *map(_member, openings)
+            await scripts.add_messages(
+                self.client.queue,
+                self.client.keys,
+                producer_id=self.id,
+                members=[_member(opening) for opening in openings],
             )
+
+    async def _unlist(self, member: str) -> None:
+        await members.remove_message(self.client.queue, self.client.keys, self.id, member)
 
     async def list_all(self) -> None:
         """List all messages again, after this producer was declared dead."""
         await self._list([message.opening for message in self.messages()])
 
     async def reconcile(self) -> None:
-        """List all messages again if the queue's Redis has lost some; extra members do no harm."""
-        messages = self.messages()
+        """List all messages again if the queue's Redis has lost some; remove what is over."""
         listed = await members.count_messages(self.client.queue, self.client.keys, self.id)
-        if listed < len(messages):
+        if listed < len(self.messages()):
             await self.list_all()
+        elif listed > len(self.messages()):
+            await self._remove_extra()
+
+    async def _remove_extra(self) -> None:
+        """
+        Remove what was listed again while it was being removed.
+
+        A message that is open stays: its server has lost the end, and it fails when this producer leaves.
+        """
+        client = self.client
+        there = await members.list_messages(client.queue, client.keys, self.id)
+        for member in set(there) - {_member(message.opening) for message in self.messages()}:
+            chat_id, _, message_id = member.partition(" ")
+            keys = client.keys.chat(chat_id)
+            reply = await scripts.check(client.chats, keys, producer=self.id, message_id=message_id)
+            if reply.status != "open":
+                await self._unlist(member)
 
     async def leave(self) -> None:
         """Deregister this producer, unless messages are open: they fail when its lease expires."""

@@ -39,11 +39,6 @@ async def remove_producer(queue: Commands, keys: Keys, producer_id: str) -> None
 # -- a producer's messages -----------------------------------------------------------------------
 
 
-async def add_messages(queue: Commands, keys: Keys, producer_id: str, *members: str) -> None:
-    """List messages under their producer."""
-    await queue.execute("SADD", keys.producer_messages(producer_id), *members)
-
-
 async def list_messages(queue: Commands, keys: Keys, producer_id: str) -> list[str]:
     """List the members of a producer's list."""
     members = await queue.execute("SMEMBERS", keys.producer_messages(producer_id))

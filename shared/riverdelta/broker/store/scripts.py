@@ -68,7 +68,7 @@ _stop = Script("stop")
 _requeue = Script("requeue")
 _enqueue = Script("enqueue")
 _add_chats = Script("add_chats")
-_add_message = Script("add_message")
+_add_messages = Script("add_messages")
 _beat = Script("beat")
 _remove_worker = Script("remove_worker")
 _remove_producer = Script("remove_producer")
@@ -325,10 +325,12 @@ async def add_chats(executor: Commands, list_key: str, *chat_ids: str) -> None:
     await _add_chats(executor, (list_key,), chat_ids)
 
 
-async def add_message(executor: Commands, keys: Keys, *, producer_id: str, member: str) -> None:
-    """List an open message under its producer, and the producer. See ``add_message.lua``."""
+async def add_messages(
+    executor: Commands, keys: Keys, *, producer_id: str, members: Sequence[str]
+) -> None:
+    """List open messages under their producer, and the producer. See ``add_messages.lua``."""
     listed = keys.producer_messages(producer_id)
-    await _add_message(executor, (keys.producers, listed), (producer_id, member))
+    await _add_messages(executor, (keys.producers, listed), (producer_id, *members))
 
 
 async def beat(executor: Commands, members_key: str, member: str, *, first: bool) -> int | None:
