@@ -1,12 +1,13 @@
 """
 Streams that providers and gateways really send, and what readers must get of them.
 
-In ``tests/recordings/oddities``, ``expected.json`` has one entry for each file beside it, and ``more.json``
-entries with their input in them. An entry's ``expect`` has only what matters:
+In ``tests/recordings/oddities``, ``expected.json`` has one entry for each file beside it; ``more.json`` and
+``providers.json`` (the same kinds with other providers, some with the public ``report`` of it) have entries
+with their input in them. An entry's ``expect`` has only what matters:
 
 - ``text``, ``reasoning``: the texts of the chunks of that kind; a string: joined.
 - ``tool_calls``: all of them, each completed; ``incomplete_call``: none that is completed can be run
-  (``"said"``: none is completed at all).
+  (``"said"``: none is completed at all); ``calls``: the names of all, each with whether it completed.
 - ``end``, ``finish_reason``, ``usage``, ``steps``.
 - ``says``: a failure's words, as readers or the log have them.
 - ``rejected``: some input was; ``streams``: some chunk came in several deltas.
@@ -52,13 +53,13 @@ def _read_oddities() -> Iterator[Oddity]:
         else:
             raws = (ODDITIES / f"{name}.jsonl").read_bytes().splitlines()
         yield Oddity(name, case["source"], raws, [case["expect"], *case.get("or", ())])
-    for name, case in json.loads((ODDITIES / "more.json").read_text()).items():
-        chunks = case["chunks"]
-        raws = [
-            chunk.encode() if isinstance(chunk, str) else json.dumps(chunk).encode()
-            for chunk in chunks
-        ]
-        yield Oddity(name, case["source"], raws, [case["expect"], *case.get("or", ())])
+    for file in ("more.json", "providers.json"):
+        for name, case in json.loads((ODDITIES / file).read_text()).items():
+            raws = [
+                chunk.encode() if isinstance(chunk, str) else json.dumps(chunk).encode()
+                for chunk in case["chunks"]
+            ]
+            yield Oddity(name, case["source"], raws, [case["expect"], *case.get("or", ())])
 
 
 def reply(source: str, raws: Iterable[bytes], *, batch: bool = False) -> dict[str, Any]:
@@ -155,6 +156,8 @@ def _is(name: str, want: Any, got: dict[str, Any]) -> bool:
     right: bool = want == have
     if name in ("text", "reasoning", "refusal") and isinstance(want, str):
         right = "".join(have) == want
+    elif name == "calls":
+        right = want == [[call["name"], call["whole"]] for call in got["tool_calls"]]
     elif name == "usage":
         right = have is not None and all(have[field] == number for field, number in want.items())
     elif name == "says":

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from riverdelta.core.codecs import make_codec
+from riverdelta.core.codecs.failures import find_loose_failure
 from riverdelta.core.codecs.pieces import ChunkStart, Piece
 from tests.support.core.codec_tools import check_order, lines_of, merged, recordings
 from tests.support.core.oddities import oddities, reply
@@ -29,6 +30,7 @@ ODD_VALUES: list[Any] = [
 ]
 VERBS = ("drop", "null", "retype", "renumber", "repeat", "reorder", "cut", "lose")
 WHOLE_ENDS = {"stop", "tool_calls", "pause"}
+GEMINI_CALLS = ("functioncall", "executablecode", "toolcall")
 FAILURES = ('"error', '_error"', "base_resp", '"fault', '"failed"', 'Exception"')
 
 
@@ -39,7 +41,7 @@ def _documents() -> list[tuple[str, list[Any]]]:
         for path in recordings(source)
     ]
     streams += [
-        (odd.source, [json.loads(raw) for raw in odd.raws])
+        (odd.source, [json.loads(raw) for raw in odd.raws if raw != b"[DONE]"])
         for odd in oddities()
         if not odd.source.endswith("+sse")
     ]
@@ -96,9 +98,11 @@ def _change(document: Any, name: Any, verb: str, value: Any, chance: random.Rand
 
 def _shown_texts(source: str, documents: list[Any]) -> list[str]:
     """Give the texts that still stand where their source has them, if nothing puts that in doubt."""
-    if any(word in json.dumps(documents) for word in FAILURES):
-        return []  # what follows a failure is old
     objects = [document for document in documents if isinstance(document, dict)]
+    if any(word in json.dumps(documents) for word in FAILURES) or any(
+        map(find_loose_failure, objects)
+    ):
+        return []  # what follows a failure is old
     return list(TEXTS_OF[source](objects))
 
 
@@ -148,9 +152,13 @@ def _gemini_ends(documents: list[Any]) -> int:
     values = [
         place[key]
         for place, key in _places(documents)
-        if isinstance(place, dict) and key in ("functionCall", "executableCode", "toolCall")
+        if isinstance(place, dict) and str(key).replace("_", "").lower() in GEMINI_CALLS
     ]
-    return sum(isinstance(one, dict) and one.get("willContinue") is not True for one in values)
+    goes_on = ("willContinue", "will_continue")
+    return sum(
+        isinstance(one, dict) and not any(one.get(name) is True for name in goes_on)
+        for one in values
+    )
 
 
 def _inner(value: Any, name: str) -> list[str]:
@@ -210,7 +218,7 @@ def _end_decides(source: str, call: dict[str, Any], pieces: list[Piece]) -> bool
     """Whether only the end of the reply tells that a call without arguments was not cut."""
     if source == "gemini":
         return False  # its calls come whole, or their last part says so
-    if source != "bedrock-converse":
+    if source not in ("bedrock-converse", "anthropic"):
         return True
     last = [piece for piece in pieces if isinstance(piece, ChunkStart)][-1]  # else more followed it
     return (last.kind, last.tool_call_id) == ("tool_call", call["id"])

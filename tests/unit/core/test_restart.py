@@ -211,9 +211,9 @@ ENDS: dict[str, tuple[str, Steps, bool]] = {
         True,
     ),
     "openai, [DONE]": ("openai-chat", [OPENAI_END, chunk("[DONE]")], True),
-    "openai, text behind [DONE]": (
+    "openai, text behind a [DONE] without a finish": (
         "openai-chat",
-        [OPENAI_END, chunk("[DONE]"), chunk(delta({"content": " Two."}))],
+        [chunk("[DONE]"), chunk(delta({"content": " Two."}))],
         False,
     ),
     "anthropic, its stop missing": ("anthropic", STOP[:1], False),

@@ -20,6 +20,7 @@ from riverdelta.core.codecs.pieces import (
 from riverdelta.core.codecs.provider import OpenChunk, ProviderCodec
 from riverdelta.core.codecs.texts import (
     find_usage,
+    id_or_none,
     index_or_none,
     object_of,
     objects_of,
@@ -48,6 +49,9 @@ _DELTAS: Mapping[str, tuple[str, Kind]] = {
 }
 """Type of a delta → the field with its text, and what it goes on with."""
 
+_BEDROCK_METRICS = "amazon-bedrock-invocationMetrics"
+"""Where Bedrock counts tokens in its own way."""
+
 _QUIET = frozenset({"ping", "signature_delta", "citations_delta", "redacted_thinking"})
 """Known to carry nothing for a reader."""
 
@@ -60,19 +64,20 @@ class _Block:
         key: Of its chunk.
         index: The provider's; None: it gave none.
         kind: What its start said it is; None: nothing known.
-        call_id: The id of a call.
+        call_id, name: Of a call.
         first: Checksum of the text in its start, to know the same start when it comes again.
         stopped: Its end was said. A call whose input is not whole waits for the rest nevertheless.
         passed: And another block has begun since: nothing was cut inside this one.
     """
 
-    __slots__ = ("call_id", "first", "index", "key", "kind", "passed", "stopped")
+    __slots__ = ("call_id", "first", "index", "key", "kind", "name", "passed", "stopped")
 
     def __init__(self, key: str, index: int | None, kind: Kind | None) -> None:
         self.key = key
         self.index = index
         self.kind = kind
         self.call_id: str | None = None
+        self.name: str | None = None
         self.first = 0
         self.stopped = False
         self.passed = False
@@ -87,13 +92,14 @@ class _Block:
             self.first,
             self.stopped,
             self.passed,
+            self.name,
         ]
 
     @classmethod
     def load(cls, state: list[Any]) -> _Block:
         """Undo `dump`."""
         block = cls(*state[:3])
-        block.call_id, block.first, block.stopped, block.passed = state[3:]
+        block.call_id, block.first, block.stopped, block.passed, block.name = state[3:]
         return block
 
 
@@ -117,6 +123,8 @@ class AnthropicCodec(ProviderCodec):
     def __init__(self) -> None:
         super().__init__()
         self._id: str | None = None
+        self._over: str | None = None
+        """Id of the message that ended last."""
         self._stop: str | None = None
         self._usage: dict[str, Any] | None = None
         self._refused = False
@@ -145,12 +153,8 @@ class AnthropicCodec(ProviderCodec):
         chunk = None if block is None else self._open.get(block.key)
         if block is None or chunk is None or chunk.kind != kind:
             return None
-        if kind == "tool_call":
-            if block.kind != kind:
-                return None
-            chunk.unsaid = ""
-            if chunk.arguments is not None:
-                chunk.arguments.feed(text)
+        if kind == "tool_call" and (block.kind != kind or not chunk.feed_more(text)):
+            return None
         self._more_key = block.key
         return text
 
@@ -191,6 +195,11 @@ class AnthropicCodec(ProviderCodec):
 
     def _message(self, message: dict[str, Any], out: list[Piece]) -> None:
         """Take a whole message that came where a stream was asked for."""
+        message_id = text_or_none(message.get("id"))
+        known = (self._id if self._shown else None) if self._in_step else self._over
+        if message_id is not None and message_id == known:
+            self._skip("message", lost=False)  # some repeat it behind its own stream
+            return
         self._message_start({"message": {**message, "content": None}}, out)
         if type(message.get("content")) is str:
             self._say("0", "text", message["content"], out)
@@ -221,6 +230,7 @@ class AnthropicCodec(ProviderCodec):
             self._skip("message_stop", lost=False)
             return
         self._usage = merge_anthropic_usage(self._usage, event.get("usage"))
+        self._usage = self._usage or object_or_empty(event.get(_BEDROCK_METRICS)) or None
         self._end(out, cut=False)
 
     # --- blocks ---
@@ -232,31 +242,41 @@ class AnthropicCodec(ProviderCodec):
             return
         index = index_or_none(event.get("index"))
         kind = _kind_of(block)
-        call_id = text_or_none(block.get("id")) if kind == "tool_call" else None
+        is_call = kind == "tool_call"
+        call_id = id_or_none(block.get("id")) if is_call else None
+        name = text_or_none(block.get("name")) if is_call else None
         first = text_of(block) if kind in ("text", "reasoning") else ""
         old = self._block_at(index)
         if old is not None and index is not None and not old.stopped:
-            if (old.kind, old.call_id) == (kind, call_id) and kind != "tool_result":
+            if self._starts_again(old, kind, call_id, name):
                 if first and crc32(first.encode("utf-8", "replace")) != old.first:
                     self._say(old.key, kind or "text", first, out)
                 return  # the same start again, as some say it before each delta
-            self._end_block(old, out)
+            self._end_block(old, out, cut=True)
         for before in self._blocks:
             before.passed = before.stopped
         new = self._new_block(index, kind)
-        new.call_id = call_id
+        new.call_id, new.name = call_id, name
         new.first = crc32(first.encode("utf-8", "replace"))
         if kind == "tool_call":
             value = block.get("input")
             unsaid = value if type(value) is str else encode(value) if value else ""
-            self._begin_call(new.key, text_or_none(block.get("name")), call_id, out, unsaid=unsaid)
+            self._begin_call(new.key, name, call_id, out, unsaid=unsaid)
         elif kind == "tool_result":
             self._begin_result(new.key, text_or_empty(block.get("type")), block, out)
         elif first:
             self._say(new.key, kind or "text", first, out)
         elif kind is None:
-            name = text_or_empty(block.get("type"))
-            self._skip(name, lost=name not in _QUIET)
+            what = text_or_empty(block.get("type"))
+            self._skip(what, lost=what not in _QUIET)
+
+    def _starts_again(
+        self, old: _Block, kind: Kind | None, call_id: str | None, name: str | None
+    ) -> bool:
+        """Whether a start on the index of *old*, which is open, is its own start once more."""
+        if kind == "tool_result" or (old.kind, old.call_id, old.name) != (kind, call_id, name):
+            return False
+        return kind != "tool_call" or call_id is not None or not self._is_whole(old.key)
 
     def _begin_result(self, key: str, kind: str, block: dict[str, Any], out: list[Piece]) -> None:
         content = encode(block.get("content"))
@@ -304,16 +324,22 @@ class AnthropicCodec(ProviderCodec):
         elif not self._in_step:
             self._skip("content_block_stop", lost=False)
 
-    def _end_block(self, block: _Block, out: list[Piece]) -> None:
-        """End the chunks of a block; a call whose input is not whole waits for the rest."""
+    def _end_block(self, block: _Block, out: list[Piece], *, cut: bool = False) -> None:
+        """
+        End the chunks of a block.
+
+        A call whose input is not whole waits for the rest, unless it was *cut*: another block took its
+        place before its stop, and with it the input that may still have come.
+        """
         for key in [
             key for key in self._open if key == block.key or key.startswith(f"{block.key}:")
         ]:
             chunk = self._open[key]
-            if chunk.kind == "tool_call" and not chunk.unsaid and not self._is_whole(key):
+            waits = chunk.kind == "tool_call" and not chunk.unsaid and not self._is_whole(key)
+            if waits and not cut:
                 block.stopped = True
             else:
-                self._close(key, out)
+                self._close(key, out, cut=cut and waits)
         if not block.stopped:
             self._blocks.remove(block)
 
@@ -382,7 +408,7 @@ class AnthropicCodec(ProviderCodec):
         self._end_step(reason, self._stop, usage, out)
 
     def _forget_step(self) -> None:
-        self._id = None
+        self._over, self._id = self._id, None
         self._stop = None
         self._usage = None
         self._refused = False
@@ -395,6 +421,7 @@ class AnthropicCodec(ProviderCodec):
     def _dump_step(self) -> CodecState:
         return {
             "id": self._id,
+            "over": self._over,
             "stop": self._stop,
             "usage": self._usage,
             "refused": self._refused,
@@ -404,6 +431,7 @@ class AnthropicCodec(ProviderCodec):
 
     def _load_step(self, state: CodecState) -> None:
         self._id = state["id"]
+        self._over = state["over"]
         self._stop = state["stop"]
         self._usage = state["usage"]
         self._refused = state["refused"]

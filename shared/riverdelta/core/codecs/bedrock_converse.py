@@ -88,11 +88,9 @@ class BedrockConverseCodec(ProviderCodec):
             or self._stop is not None
             or self._stopped
             or self._event.endswith(_EXCEPTION)
+            or not chunk.feed_more(text)
         ):
             return None
-        if chunk.arguments is not None:
-            chunk.arguments.feed(text)
-        chunk.unsaid = ""
         self._more_key = block.key
         return text
 
@@ -156,7 +154,7 @@ class BedrockConverseCodec(ProviderCodec):
         call = delta.get("toolUse")
         reasoning = delta.get("reasoningContent")
         text = text_of(delta.get("text"))
-        thought = text_of(reasoning)
+        thought = text_of(reasoning) or text_of(object_of(reasoning).get("reasoningText"))
         results = objects_of(delta.get("toolResult"))
         if not (text or thought or call or results):
             held = object_of(reasoning) or delta
@@ -379,10 +377,6 @@ def _exception(document: dict[str, Any], event: str) -> StepFail | None:
     """Find an exception event: under its name, or bare in a server-sent event of that name."""
     if event.endswith(_EXCEPTION):
         return StepFail(event, step_fail(document).detail)
-    for name, value in document.items():
-        if name.endswith(_EXCEPTION) and type(value) in (dict, str):
-            fallback = object_of(value).get("originalMessage")
-            return StepFail(name, step_fail(value).detail or text_of(fallback))
     return None
 
 

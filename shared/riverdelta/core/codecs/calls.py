@@ -5,7 +5,8 @@ A fragment of a call has an index, an id, a name and some arguments; any of them
 new each time, or that of another call. `CallBook.find` decides with all of them and with what is known
 of the calls so far. Its rules, the first that fits:
 
-1. The id is known: that call.
+1. The id is known: that call, unless it is whole and a name begins another one, at another index
+   or of another tool.
 2. A nameless fragment goes on with the call at its index, else with the newest call that is not whole.
 3. A name begins a call, unless it repeats the name of the call at its index, or goes on with it
    (a name in pieces) before any argument came.
@@ -133,9 +134,9 @@ class CallBook:
         self, index: int | None, call_id: str | None, name: str | None, text: str
     ) -> Call | None:
         """Find the call that a fragment goes on with; None: it begins one."""
-        for call in self._calls:
-            if call_id is not None and call_id in call.ids:
-                return call
+        known = self._with_id(index, call_id, name)
+        if known is not None:
+            return known
         there = self._at(index)
         if there is not None:
             return there if _goes_on(there, call_id, name, text) else None
@@ -161,6 +162,17 @@ class CallBook:
         """Forget the calls of a step that is over."""
         self._calls.clear()
         self._last = None
+
+    def _with_id(self, index: int | None, call_id: str | None, name: str | None) -> Call | None:
+        """Find the newest call of an id, at this index if there is one: some give all calls one id."""
+        known = [call for call in self._calls if call_id is not None and call_id in call.ids]
+        here = [call for call in known if index in call.indexes]
+        if not known:
+            return None
+        call = (here or known)[-1]
+        moved = index is not None and not here
+        begins = call.whole and name is not None and (moved or name != call.name)
+        return None if begins else call
 
     def _free_key(self) -> str:
         taken = {call.key for call in self._calls}

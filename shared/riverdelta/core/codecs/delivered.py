@@ -54,6 +54,13 @@ class Sent:
         length, checksum = self._tracks.get(track, (0, 0))
         return length == len(text) and length > 0 and crc32(_bytes(text)) == checksum
 
+    def end_in(self, track: str, full: str, begin: int) -> int | None:
+        """Tell where in *full* the delivered text ends if it begins at *begin*; None: it does not."""
+        length, checksum = self._tracks.get(track, _NOTHING)
+        end = begin + length
+        is_there = end <= len(full) and crc32(_bytes(full[begin:end])) == checksum
+        return end if is_there else None
+
     def clear(self) -> None:
         """Drop all tracks."""
         self._tracks.clear()

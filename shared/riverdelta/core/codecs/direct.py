@@ -109,7 +109,7 @@ class ChunksCodec(ProviderCodec):
         unsaid = dict(state["open"])
         state = upgrade(state, lambda key: state["kinds"][key])
         for chunk in state["open"]:
-            chunk[2:] = unsaid[chunk[0]], None, False
+            chunk[2:] = unsaid[chunk[0]], None, False, False
         return state
 
     def _dump_step(self) -> CodecState:

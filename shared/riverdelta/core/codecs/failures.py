@@ -31,7 +31,10 @@ _MESSAGES = (
 _NUMBERS = ("code", "error_code", "status_code", "statusCode", "errorCode", "status")
 _CODES = (*_NUMBERS[:1], "type", *_NUMBERS[1:], "__type")
 _NESTED = ("error", "errors", "fault", "exception")
+_WRAPPERS = (*_NESTED, "data", "detail", "body")
+"""Where the words of a failure stand that has none itself."""
 _SIGNS = frozenset({*_NESTED, "base_resp"})
+_EXCEPTION = "Exception"
 _HTTP_ERROR = 400
 _DIGITS = 10
 _DEPTH = 3
@@ -56,7 +59,7 @@ def _step_fail(error: Any, depth: int) -> StepFail:
     code = next((_code(error.get(name)) for name in _CODES if _code(error.get(name))), None)
     detail = next((_words(error.get(name)) for name in _MESSAGES if _words(error.get(name))), "")
     if depth and not detail:
-        inner = next((error[name] for name in _NESTED if error.get(name)), None)
+        inner = next((error[name] for name in _WRAPPERS if error.get(name)), None)
         if inner is not None:
             below = _step_fail(inner, depth - 1)
             return StepFail(
@@ -73,7 +76,7 @@ def find_failure(document: dict[str, Any]) -> StepFail | None:
     is not 0, and objects that call themselves an error (`object`, `type` or `event`).
     """
     if _SIGNS.isdisjoint(document):  # nearly every document
-        return _names_itself(document)
+        return _names_itself(document) or find_exception(document)
     for name in _NESTED:
         error = document.get(name)
         if error and not (name != "error" and type(error) not in (dict, list)):
@@ -82,6 +85,18 @@ def find_failure(document: dict[str, Any]) -> StepFail | None:
     if type(base) is dict and base.get("status_code") not in (0, "0", None):
         return step_fail(base)
     return _names_itself(document)
+
+
+def find_exception(document: dict[str, Any]) -> StepFail | None:
+    """Find an exception of AWS, which has its own name in the document: `throttlingException`."""
+    for name, value in document.items():
+        if name.endswith(_EXCEPTION) and type(value) in (dict, str):
+            return StepFail(name, step_fail(value).detail or _original(value))
+    return None
+
+
+def _original(value: Any) -> str:
+    return text_or_empty(value.get("originalMessage")) if type(value) is dict else ""
 
 
 def _names_itself(document: dict[str, Any]) -> StepFail | None:
@@ -117,6 +132,7 @@ def _is_failure(document: dict[str, Any]) -> bool:
         or text_or_empty(document.get("status")).lower() in ("error", "failed")
         or text_or_empty(document.get("type")).lower().endswith(("error", "exception"))
         or any(_is_error_code(name, document.get(name)) for name in _NUMBERS)
+        or any(name.lower().startswith("error") and value for name, value in document.items())
     )
 
 
@@ -142,11 +158,16 @@ def _code(value: Any) -> str | None:
     return text_or_none(value) if value not in ("None", "null") else None
 
 
-def _words(value: Any) -> str:
+def _words(value: Any, depth: int = _DEPTH) -> str:
     """Read a message: text, or FastAPI's list of objects that have one."""
+    if type(value) is str:
+        return value
+    if not depth:
+        return ""
     if type(value) is list:
-        parts = (_words(item) for item in value)
+        parts = (_words(item, depth - 1) for item in value)
         return "; ".join(part for part in parts if part)
     if type(value) is dict:
-        return next((_words(value[name]) for name in _MESSAGES if value.get(name)), "")
-    return text_or_empty(value)
+        parts = (_words(value.get(name), depth - 1) for name in (*_MESSAGES, *_NESTED))
+        return next((part for part in parts if part), "")
+    return ""

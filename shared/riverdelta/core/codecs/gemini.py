@@ -25,6 +25,7 @@ from riverdelta.core.codecs.provider import ProviderCodec
 from riverdelta.core.codecs.texts import (
     index_or_none,
     object_of,
+    objects_of,
     text_of,
     text_or_empty,
     text_or_none,
@@ -159,7 +160,8 @@ class GeminiCodec(ProviderCodec):
             if block:
                 self._block(block, feedback)
         taken |= self._note_usage(_field(document, "usageMetadata"))
-        taken |= self.skipped > skipped or bool(document.get("candidates") and not candidates)
+        taken |= self.skipped > skipped
+        taken |= bool(objects_of(document.get("candidates")) and not candidates)
         failure = find_failure(document)
         if failure is not None:
             self._fail(_named_by_status(failure, document), out)
@@ -183,7 +185,7 @@ class GeminiCodec(ProviderCodec):
     def _read_candidates(self, candidates: Any) -> list[dict[str, Any]]:
         """Pick the candidates that are part of the answer; see `choices`. The others are counted."""
         found = []
-        candidates = candidates if type(candidates) is list else []
+        candidates = objects_of(candidates)
         shown = self._in_step and self._shown
         self._choices.see([{"index": _number(one)} for one in candidates if type(one) is dict])
         for one in candidates:

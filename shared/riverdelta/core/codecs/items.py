@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from riverdelta.core.codecs.responses_calls import CallItem, is_call
-from riverdelta.core.codecs.texts import text_or_empty, text_or_none
+from riverdelta.core.codecs.texts import id_or_none, text_or_empty, text_or_none
 
 Group = Literal["message", "reasoning", "call", "old"]
 """What kinds of delta an item takes; `old`: none, a worker of the version before has said all of it."""
@@ -80,17 +80,22 @@ class ItemBook:
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
 
-    def of_delta(self, group: Group, index: int | None, item_id: str | None) -> Item | None:
+    def of_delta(
+        self, group: Group, index: int | None, item_id: str | None, call_id: str | None = None
+    ) -> Item | None:
         """Find the item that a delta of *group* goes to; None: one that was not seen yet."""
         fits = [item for item in self._items if item.group == group]
-        found = _with_id(fits, item_id) or self._at(fits, index, item_id)
+        found = _with_id(fits, item_id) or _with_call_id(fits, call_id or item_id)
+        if found is not None and item_id is not None and found.call_id == item_id:
+            return found  # it has the call's id in the place of its own
+        found = found or self._at(fits, index, item_id)
         if found is not None:
             self._note(found, index, item_id)
         return found
 
     def of_item(self, group: Group, index: int | None, data: dict[str, Any]) -> Item | None:
         """Find the item that *data* announces or finishes; None: one that was not seen yet."""
-        item_id, call_id = text_or_none(data.get("id")), text_or_none(data.get("call_id"))
+        item_id, call_id = id_or_none(data.get("id")), id_or_none(data.get("call_id"))
         fits = [item for item in self._items if item.group == group and _agrees(item, data)]
         found = _with_id(fits, item_id) or _with_call_id(fits, call_id)
         found = found or self._at(fits, index, item_id)
@@ -112,17 +117,20 @@ class ItemBook:
         for data in output:
             fits = [item for item in self._items if _agrees(item, data)]
             found.append(
-                _with_id(fits, text_or_none(data.get("id")))
-                or _with_call_id(fits, text_or_none(data.get("call_id")))
+                _with_id(fits, id_or_none(data.get("id")))
+                or _with_call_id(fits, id_or_none(data.get("call_id")))
             )
+        listed = {id_or_none(data.get("id")) for data in output}
         for place, data in enumerate(output):
             if found[place] is None:
                 left = [item for item in self._items if item not in found and _agrees(item, data)]
                 left = [item for item in left if item.group in (group_of(data), "old")]
+                renamed = list[Item]()
                 if not self._rotating and data.get("id"):
+                    renamed = [item for item in left if not listed.intersection(item.ids)]
                     left = [item for item in left if not item.ids]
                 same = [item for item in left if item.index == place]
-                same += [item for item in left if is_said(item, data)]
+                same += [item for item in [*left, *renamed] if is_said(item, data)]
                 found[place] = same[0] if same else None
         return found
 
@@ -174,7 +182,7 @@ def _with_call_id(items: list[Item], call_id: str | None) -> Item | None:
 
 def _agrees(item: Item, data: dict[str, Any]) -> bool:
     """Whether nothing in *data* says that it is another item than this."""
-    call_id = text_or_none(data.get("call_id"))
+    call_id = id_or_none(data.get("call_id"))
     if call_id is not None and item.call_id is not None and call_id != item.call_id:
         return False
     if item.call is None:

@@ -37,7 +37,7 @@ def upgrade(state: CodecState, kind_of: Callable[[str], Kind | None]) -> CodecSt
         kind = kind_of(key)
         empty = kind == "tool_call" and unsaid != ""
         chunks.append(
-            [key, kind, "" if unsaid == "{}" else unsaid, _EMPTY if empty else None, False]
+            [key, kind, "" if unsaid == "{}" else unsaid, _EMPTY if empty else None, False, False]
         )
     shared = {"shown": True, "lost": {}, "odd": True, "failed": state.get("failed", False)}
     return {**state, **shared, "open": chunks}
@@ -62,6 +62,8 @@ def upgrade_chat(state: CodecState) -> CodecState:
         "choices": [0, True, False, False, []],
         "sent": [],
         "reasoning_name": "",
+        "said": sorted("calls" if key.startswith("tool:") else key for key in unsaid),
+        "done": False,
     }
     return {**upgrade(state, _chat_kind), **more}
 
@@ -71,8 +73,8 @@ def upgrade_anthropic(state: CodecState) -> CodecState:
     kinds: dict[str, Kind | None] = {
         key: "tool_call" if unsaid else None for key, unsaid in state["open"]
     }
-    blocks = [[key, int(key), kind, None, 0, False, False] for key, kind in kinds.items()]
-    return {**upgrade(state, kinds.get), "blocks": blocks, "begun": len(blocks)}
+    blocks = [[key, int(key), kind, None, 0, False, False, None] for key, kind in kinds.items()]
+    return {**upgrade(state, kinds.get), "over": None, "blocks": blocks, "begun": len(blocks)}
 
 
 def upgrade_responses(state: CodecState) -> CodecState:

@@ -12,9 +12,10 @@ from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.json_text import encode
 from riverdelta.core.codecs.old_states import upgrade_chat
 from riverdelta.core.codecs.pieces import CodecState, Format, Kind, Piece, StepFail, Text
-from riverdelta.core.codecs.provider import WHOLE_ENDS, ProviderCodec
+from riverdelta.core.codecs.provider import EMPTY_JSON, WHOLE_ENDS, ProviderCodec
 from riverdelta.core.codecs.texts import (
     find_usage,
+    id_or_none,
     index_or_none,
     object_of,
     objects_of,
@@ -45,6 +46,7 @@ _REASONING = (
 
 _CONTENT = ("content", "text", "output_text")
 _CALLS = ("tool_calls", "function_call")
+_KINDS = frozenset({"text", "reasoning", "refusal"})
 _PAYLOAD = frozenset({*_CONTENT, *_REASONING, *_CALLS, "refusal", "audio"})
 _QUIET = frozenset({"role", "id", "type", "index", "object", "signature", "reasoning_opaque"})
 """Fields of a delta that are no content."""
@@ -111,12 +113,16 @@ class OpenAIChatCodec(ProviderCodec):
         """Something came behind the finish that ends a response for good."""
         self._complete = False
         """Usage came with the finish or behind it, or `[DONE]` came; and no content since."""
+        self._done = False
+        """`[DONE]` came behind a finish: content that follows is that of another response."""
         self._usage: dict[str, Any] = {}
         self._calls = CallBook()
         self._choices = Choices()
         self._sent = Sent()
         self._reasoning_name = ""
         """The field that reasoning first came in: another one may say it again."""
+        self._shown_kinds: set[str] = set()
+        """What the step has said: a whole message that comes behind its deltas says it again."""
         self._steady = self._short = False
         """Whether arguments, and text, may take the short way; see `_note_steady`."""
 
@@ -168,10 +174,8 @@ class OpenAIChatCodec(ProviderCodec):
         if call is None or call.held is not None:
             return None
         chunk = self._open.get(call.key)
-        if chunk is None or chunk.arguments is not call.arguments:
+        if chunk is None or chunk.arguments is not call.arguments or not chunk.feed_more(text):
             return None
-        chunk.unsaid = ""
-        call.arguments.feed(text)
         self._more_key = call.key
         return text
 
@@ -233,7 +237,7 @@ class OpenAIChatCodec(ProviderCodec):
     def _choice(self, document: dict[str, Any], choice: dict[str, Any], out: list[Piece]) -> None:
         delta = self._delta_of(document, choice)
         payload = _has_payload(delta)
-        finish = finish_word(choice.get("finish_reason"))
+        finish = _finish_of(choice)
         opens = bool(delta.get("role")) and finish is None
         if not self._enter_step(
             document, out, payload=payload, opens=opens, ends=finish is not None
@@ -244,6 +248,7 @@ class OpenAIChatCodec(ProviderCodec):
         verdict = self._choices.judge(index, said=payload, shown=self._shown)
         self.skipped += self._choices.take_dropped()
         if verdict == "hold":
+            encode(choice)  # refuses what is nested too deeply to be kept
             self._choices.hold(index, json.dumps(choice), ends=self._finish is not None)
             self.skipped += self._choices.take_dropped()
         elif verdict == "drop":
@@ -258,7 +263,7 @@ class OpenAIChatCodec(ProviderCodec):
             choice = json.loads(held)
             delta = self._delta_of({"id": self._id}, choice)
             payload = _has_payload(delta)
-            self._read(delta, finish_word(choice.get("finish_reason")), out, payload=payload)
+            self._read(delta, _finish_of(choice), out, payload=payload)
 
     def _decide_choices(self, out: list[Piece]) -> None:
         """Nothing more comes: decide on the choices that were held."""
@@ -301,11 +306,21 @@ class OpenAIChatCodec(ProviderCodec):
             return delta
         message = choice.get("message")
         if type(message) is dict:
-            said = "text" in self._open and document.get("id", self._id) == self._id
-            return delta if said else message  # some repeat the whole message beside each delta
+            if not self._shown_kinds or document.get("id", self._id) != self._id:
+                return message
+            return self._new_of(message)  # some repeat it, beside each delta or at the end
         if type(choice.get("text")) is str and choice["text"]:
             return {**delta, "content": choice["text"]}  # the completions of old
         return delta
+
+    def _new_of(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Give what a whole message says and the deltas did not."""
+        said = self._shown_kinds
+        new = {name: value for name, value in message.items() if _kind_of(name) not in said}
+        known = {call_id for call in self._calls for call_id in call.ids}
+        calls = [object_of(call) for call in objects_of(message.get("tool_calls"))]
+        more = [call for call in calls if (id_or_none(call.get("id")) or "") not in {"", *known}]
+        return {**new, "tool_calls": more} if "calls" in said and more else new
 
     # --- steps ---
 
@@ -331,6 +346,9 @@ class OpenAIChatCodec(ProviderCodec):
         elif self._finish is None:
             alone = self._id_chunks == _STABLE or (self._shown and not payload)
             begins = other and bool(_role_in(document)) and not self._rotating and alone
+            begins = begins and (payload or not ends)  # an end belongs to what it ends
+        elif self._done and payload:
+            begins = True
         elif other and not self._rotating:
             begins = payload or opens
         else:  # nothing tells responses apart but their roles
@@ -360,6 +378,7 @@ class OpenAIChatCodec(ProviderCodec):
     def _done_marker(self, out: list[Piece]) -> None:
         """`[DONE]` ends the chunks of a step; usage may still come."""
         self._complete = self._in_step
+        self._done = self._in_step and self._finish is not None
         if self._in_step and not (self._settled and not self._open):
             self._settle_step(out)
         else:
@@ -387,6 +406,8 @@ class OpenAIChatCodec(ProviderCodec):
         self._choices = Choices()
         self._sent.clear()
         self._reasoning_name = ""
+        self._shown_kinds.clear()
+        self._done = False
         self._steady = self._short = False
 
     # --- content ---
@@ -409,8 +430,11 @@ class OpenAIChatCodec(ProviderCodec):
                 self._call(index, call, out)
             else:
                 self._skip("tool_calls")
-        if delta.get("function_call"):
+        if delta.get("function_call") and not calls:  # else it says the same in the older form
             self._call(_LEGACY_CALL, {"function": delta["function_call"]}, out)
+        self._shown_kinds.update(_KINDS.intersection(self._open))
+        if self._calls:
+            self._shown_kinds.add("calls")
 
     def _reasoning(self, delta: dict[str, Any], out: list[Piece]) -> None:
         for name in _REASONING:
@@ -476,8 +500,8 @@ class OpenAIChatCodec(ProviderCodec):
         name = text_or_none(spoken)  # some give the name where the object belongs
         spoken = spoken if type(spoken) is dict else delta
         name = name or text_or_none(spoken.get("name"))
-        call_id = text_or_none(delta.get("id")) or text_or_none(spoken.get("id"))
-        call_id = call_id or text_or_none(delta.get("call_id"))
+        call_id = id_or_none(delta.get("id")) or id_or_none(spoken.get("id"))
+        call_id = call_id or id_or_none(delta.get("call_id"))
         value = spoken.get("arguments", spoken.get("input"))
         text = encode(value) if type(value) in (dict, list) else text_or_empty(value)
         if value and not text:
@@ -503,10 +527,12 @@ class OpenAIChatCodec(ProviderCodec):
             if call.held is not None and call.name:
                 held, call.held = call.held, None
                 form: Format = "text" if call.custom else "json"
+                waits = held if held.strip() == EMPTY_JSON else ""  # as `_add` does
                 self._begin_call(
-                    call.key, call.name, call.call_id, out, form=form, arguments=call.arguments
-                )
-                if held:  # it was followed as it came
+                    call.key, call.name, call.call_id, out,
+                    form=form, unsaid=waits, arguments=call.arguments,
+                )  # fmt: skip
+                if held and not waits:  # it was followed as it came
                     out.append(Text(call.key, held))
             if call is until:
                 return
@@ -526,7 +552,7 @@ class OpenAIChatCodec(ProviderCodec):
             if held:
                 self._begin_call(call.key, None, call.call_id, out)
                 self._add(call.key, held, out)
-                self._fail_nameless(call.key, out)
+                self._close(call.key, out)
             else:
                 self._skip("a call without a name")
 
@@ -548,6 +574,8 @@ class OpenAIChatCodec(ProviderCodec):
             "choices": self._choices.dump(),
             "sent": self._sent.dump(),
             "reasoning_name": self._reasoning_name,
+            "said": sorted(self._shown_kinds),
+            "done": self._done,
         }
 
     def _load_step(self, state: CodecState) -> None:
@@ -562,11 +590,30 @@ class OpenAIChatCodec(ProviderCodec):
         self._choices.load(state["choices"])
         self._sent.load(state["sent"])
         self._reasoning_name = state["reasoning_name"]
+        self._shown_kinds = set(state["said"])
+        self._done = state["done"]
         for call in self._calls:
             chunk = self._open.get(call.key)
             if chunk is not None and chunk.arguments is not None:
                 chunk.arguments = call.arguments
         self._note_steady()
+
+
+def _finish_of(choice: dict[str, Any]) -> str | None:
+    """Read a choice's finish; OpenRouter says "stop" where only the provider's own word is an error."""
+    native = finish_word(choice.get("native_finish_reason"))
+    if finish_reason(native) == "error":
+        return native
+    return finish_word(choice.get("finish_reason"))
+
+
+def _kind_of(field: str) -> str:
+    """Name what a field of a message says, as `_shown_kinds` does."""
+    if field in _CALLS:
+        return "calls"
+    if field in _REASONING:
+        return "reasoning"
+    return "text" if field in (*_CONTENT, "audio") else field
 
 
 def _has_payload(delta: dict[str, Any]) -> bool:

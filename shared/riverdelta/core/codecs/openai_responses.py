@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from riverdelta.core.codecs import responses_calls as calls
+from riverdelta.core.codecs.arguments import Arguments
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.failures import find_failure, step_fail
 from riverdelta.core.codecs.items import Group, Item, ItemBook, group_of
@@ -16,6 +17,7 @@ from riverdelta.core.codecs.provider import ProviderCodec
 from riverdelta.core.codecs.responses_calls import CallItem
 from riverdelta.core.codecs.texts import (
     find_usage,
+    id_or_none,
     index_or_none,
     object_of,
     objects_of,
@@ -91,9 +93,7 @@ _ENCODED = ("apply_patch_call", "shell_call")
 _STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
 """What a response can end as."""
 
-_QUIET = frozenset(
-    {"keepalive", "ping", "response.content_part.added", "response.reasoning_summary_part.added"}
-)
+_QUIET = frozenset({"keepalive", "ping"})
 """Known to carry nothing for a reader; so are those that only tell how far a provider's own tool is."""
 _QUIET_ENDS = (
     ".annotation.added",
@@ -331,7 +331,8 @@ class OpenAIResponsesCodec(ProviderCodec):
     def _call_of(self, event: dict[str, Any], kind: str = "") -> Item | None:
         """Find the call that an event is about; *kind*: its arguments are encoded by us, of this type."""
         index = index_or_none(event.get("output_index"))
-        item = self._items.of_delta("call", index, text_or_none(event.get("item_id")))
+        item_id, call_id = id_or_none(event.get("item_id")), id_or_none(event.get("call_id"))
+        item = self._items.of_delta("call", index, item_id, call_id)
         if item is None or item.call is None:
             return None
         fits = item.call.kind == kind if kind else item.call.kind not in _ENCODED
@@ -377,7 +378,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         kind = text_or_empty(data.get("type"))
         form = calls.STREAMED[kind].format if kind in calls.STREAMED else "json"
         name = calls.tool_name(data)
-        item.call, item.call_id = CallItem(kind, name), text_or_none(data.get("call_id"))
+        item.call, item.call_id = CallItem(kind, name), id_or_none(data.get("call_id"))
         self._called = self._called or kind in calls.RUN_BY_CLIENT
         self._begin_call(f"{item.number}:call", name, calls.call_id(data), out, form=form)
         return item.call
@@ -389,7 +390,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         self._need_step(None, out)
         index, item_id = (
             index_or_none(event.get("output_index")),
-            text_or_none(event.get("item_id")),
+            id_or_none(event.get("item_id")),
         )
         found = self._items.of_delta(group, index, item_id)
         return found or self._items.begin(group, index, item_id)
@@ -406,7 +407,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         if item is not None and not item.done and not (group == "call" and item.call is None):
             self._skip(event["type"], lost=False)  # the same start again
             return
-        item_id = text_or_none(data.get("id"))
+        item_id = id_or_none(data.get("id"))
         if item is None or item.done:
             item = self._items.begin(group, index, item_id)
         if group == "call":
@@ -417,15 +418,32 @@ class OpenAIResponsesCodec(ProviderCodec):
     def _call_added(self, item: Item, data: dict[str, Any], out: list[Piece]) -> None:
         kind = text_or_empty(data.get("type"))
         streamed = calls.STREAMED.get(kind)
-        item.call_id = text_or_none(data.get("call_id"))
+        item.call_id = id_or_none(data.get("call_id"))
         if streamed is None or (streamed.name is None and not data.get("name")):
             return  # it comes whole, when it is finished
         call = self._start_call(item, data, out)
         if kind == "apply_patch_call":
             calls.begin_patch(call, data.get("operation"))
         elif kind != "shell_call":
-            key = f"{item.number}:call"
-            self._add(key, self._sent.rest(key, _arguments(data.get(streamed.field))), out)
+            self._first_arguments(item, _arguments(data.get(streamed.field)), out)
+
+    def _first_arguments(self, item: Item, text: str, out: list[Piece]) -> None:
+        """Take the arguments in a call's start; those that are whole stand back if deltas come."""
+        key = f"{item.number}:call"
+        chunk = self._open[key]
+        if chunk.arguments is not None and text.strip() and Arguments.of(text).whole:
+            chunk.unsaid = text
+        else:
+            self._add(key, self._sent.rest(key, text), out)
+
+    def _part_added(self, event: dict[str, Any], out: list[Piece]) -> None:
+        """Take the text that a part has from its start; most have none."""
+        part = object_of(event.get("part"))
+        channel = _PARTS.get(text_or_empty(part.get("type")))
+        if channel is None or not text_of(part.get(channel.full)):
+            self._skip(event["type"], lost=False)
+        else:
+            self._take_full(channel, event, part.get(channel.full), out)
 
     def _item_done(self, event: dict[str, Any], out: list[Piece]) -> None:
         data, index = object_of(event.get("item")), index_or_none(event.get("output_index"))
@@ -437,7 +455,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         self._need_step(None, out)
         item = self._items.of_item(group, index, data)
         if item is None:
-            item = self._items.begin(group, index, text_or_none(data.get("id")))
+            item = self._items.begin(group, index, id_or_none(data.get("id")))
         self._take_item(item, data, out)
 
     def _take_item(self, item: Item, data: dict[str, Any], out: list[Piece]) -> None:
@@ -506,7 +524,7 @@ class OpenAIResponsesCodec(ProviderCodec):
 
     def _created(self, event: dict[str, Any], out: list[Piece]) -> None:
         response = object_of(event.get("response"))
-        response_id = text_or_none(response.get("id"))
+        response_id = id_or_none(response.get("id"))
         again = self._id in (None, response_id) or event["type"] != "response.created"
         if self._in_step and again:
             self._id = self._id or response_id
@@ -529,7 +547,7 @@ class OpenAIResponsesCodec(ProviderCodec):
         if not self._in_step and self._id is not None and self._id == response.get("id"):
             self._skip(event["type"], lost=False)  # it ended before
             return
-        self._id = text_or_none(response.get("id"))
+        self._id = id_or_none(response.get("id"))
         self._need_step(response.get("model"), out)
         word = _end_of(event["type"], response)
         error = response.get("error")
@@ -552,14 +570,37 @@ class OpenAIResponsesCodec(ProviderCodec):
         items = [data for data in output if group_of(data) is not None]
         for _ in range(len(output) - len(items)):
             self._skip("output", lost=False)
+        texts_said = self._has_said_texts(items)
         found = self._items.of_output(items, self._has_said)
         for index, (known, data) in enumerate(zip(found, items, strict=True)):
             group = group_of(data)
+            if texts_said and group == "message":
+                continue
             if known is not None and known.group != "old":
                 self._take_item(known, data, out)
             elif known is None and group is not None:
-                item = self._items.begin(group, index, text_or_none(data.get("id")))
+                item = self._items.begin(group, index, id_or_none(data.get("id")))
                 self._take_item(item, data, out)
+
+    def _has_said_texts(self, output: list[dict[str, Any]]) -> bool:
+        """Whether all texts of *output* were said, even if nothing tells which item said which."""
+        parts = [
+            part
+            for data in output
+            if group_of(data) == "message"
+            for part in objects_of(data.get("content"))
+        ]
+        channels = [_channel_of(part, _TEXT) for part in parts]
+        if not parts or any(channel is None or channel.name != "text" for channel in channels):
+            return False
+        full, end = "".join(map(text_of, parts)), 0
+        for item in self._items:
+            if item.group == "message":
+                place = self._sent.end_in(f"{item.number}:text", full, end)
+                if place is None:
+                    return False
+                end = place
+        return 0 < end == len(full)
 
     def _has_said(self, item: Item, data: dict[str, Any]) -> bool:
         """Whether all that *item* said is the beginning of what *data* says."""
@@ -646,6 +687,8 @@ _Handler = Callable[[OpenAIResponsesCodec, dict[str, Any], list[Piece]], None]
 _HANDLERS: Mapping[str, _Handler] = {
     **dict.fromkeys(_DONES, OpenAIResponsesCodec._text_done),
     **dict.fromkeys(_CALL_DONES, OpenAIResponsesCodec._call_done),
+    "response.content_part.added": OpenAIResponsesCodec._part_added,
+    "response.reasoning_summary_part.added": OpenAIResponsesCodec._part_added,
     "response.content_part.done": OpenAIResponsesCodec._part_done,
     "response.reasoning_summary_part.done": OpenAIResponsesCodec._part_done,
     "response.apply_patch_call_operation_diff.delta": OpenAIResponsesCodec._patch,

@@ -93,9 +93,10 @@ class OpenChunk:
         arguments: Follows the JSON arguments of a call; None: nobody has to.
         unsaid: What it says at its end if nothing else was said before.
         text_call: A call whose arguments are plain text: only its end can tell whether it is whole.
+        nameless: A call that cannot be run, since nothing said which tool it calls.
     """
 
-    __slots__ = ("arguments", "kind", "text_call", "unsaid")
+    __slots__ = ("arguments", "kind", "nameless", "text_call", "unsaid")
 
     def __init__(
         self,
@@ -104,23 +105,34 @@ class OpenChunk:
         arguments: Arguments | None = None,
         *,
         text_call: bool = False,
+        nameless: bool = False,
     ) -> None:
         self.kind = kind
         self.unsaid = unsaid
         self.arguments = arguments
         self.text_call = text_call
+        self.nameless = nameless
+
+    def feed_more(self, text: str) -> bool:
+        """Take more arguments of a call, as `_add` does; False: they may be its first, ask `_add`."""
+        arguments = self.arguments
+        if self.unsaid or (arguments is not None and not arguments.begun):
+            return False
+        if arguments is not None:
+            arguments.feed(text)
+        return True
 
     def dump(self) -> list[Any]:
         """Everything `load` needs, as JSON values."""
         arguments = None if self.arguments is None else self.arguments.dump()
-        return [self.kind, self.unsaid, arguments, self.text_call]
+        return [self.kind, self.unsaid, arguments, self.text_call, self.nameless]
 
     @classmethod
     def load(cls, state: list[Any]) -> OpenChunk:
         """Undo `dump`."""
-        kind, unsaid, arguments, text_call = state
+        kind, unsaid, arguments, text_call, nameless = state
         follower = None if arguments is None else Arguments.load(arguments)
-        return cls(kind, unsaid, follower, text_call=text_call)
+        return cls(kind, unsaid, follower, text_call=text_call, nameless=nameless)
 
 
 class ProviderCodec(Codec, ABC):
@@ -458,20 +470,30 @@ class ProviderCodec(Codec, ABC):
         """
         if arguments is None or form == "text":
             arguments = Arguments() if form == "json" else None
-        chunk = OpenChunk("tool_call", unsaid, arguments, text_call=form == "text")
+        chunk = OpenChunk(
+            "tool_call", unsaid, arguments, text_call=form == "text", nameless=name is None
+        )
         self._open[key] = chunk
         self._shown = True
         out.append(ChunkStart(key, "tool_call", form, name, call_id))
 
     def _add(self, key: str, text: str, out: list[Piece]) -> None:
-        """Add text to an open chunk."""
-        if not text:
-            return
+        """
+        Add text to an open chunk.
+
+        Some gateways begin every call with the arguments `{}`, and the true ones follow. So a `{}` at
+        the beginning waits for the end, and stands back if others come.
+        """
         chunk = self._open[key]
-        chunk.unsaid = ""
-        if chunk.arguments is not None:
-            chunk.arguments.feed(text)
-        out.append(Text(key, text))
+        if not text or (chunk.unsaid and not text.strip()):
+            return
+        arguments, chunk.unsaid = chunk.arguments, ""
+        if arguments is not None:
+            if not arguments.begun and text.strip() == EMPTY_JSON:
+                chunk.unsaid = text
+            arguments.feed(text)
+        if not chunk.unsaid:
+            out.append(Text(key, text))
 
     def _is_whole(self, key: str) -> bool:
         """Whether the open call *key* has JSON arguments that are complete."""
@@ -483,7 +505,8 @@ class ProviderCodec(Codec, ABC):
         End one chunk, if it is open.
 
         A call without arguments gets its `{}` here, unless it was *cut*: then nobody knows what its
-        arguments would have been, and it fails. So does one whose arguments stop in the middle.
+        arguments would have been, and it fails. So does one whose arguments stop in the middle, and
+        one that has no name.
         """
         chunk = self._open.pop(key, None)
         if chunk is None:
@@ -497,13 +520,10 @@ class ProviderCodec(Codec, ABC):
                 arguments = Arguments.of(chunk.unsaid)  # nothing else came
         if (chunk.text_call and cut) or (arguments is not None and not arguments.whole):
             out.append(ChunkFail(key, INCOMPLETE, _CUT))
+        elif chunk.nameless:
+            out.append(ChunkFail(key, INCOMPLETE, _NAMELESS))
         else:
             out.append(ChunkEnd(key))
-
-    def _fail_nameless(self, key: str, out: list[Piece]) -> None:
-        """End a call that has no name: it is shown, but cannot be run."""
-        if self._open.pop(key, None) is not None:
-            out.append(ChunkFail(key, INCOMPLETE, _NAMELESS))
 
     def _close_all(self, out: list[Piece], *, cut: bool = False) -> None:
         for key in list(self._open):

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from riverdelta.core.codecs.delivered import Sent
 from riverdelta.core.codecs.json_text import encode, encode_inside
 from riverdelta.core.codecs.pieces import Format
-from riverdelta.core.codecs.texts import text_or_empty, text_or_none
+from riverdelta.core.codecs.texts import id_or_none, text_or_empty, text_or_none
 
 
 class Streamed(NamedTuple):
@@ -119,7 +119,7 @@ def tool_name(item: dict[str, Any]) -> str | None:
 
 def call_id(item: dict[str, Any]) -> str | None:
     """Give the id that the call's result will refer to."""
-    return text_or_none(item.get("call_id")) or text_or_none(item.get("id"))
+    return id_or_none(item.get("call_id")) or id_or_none(item.get("id"))
 
 
 def is_call(kind: str) -> bool:

@@ -20,6 +20,7 @@ _TEXTS = (
     "value",
     "delta",
 )
+_NO_IDS = frozenset({"null", "none", "undefined", "nil"})
 _DIGITS = 9
 _LIMIT = 10**_DIGITS
 """An index is less than this: what is more is none."""
@@ -31,6 +32,13 @@ _DEPTH = 8
 def text_or_none(value: Any) -> str | None:
     """Pass a string that says something; anything else is None."""
     return value if type(value) is str and value else None
+
+
+def id_or_none(value: Any) -> str | None:
+    """Read an id: text, or a number. None: it is none, like the word "null" that some send for it."""
+    if type(value) is int:
+        return str(value)
+    return value if type(value) is str and value and value.lower() not in _NO_IDS else None
 
 
 def text_or_empty(value: Any) -> str:
@@ -86,21 +94,36 @@ def objects_of(value: Any) -> list[Any]:
     return [value] if type(value) is dict else []
 
 
+_USAGES = ("usage", "token_usage", "usageMetadata")
+_NO_PLACES = frozenset({"error", "response", "logprobs", "tool_calls"})
+_USAGE_DEPTH = 3
+
+
 def find_usage(*places: Any) -> dict[str, Any]:
     """
     Find the usage in the first of *places* (objects) that has one. Empty: none has any.
 
-    It stands under `usage`, or one level deeper in a vendor's field (`x_groq.usage`).
+    It stands under `usage`, alone or in a list, or some levels deeper in a vendor's field
+    (`x_groq.usage`), in the delta or in the message.
     """
     for place in places:
-        if type(place) is not dict:
-            continue
-        usage = object_or_empty(place.get("usage"))
+        found = _usage_in(place, _USAGE_DEPTH)
+        if found:
+            return found
+    return {}
+
+
+def _usage_in(place: Any, depth: int) -> dict[str, Any]:
+    if type(place) is not dict:
+        return {}
+    for name in _USAGES:
+        value = place.get(name)
+        usage = object_or_empty(value[-1] if type(value) is list and value else value)
         if usage:
             return usage
-        for name, value in place.items():
-            if type(value) is dict and name not in ("delta", "message", "error", "response"):
-                usage = object_or_empty(value.get("usage"))
-                if usage:
-                    return usage
+    for name, value in place.items():
+        if depth and type(value) is dict and name not in _NO_PLACES:
+            usage = _usage_in(value, depth - 1)
+            if usage:
+                return usage
     return {}

@@ -19,13 +19,15 @@ from riverdelta.core.codecs.json_text import object_or_empty
 from riverdelta.core.codecs.pieces import FinishReason, Usage
 
 _WORDS: Mapping[FinishReason, str] = {
-    "stop": "stop eos eos_token end_turn stop_sequence stop_token end done complete completed finished",
-    "length": "length max_tokens max_length max_output_tokens max_completion_tokens max_messages "
-    "model_length token_limit context_length_exceeded model_context_window_exceeded truncated",
+    "stop": "stop eos eos_token end_turn stop_sequence stop_token stop_word end endoftext end_of_text "
+    "end_of_turn eot done complete completed finish finished normal word",
+    "length": "length limit max_tokens max_length max_output_tokens max_completion_tokens max_messages "
+    "max_new_tokens model_length token_limit context_length context_length_exceeded error_limit "
+    "model_context_window_exceeded truncated",
     "tool_calls": "tool_calls tool_call tool_use tool tools function_call function_calls",
     "content_filter": "content_filter content_filtered filtered blocked safety image_safety sensitive "
     "image_prohibited_content image_recitation recitation language blocklist prohibited_content spii "
-    "moderation guardrail guardrail_intervened model_armor jailbreak",
+    "moderation guardrail guardrail_intervened model_armor jailbreak error_toxic",
     "refusal": "refusal",
     "pause": "pause pause_turn steered continuation",
     "error": "error failed failure network_error server_error internal_error malformed_function_call "
@@ -44,7 +46,11 @@ _NO_ENDS = frozenset(
         "null",
         "none",
         "undefined",
+        "nil",
+        "false",
         "in_progress",
+        "not_finished",
+        "unspecified",
         "finish_reason_unspecified",
         "blocked_reason_unspecified",
     }
@@ -90,12 +96,23 @@ def later_usage(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return new if not old or any(_count(value) for value in new.values()) else old
 
 
+_INPUTS = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "promptTokenCount")
+_OUTPUTS = (
+    "completion_tokens",
+    "output_tokens",
+    "completionTokens",
+    "outputTokens",
+    "candidatesTokenCount",
+)
+"""Names of counts in usages that gateways let through from other APIs, their own first."""
+
+
 def openai_chat_usage(raw: dict[str, Any]) -> Usage:
     """Normalise a chunk's `usage`; DeepSeek's name for cached tokens counts, too."""
     cached = _count(_inside(raw, "prompt_tokens_details", "cached_tokens"))
     return Usage(
-        input_tokens=_count(raw.get("prompt_tokens")) or _count(raw.get("input_tokens")),
-        output_tokens=_count(raw.get("completion_tokens")) or _count(raw.get("output_tokens")),
+        input_tokens=_first_count(raw, _INPUTS),
+        output_tokens=_first_count(raw, _OUTPUTS),
         reasoning_tokens=_count(_inside(raw, "completion_tokens_details", "reasoning_tokens")),
         cached_tokens=cached or _count(raw.get("prompt_cache_hit_tokens")),
         raw=raw,
@@ -117,9 +134,10 @@ def anthropic_usage(raw: dict[str, Any]) -> Usage:
     """Normalise a message's merged `usage`; input includes what its cache took and gave."""
     cached = _count(raw.get("cache_read_input_tokens"))
     written = _count(raw.get("cache_creation_input_tokens"))
+    fresh = _first_count(raw, ("input_tokens", "inputTokenCount"))
     return Usage(
-        input_tokens=_count(raw.get("input_tokens")) + written + cached,
-        output_tokens=_count(raw.get("output_tokens")),
+        input_tokens=fresh + written + cached,
+        output_tokens=_first_count(raw, ("output_tokens", "outputTokenCount")),
         reasoning_tokens=_count(_inside(raw, "output_tokens_details", "thinking_tokens")),
         cached_tokens=cached,
         raw=raw,
@@ -168,6 +186,10 @@ def merge_anthropic_usage(old: dict[str, Any] | None, delta: Any) -> dict[str, A
         return None
     changed = {name: new[name] for name in ANTHROPIC_MERGED if new.get(name) is not None}
     return {**(old or {}), **changed}
+
+
+def _first_count(raw: dict[str, Any], names: tuple[str, ...]) -> int:
+    return next((count for count in map(_count, map(raw.get, names)) if count), 0)
 
 
 def _inside(raw: dict[str, Any], outer: str, inner: str) -> Any:
