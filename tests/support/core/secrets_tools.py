@@ -29,6 +29,17 @@ SECRETS = {
 }
 
 
+def card_length(text: str) -> int:
+    """Length of the longest card number at the start of *text*, digits in groups; every end by itself."""
+    ends = [at for at, char in enumerate(text) if char in " -"]
+    for end in [len(text), *reversed(ends)]:
+        digits = [int(char) for char in text[:end] if char.isdigit()]
+        doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+        if len(digits) >= 13 and (sum(digits[::-2]) + sum(doubled)) % 10 == 0:
+            return end
+    return 0
+
+
 def redacted(text: str, patterns: Iterable[Pattern] = SHIPPED) -> str:
     """The slow oracle: every pattern's matches on the whole text, their union replaced."""
     spans = []
@@ -37,8 +48,8 @@ def redacted(text: str, patterns: Iterable[Pattern] = SHIPPED) -> str:
         while at < len(text):
             head = _compiled(pattern.expression).match(text, at)
             length = len(head.group()) if head else 0
-            if head and pattern.measure:
-                length = pattern.measure(head.group())
+            if head and pattern.name == "card":
+                length = card_length(head.group())
             if not head or not length:
                 at += 1
                 continue

@@ -16,6 +16,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from riverdelta_workers.filters.card_numbers import CARD_EXPRESSION, find_card
 from riverdelta_workers.filters.partial import Probe
 
 DEFAULT_BUDGET_S: Final = 0.05
@@ -44,7 +45,9 @@ class Pattern:
             the chunk's end.
         until: Everything from the head to this text is swallowed; ``{group}`` is what that group
             of *expression* matched.
-        measure: Gets the head, returns how much of it is the secret; 0: it is none.
+        search: Where not every match of *expression* is a head: gets a text and an offset, and returns
+            start and end of the first head from there on, or None. A head begins where a match does, and
+            is no longer.
         budget_s: CPU seconds that one search may take; past it everything that is not settled is
             swallowed, to the chunk's end. None: no limit.
         finite: No match or undecided candidate is longer than *max_length*, whatever the text.
@@ -57,7 +60,7 @@ class Pattern:
     replacement: str = ""
     tail: str | None = None
     until: str | None = None
-    measure: Callable[[str], int] | None = None
+    search: Callable[[str, int], tuple[int, int] | None] | None = None
     budget_s: float | None = DEFAULT_BUDGET_S
     finite: bool = False
     signed: bool = False
@@ -110,27 +113,6 @@ class RedactRule(BaseModel):
         return made
 
 
-def card_length(text: str) -> int:
-    """Length of the longest card number at the start of *text*, which is digits in groups; else 0."""
-    # Check digit of ISO/IEC 7812: every second digit from the right counts double, minus 9 above 9. Which
-    # digits these are depends on where the number ends, so both sums are kept: one pass for all ends.
-    longest = count = 0
-    sums = [0, 0]  # with the digits at even places doubled, and with those at odd places
-    for at, char in enumerate(text):
-        if char in " -":
-            if count >= CARD_DIGITS_MIN and sums[count % 2] % 10 == 0:
-                longest = at
-            continue
-        digit = ord(char) - 48
-        sums[count % 2] += digit * 2 - 9 * (digit > 4)
-        sums[1 - count % 2] += digit
-        count += 1
-    return len(text) if count >= CARD_DIGITS_MIN and sums[count % 2] % 10 == 0 else longest
-
-
-CARD_DIGITS_MIN: Final = 13
-
-
 # Scripts that put spaces between words. Others (Chinese, Thai) would be held back by the clause, as
 # every word may turn out to be the local part of an address.
 _LETTERS: Final = r"A-Za-z\u00C0-\u024F\u0370-\u052F"
@@ -162,9 +144,9 @@ SHIPPED: Final[tuple[Pattern, ...]] = (
     ),
     Pattern(
         "card",
-        r"(?<![0-9])[0-9](?:[ -]?[0-9]){12,18}(?![0-9])",
+        CARD_EXPRESSION,
         40,
-        measure=card_length,
+        search=find_card,
         finite=True,
         signed=True,
     ),

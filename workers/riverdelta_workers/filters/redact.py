@@ -20,9 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Final, Literal
-
-from regex import Match
+from typing import Any, Final, Literal, NamedTuple
 
 from riverdelta.core.errors import SettingsError
 from riverdelta_workers.filters.partial import Probe
@@ -206,6 +204,14 @@ class Redact:
         self._hot = self._hotness()
 
 
+class _Head(NamedTuple):
+    """A head that was found: offsets into the text, and what the groups matched."""
+
+    start: int
+    end: int
+    groups: dict[str, str]
+
+
 class _Part:
     """A pattern, compiled."""
 
@@ -219,6 +225,23 @@ class _Part:
             # The run of characters that begin a tail, and what may still become one.
             run = Probe(rf"(?:(?={pattern.tail})[\s\S])++", pattern.budget_s)
             self.tail = run, Probe(pattern.tail, pattern.budget_s)
+
+    def found(self, text: str, at: int) -> bool:
+        """Whether there is a head from *at* on."""
+        search = self.pattern.search
+        return (self.probe.find if search is None else search)(text, at) is not None
+
+    def find(self, text: str, at: int) -> _Head | None:
+        """The first head from *at* on that is not empty."""
+        search = self.pattern.search
+        if search is not None:
+            span = search(text, at)
+            return None if span is None else _Head(*span, {})
+        match = self.probe.find(text, at)
+        while match is not None and match.start() == match.end():
+            at = match.end() + 1
+            match = self.probe.find(text, at) if at <= len(text) else None
+        return None if match is None else _Head(match.start(), match.end(), match.groupdict())
 
     def undecided(self, text: str, at: int) -> int:
         """As `Probe.undecided`; what is too far from the end to be undecided is not looked at."""
@@ -255,7 +278,7 @@ class _PatternSet:
             return None
         try:
             # One by one: each has its own literals to look for, a joint expression tries all at each place.
-            if any(part.probe.find(text, start) is not None for part in self.parts):
+            if any(part.found(text, start) for part in self.parts):
                 return None
             if final:
                 return len(text)
@@ -369,7 +392,7 @@ class _Scanner:
 
     def _scan(self, here: _Text, spans: list[_Span]) -> int:
         """Look for heads. Returns the first offset undecided; -1: from here on it only swallows."""
-        pattern, probe, at = self.part.pattern, self.part.probe, self.at
+        pattern, at = self.part.pattern, self.at
         unsettled = -1
         while at < len(here.text):
             here.clean = at
@@ -379,11 +402,10 @@ class _Scanner:
                 unsettled = len(text)
             elif not pattern.finite or unsettled < at:  # else known: the window is all there is
                 unsettled = self.part.undecided(text, at - base)
-            match = probe.find(text, at - base)
-            if match is not None and match.start() < unsettled:
-                length = self._length(match)
-                at = base + match.start() + (length or 1)
-                if length and self._found(here, at - length, at, match, spans):
+            head = self.part.find(text, at - base)
+            if head is not None and head.start < unsettled:
+                at = base + head.end
+                if self._found(here, base + head.start, at, head, spans):
                     return -1
             elif unsettled >= len(text):
                 at = base + len(text)
@@ -397,11 +419,6 @@ class _Scanner:
                 return base + unsettled
         return len(here.text)
 
-    def _length(self, head: Match[str]) -> int:
-        """How much of *head* is a secret, if it is one."""
-        measure = self.part.pattern.measure
-        return head.end() - head.start() if measure is None else measure(head.group())
-
     def _overlong(self, here: _Text, start: int, end: int, spans: list[_Span]) -> bool:
         """Hide a candidate that is undecided past its bound; True: and everything behind it."""
         here.overlong = True
@@ -413,9 +430,7 @@ class _Scanner:
         self._begin_tail(end)
         return False
 
-    def _found(
-        self, here: _Text, start: int, end: int, head: Match[str], spans: list[_Span]
-    ) -> bool:
+    def _found(self, here: _Text, start: int, end: int, head: _Head, spans: list[_Span]) -> bool:
         """Note a head; True: everything behind it is swallowed up to some text."""
         pattern = self.part.pattern
         self.at = end
@@ -426,7 +441,7 @@ class _Scanner:
             return False  # all of it is in the tail of another
         self._open(start, end, spans)
         if pattern.until is not None:
-            self.until, self.mode = pattern.until.format(**head.groupdict()), "until"
+            self.until, self.mode = pattern.until.format(**head.groups), "until"
             return True
         self._begin_tail(end)
         return False
