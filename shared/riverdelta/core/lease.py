@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
+
+STANDBY_LEASES: Final = 5
+"""A loop that did not turn for longer hangs: nothing may keep its process alive any more."""
+
+_LATE_PERIODS: Final = 2
+
+
+def stands_in(quiet_ms: int, *, period_ms: int, lease_ms: int) -> bool:
+    """
+    Decide whether a thread sends the heartbeat of a process in place of its event loop.
+
+    Args:
+        quiet_ms: Time since the loop's own last beat.
+        period_ms: Time between two beats of the loop; at most a quarter of *lease_ms*.
+        lease_ms: Time without a beat after which others declare the process dead.
+    """
+    return _LATE_PERIODS * period_ms < quiet_ms <= STANDBY_LEASES * lease_ms
 
 
 class LeaseWatch:

@@ -1,4 +1,4 @@
-from riverdelta.core.lease import LeaseWatch
+from riverdelta.core.lease import STANDBY_LEASES, LeaseWatch, stands_in
 from riverdelta.core.state import LogWindow
 
 LEASE_MS = 2_000
@@ -59,3 +59,14 @@ def test_one_that_is_being_seen_to_gets_another_lease() -> None:
     watch.renew(overdue, 2_000)
     assert watch.observe({"c": 0}, 3_900) == {}
     assert watch.observe({"c": 0}, 4_000) == {"c": 0}
+
+
+def test_a_thread_stands_in_for_a_late_loop_before_its_lease_expires_and_not_for_ever() -> None:
+    def needed(quiet_ms: int) -> bool:
+        return stands_in(quiet_ms, period_ms=LEASE_MS // 4, lease_ms=LEASE_MS)
+
+    assert not needed(0)
+    assert not needed(LEASE_MS // 2)
+    assert needed(LEASE_MS * 3 // 4)
+    assert needed(STANDBY_LEASES * LEASE_MS)
+    assert not needed(STANDBY_LEASES * LEASE_MS + 1)

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from riverdelta.broker.loop import Loop
+from riverdelta.broker.standby import Standby
 from riverdelta.broker.store import members, scripts
 from riverdelta_workers.pump import Pump
 
@@ -15,13 +16,21 @@ _log = logging.getLogger("riverdelta.worker")
 
 
 class Heartbeat(Loop):
-    """Raises this worker's counter four times per lease; reapers read it."""
+    """
+    Raises this worker's counter four times per lease; reapers read it.
+
+    A thread stands in while the event loop is busy (`Standby`).
+    """
 
     def __init__(self, pump: Pump) -> None:
-        super().__init__(pump.client.settings.lease_s / _BEATS_PER_LEASE, _log)
+        client, lease_s = pump.client, pump.client.settings.lease_s
+        period_s = lease_s / _BEATS_PER_LEASE
+        super().__init__(period_s, _log)
         self._pump = pump
-        self._client = pump.client
-        self._counter = 0
+        self._client = client
+        self._standby = Standby(
+            client.settings, client.keys.workers, period_s=period_s, lease_s=lease_s, log=_log
+        )
         self._surplus: set[str] = set()
 
     async def start(self) -> None:
@@ -32,12 +41,12 @@ class Heartbeat(Loop):
     async def shutdown(self) -> None:
         """Stop the heartbeat and deregister this worker; chats that it still has go on the waiting list."""
         await super().shutdown()
-        await scripts.remove_worker(
-            self._client.queue,
-            self._client.keys,
-            worker_id=self._pump.worker_id,
-            counter=self._counter,
-        )
+        await self._standby.shutdown()
+        keys, queue, worker_id = self._client.keys, self._client.queue, self._pump.worker_id
+        # One more beat tells the counter, which the thread may have raised.
+        counter = await scripts.beat(queue, keys.workers, worker_id, first=False)
+        if counter is not None:
+            await scripts.remove_worker(queue, keys, worker_id=worker_id, counter=counter)
 
     async def exec(self) -> None:
         """Send one heartbeat, and reconcile the list of chats."""
@@ -50,8 +59,8 @@ class Heartbeat(Loop):
         counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=first)
         if counter is None:
             await self._pump.restart_with_new_id()
-            counter = await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
-        self._counter = counter or 0
+            await scripts.beat(queue, keys.workers, self._pump.worker_id, first=True)
+        self._standby.loop_beat(self._pump.worker_id)
 
     async def _reconcile(self) -> None:
         """Make the list of chats in Redis match memory; they differ only after a fault."""

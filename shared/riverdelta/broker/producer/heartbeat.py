@@ -7,6 +7,7 @@ from typing import Final
 
 from riverdelta.broker.loop import Loop
 from riverdelta.broker.producer.registry import Registry
+from riverdelta.broker.standby import Standby
 from riverdelta.broker.store import scripts
 
 _EVERY_S: Final = 1.0
@@ -17,12 +18,20 @@ _log = logging.getLogger("riverdelta.producer")
 
 
 class Heartbeat(Loop):
-    """Raises the producer's counter, and keeps its list of messages complete."""
+    """
+    Raises the producer's counter, and keeps its list of messages complete.
+
+    A thread stands in while the event loop is busy (`Standby`).
+    """
 
     def __init__(self, registry: Registry) -> None:
-        lease_s = registry.client.settings.producer_lease_s
-        super().__init__(min(_EVERY_S, lease_s / _BEATS_PER_LEASE), _log)
+        client, lease_s = registry.client, registry.client.settings.producer_lease_s
+        period_s = min(_EVERY_S, lease_s / _BEATS_PER_LEASE)
+        super().__init__(period_s, _log)
         self._registry = registry
+        self._standby = Standby(
+            client.settings, client.keys.producers, period_s=period_s, lease_s=lease_s, log=_log
+        )
 
     async def start(self) -> None:
         """
@@ -33,6 +42,11 @@ class Heartbeat(Loop):
         """
         await self._beat(first=True)
         await super().start()
+
+    async def shutdown(self) -> None:
+        """Stop the loop and its thread."""
+        await super().shutdown()
+        await self._standby.shutdown()
 
     async def exec(self) -> None:
         """Raise the counter once, and list messages again if the list is incomplete."""
@@ -53,4 +67,7 @@ class Heartbeat(Loop):
         counter = await scripts.beat(
             client.queue, client.keys.producers, self._registry.id, first=first
         )
-        return counter is not None
+        if counter is None:
+            return False
+        self._standby.loop_beat(self._registry.id)
+        return True
