@@ -7,7 +7,7 @@ import pytest
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import ChunkStart, Text
-from riverdelta.core.codecs.sectioned import SectionedCodec
+from riverdelta.core.codecs.sectioned import MAX_SECTIONS, SectionedCodec
 from riverdelta.core.events import Event
 from riverdelta.core.filters import SectionRule
 from riverdelta.core.fold import ChatFold
@@ -156,6 +156,32 @@ def test_a_wild_end_lets_the_text_go_on_outside_the_part() -> None:
         Cut("text", None, "a" * 40 + "c on"),
     ]
     assert [event.type for event in events].count("processor.failed") == 1
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1500])
+def test_past_the_last_section_all_text_is_ordinary(pieces: int) -> None:
+    """However the text was split: a section costs a chunk, so their number is bounded."""
+    unit = "<think>a</think>"
+    text = unit * (MAX_SECTIONS + 3) + "and <thin"
+    length = -(-len(text) // pieces)
+    raws = [text[at : at + length] for at in range(0, len(text), length)]
+    events = events_of(said("text", *raws))
+    assert chunks_of(events) == [
+        *[Cut("reasoning", ("think", ""), "a")] * MAX_SECTIONS,
+        Cut("text", None, unit * 3 + "and <thin"),
+    ]
+    failed = [event.data for event in events if event.type == "processor.failed"]
+    assert failed == [{"processor": "sections", "code": "too_many_sections"}]
+
+
+def test_the_sections_of_earlier_owners_count() -> None:
+    unit = "<think>a</think>"
+    codec = CUT_ALL.codec("text", "append", "emit")
+    codec.decode((unit * (MAX_SECTIONS - 1)).encode())
+    state = orjson.loads(orjson.dumps(codec.dump()))
+    after = CUT_ALL.codec("text", "append", "emit", state)
+    starts = [piece for piece in after.decode((unit * 2).encode()) if type(piece) is ChunkStart]
+    assert [start.section is not None for start in starts] == [True, False]
 
 
 def resumed(before: Pipeline, after: Pipeline) -> list[Cut]:

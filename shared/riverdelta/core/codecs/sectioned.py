@@ -15,7 +15,7 @@ markers between them are in no chunk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from riverdelta.core.codecs.pieces import (
@@ -39,6 +39,15 @@ from riverdelta.core.tracker import OnMismatch, TextTrack
 
 PROCESSOR: Final = "sections"
 """What a chunk of source ``chunks`` names as its processor to be cut."""
+
+MAX_SECTIONS: Final = 1000
+"""
+Parts that one text block is cut into; the rest goes on as ordinary text. Each is a chunk, which costs far
+more than its markers do: a mebibyte of empty parts would make 65,000 chunks, in one commit.
+"""
+
+_SLICE: Final = 4096
+"""Characters that the splitter looks at in one step: a search holds the interpreter until it is done."""
 
 STATE: Final = "sections"
 """Where the inner codec's dump gets ours: it knows nothing of it, so either loads the other's state."""
@@ -188,17 +197,19 @@ class _Block:
     """
     One text block of the inner codec.
 
-    *chunk_open*: a chunk of it is; *in_part*: and that is a part. *begun*: some chunk of it was. Without a
-    *splitter* (a pattern ran without end) its text goes on as it comes.
+    *chunk_open*: a chunk of it is; *in_part*: and that is a part. *begun*: some chunk of it was.
+    *sections*: parts so far. Without a *splitter* (a pattern ran without end, or there were too many parts)
+    its text goes on as it comes.
     """
 
-    __slots__ = ("begun", "chunk_open", "in_part", "splitter", "start", "track")
+    __slots__ = ("begun", "chunk_open", "in_part", "sections", "splitter", "start", "track")
 
     def __init__(self, start: ChunkStart, splitter: Splitter, track: TextTrack | None) -> None:
         self.start = start
         self.splitter: Splitter | None = splitter
         self.track = track
         self.begun = self.chunk_open = self.in_part = False
+        self.sections = 0
 
     def passes(self, texts: Iterable[str]) -> bool:
         """Whether *texts* do nothing but go on with the open chunk; if so, they are taken."""
@@ -213,15 +224,17 @@ class _Block:
         """Take more text, or all of it so far."""
         if self.track is not None:
             text = self.track.add(text).text
-        if not text:
-            return
-        if self.splitter is None:
-            yield from self._say(text)
-            return
+        for at in range(0, len(text), _SLICE):
+            if self.splitter is None:
+                yield from self._say(text[at:])
+                return
+            yield from self._split(self.splitter, text[at : at + _SLICE])
+
+    def _split(self, splitter: Splitter, text: str) -> Iterator[ChunkPiece]:
         try:
-            parts = self.splitter.feed(text)
+            parts = splitter.feed(text)
         except TimeoutError:
-            yield from self._give_up(self.splitter.held_text + text)
+            yield from self._give_up("timeout", splitter.held_text + text)
             return
         yield from self._say_parts(parts)
 
@@ -231,7 +244,7 @@ class _Block:
             try:
                 parts = self.splitter.finish()
             except TimeoutError:
-                yield from self._give_up(self.splitter.held_text)
+                yield from self._give_up("timeout", self.splitter.held_text)
                 return
             yield from self._say_parts(parts)
         if not self.begun:
@@ -243,6 +256,8 @@ class _Block:
             "start": list(self.start),
             "is": [self.begun, self.chunk_open, self.in_part],
         }
+        if self.sections:
+            state["sections"] = self.sections
         if self.splitter is not None:
             state["splitter"] = self.splitter.dump()
         if self.track is not None:
@@ -252,6 +267,7 @@ class _Block:
     def load(self, state: dict[str, Any]) -> None:
         """Go on where *state* was dumped."""
         self.begun, self.chunk_open, self.in_part = state["is"]
+        self.sections = state.get("sections", 0)  # an older worker counted none
         if "splitter" not in state:
             self.splitter = None
         elif self.splitter is not None:
@@ -259,12 +275,18 @@ class _Block:
         if self.track is not None:
             self.track.restore(*state["track"])
 
-    def _say_parts(self, parts: Iterable[SectionPart]) -> Iterator[ChunkPiece]:
-        for part in parts:
+    def _say_parts(self, parts: Sequence[SectionPart]) -> Iterator[ChunkPiece]:
+        for number, part in enumerate(parts):
             match part:
                 case SectionText(text):
                     yield from self._say(text)
                 case SectionStart():
+                    if self.sections >= MAX_SECTIONS:
+                        held = "" if self.splitter is None else self.splitter.held_text
+                        rest = "".join(map(_input_of, parts[number:])) + held
+                        yield from self._give_up("too_many_sections", rest)
+                        return
+                    self.sections += 1
                     yield from self._close()
                     yield self._begin(part)
                 case SectionEnd(marker):
@@ -291,12 +313,16 @@ class _Block:
             self.chunk_open = self.in_part = False
             yield ChunkEnd(self.start.key)
 
-    def _give_up(self, text: str) -> Iterator[ChunkPiece]:
-        """Let *text*, and all that follows, go out as ordinary text."""
+    def _give_up(self, code: str, text: str) -> Iterator[ChunkPiece]:
+        """Let *text*, and all that follows, go out as ordinary text; *code* says why."""
         self.splitter = None
         if self.in_part:
             yield from self._close()
         if not self.chunk_open:
             yield self._begin(None)
-        yield ProcessorFail(self.start.key, PROCESSOR, "timeout")
+        yield ProcessorFail(self.start.key, PROCESSOR, code)
         yield Text(self.start.key, text)
+
+
+def _input_of(part: SectionPart) -> str:
+    return part.text if isinstance(part, SectionText) else part.marker
