@@ -4,7 +4,7 @@
 Arguments: an object with ``files``, a list of objects with ``yml_content`` and a ``name``, or an ``id``
 when the file existed before (the tool updates or opens it). A file is shown once its name (or id) is
 complete and there is content. Files are shown in order: once one lacks a name or content, no later one is
-shown.
+shown, nor is one behind the last of `FILES_MAX`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResu
 from riverdelta.core.processors.string_field import NewText
 
 CONTENT: Final = "yml_content"
+FILES_MAX: Final = 500
+"""Files that a card shows: each part of the card lists the ids of all."""
+
 CUT_OFF: Final = "The files were cut off"
 REPEATED: Final = "The files were given twice"
 
@@ -148,7 +151,8 @@ class FilesProcessor(ObjectProcessor):
             return
         elif depth == 2:
             lacking = self._file is not None and not self._is_settled(chunk, self._file)
-            self._ended = lacking or not isinstance(patch.path[1], int) or patch.value != {}
+            full = len(self._shown) >= FILES_MAX
+            self._ended = full or lacking or not isinstance(patch.path[1], int) or patch.value != {}
             self._file = None if self._ended else _File()
         elif depth == 3 and self._file is not None:
             self._member(chunk, self._file, patch)

@@ -7,7 +7,7 @@ text is parsed for patches and cards.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from riverdelta.core.changes import CardEnd, Changes, ChunkChange
 from riverdelta.core.equip import encode_card
@@ -22,6 +22,12 @@ from riverdelta.core.events import (
     encode_event,
 )
 from riverdelta.core.state import CardState, ChatState, ChunkState, MessageState
+
+_PARSED_AT_ONCE: Final = 16 * 1024
+"""
+Code points of a text that are parsed in one step: so one event has some thousand patches at most, and
+neither making it nor reading it holds an interpreter for long.
+"""
 
 
 class Batch:
@@ -162,6 +168,14 @@ class Batch:
 
     def _parse(self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False) -> None:
         """Parse *text* and emit its patches and card parts."""
+        last = max(0, len(text) - 1) // _PARSED_AT_ONCE * _PARSED_AT_ONCE
+        for at in range(0, last, _PARSED_AT_ONCE):
+            self._parse_slice(message_id, chunk, text[at : at + _PARSED_AT_ONCE])
+        self._parse_slice(message_id, chunk, text[last:], done=done)
+
+    def _parse_slice(
+        self, message_id: str, chunk: ChunkState, text: str, *, done: bool = False
+    ) -> None:
         if chunk.parser is None:
             return
         parsed = chunk.parser.add(text, done=done)

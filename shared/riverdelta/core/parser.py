@@ -68,6 +68,7 @@ class ChunkParser:
         "_is_json",
         "_json",
         "_json_open",
+        "_length",
         "_processor",
         "_processor_type",
         "_read_text",
@@ -106,6 +107,8 @@ class ChunkParser:
         self.processor_type = self._type
         self._json = JsonStream()
         self._json_open = self._is_json
+        self._length = 0
+        """Code points of the text that were parsed: the chunk's own text may be ahead of them."""
         self._processor: Processor | None = None
 
     @property
@@ -124,6 +127,7 @@ class ChunkParser:
         """
         if reset:
             self._restart()
+        self._length += len(delta)
         patches, json_error = self._read(delta, done=done)
         if self.processor_type is None or not (delta or done):
             return Parsed(patches, None, None, json_error)
@@ -164,12 +168,15 @@ class ChunkParser:
                 patches,
                 self._json.complete,
                 done,
-                self._read_text,
+                self._text_so_far,
             )
             return processor.process(chunk), None
         except Exception as error:  # noqa: BLE001  # whatever a processor does, the text goes on
             self._processor = self.processor_type = self._type = None
             return None, ProcessorFailure(processor_type, error)
+
+    def _text_so_far(self) -> str:
+        return self._read_text()[: self._length]
 
     def _first(self, value: Any, patches: list[Patch]) -> Processor | None:
         """Make the processor, once it can decide whether it wants the chunk."""

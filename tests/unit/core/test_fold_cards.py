@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from riverdelta import apply_patches
+from riverdelta.cards.files import FILES_MAX
 from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.processors import ProcessorRegistry
-from riverdelta.core.processors.base import ChunkText, ToolResult
+from riverdelta.core.processors.base import ChunkText, ObjectProcessor, ToolResult
 from riverdelta.pipeline import Pipeline
 from tests.support.core.fold_tools import (
     ARGUMENTS,
@@ -171,3 +172,52 @@ def test_a_reset_starts_json_and_card_over() -> None:
     (view,) = view_of(events).messages
     (card,) = view["chunks"][0]["outputs"].values()
     assert [file["file_name"] for file in card["files"].values()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [json.dumps([1] * 100_000), json.dumps([[]] * 50_000), json.dumps({"a": "x" * 200_000})],
+    ids=["numbers", "lists", "one string"],
+)
+def test_no_event_of_a_long_document_has_many_patches(text: str) -> None:
+    """However long one piece is: making an event and reading it holds an interpreter."""
+    steps = [start("chunks"), call(text, tool="any"), call("", tool="any", done=True)]
+    events = fold([entries([*steps, control("end")])])
+    patches = [event.data["patches"] for event in events if event.type == "chunk.patch"]
+    assert len(patches) == -(-len(text) // (16 * 1024))
+    assert max(map(len, patches)) <= 16 * 1024
+    value = None
+    for some in patches:
+        value = apply_patches(value, some)
+    assert value == json.loads(text)
+
+
+def test_a_processor_sees_no_text_ahead_of_its_delta() -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Watching(ObjectProcessor):
+        def process(self, chunk: ChunkText) -> None:
+            seen.append((chunk.delta, chunk.complete_text))
+
+    registry = ProcessorRegistry()
+    registry.register("watching", lambda: Watching(("any",)), ("any",))
+    text = json.dumps({"a": "x" * 50_000})
+    steps = [start("chunks"), call(text, tool="any"), call("", tool="any", done=True)]
+    fold([entries(steps)], pipeline=Pipeline(processors=registry))
+    assert len(seen) > 3
+    read = ""
+    for delta, complete_text in seen:
+        read += delta
+        assert complete_text == read
+    assert read == text
+
+
+def test_a_card_shows_so_many_files_and_no_more() -> None:
+    files = [{"name": f"f{n}", "yml_content": "a: 1"} for n in range(FILES_MAX + 5)]
+    events = fold([entries(steps_of(json.dumps({"files": files}), size=50_000))])
+    (message,) = view_of(events).messages
+    (card,) = message["chunks"][0]["outputs"].values()
+    assert card["file_ids"] == list(card["files"])
+    assert [file["file_name"] for file in card["files"].values()] == [
+        file["name"] for file in files[:FILES_MAX]
+    ]

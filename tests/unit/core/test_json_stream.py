@@ -18,6 +18,7 @@ from riverdelta.core.json_stream import (
     apply_patches,
     wire_number,
 )
+from riverdelta.core.json_stream.stream import MAX_PATH, MAX_PATHS
 
 RECORDINGS = [Path(__file__).parents[2] / "recordings"]
 if os.environ.get(
@@ -229,6 +230,35 @@ def test_patches_and_value_share_nothing_that_grows() -> None:
     assert document == {"a": []}
     apply_patches(document, [(("a", 0), "set", 5)])
     assert patches[1].value == []
+
+
+@pytest.mark.parametrize("split", [1, 1000, 1 << 30])
+def test_a_document_whose_paths_are_too_long_ends_at_the_same_place_for_any_split(
+    split: int,
+) -> None:
+    longest = "k" * (MAX_PATH - 3)  # and one each for the root, its index and the member
+    for document, end in [
+        (f'[{{"{longest}":"","{longest}k":""}}]', '""}]'),
+        (f'[{{"{longest}":[1,2]}}]', ",2]}]"),
+    ]:
+        with pytest.raises(JsonStreamError, match="paths of the values are too long") as error:
+            _feed(JsonStream(), document, split)
+        assert error.value.offset == len(document) - len(end)
+
+
+def test_long_paths_around_many_values_are_no_way_to_make_much_of_little() -> None:
+    """Every patch spells its path: two bytes of text would become four thousand."""
+    document = f'{{"{"k" * 4000}":[{"1," * 100_000}1]}}'
+    stream = JsonStream()
+    with pytest.raises(JsonStreamError, match="paths of the values are too long") as error:
+        stream.feed(document)
+    assert sum(len(str(patch.path[0])) for patch in error.value.patches if patch.path) <= MAX_PATHS
+
+
+def _feed(stream: JsonStream, document: str, split: int) -> None:
+    for at in range(0, len(document), split):
+        stream.feed(document[at : at + split])
+    stream.close()
 
 
 def test_max_depth() -> None:

@@ -40,6 +40,17 @@ MAX_DEPTH: Final = 128
 """Open containers at once: far above any tool call, far below the limit of recursive parsers."""
 
 
+MAX_PATH: Final = 4096
+"""Length of a value's path: the characters of its keys, and one for each index and for the value itself."""
+
+MAX_PATHS: Final = 4 * 1024 * 1024
+"""
+Length of the paths of all values together. Each patch spells a path: a long key around many short values
+would make a thousand times as much of a document. Enough for 300,000 values in records with keys of ten
+characters.
+"""
+
+
 class JsonStreamError(RiverdeltaError, ValueError):
     """
     The text is not valid JSON: a bug of the producer, do not retry. Only this stream is affected.
@@ -73,6 +84,8 @@ class JsonStream:
     Nothing of the text is kept except the value and an unfinished token: a new owner feeds the stored
     text once.
 
+    Paths that are too long, one of them (`MAX_PATH`) or all together (`MAX_PATHS`), are an error.
+
     Args:
         max_depth: Containers that may be open at once; one more is an error.
 
@@ -83,6 +96,7 @@ class JsonStream:
     __slots__ = (
         "_after",
         "_base",
+        "_base_length",
         "_container",
         "_failure",
         "_fresh",
@@ -94,6 +108,7 @@ class JsonStream:
         "_parts",
         "_patches",
         "_path",
+        "_paths_length",
         "_root",
         "_slot",
         "_stack",
@@ -118,7 +133,9 @@ class JsonStream:
         self._root: list[Any] = []
         self._container: Container = self._root
         self._base: Path | None = None
-        self._stack: list[tuple[Container, Path | None, int]] = []
+        self._base_length = 0
+        self._paths_length = 0
+        self._stack: list[tuple[Container, Path | None, int, int]] = []
         self._key = ""
         # The string being read: its new parts in this feed (all parts of a key), and its place.
         self._parts: list[str] = []
@@ -180,7 +197,7 @@ class JsonStream:
         """
         self._raise_failure()
         if self._state == _TOKEN and not self._stack and self._token in NUMBER_ENDS:
-            self._end_number()
+            self._end_number(0)
         if self._state != _END:
             self._refuse("the document is incomplete", 0)
         return self._take_patches()
@@ -288,7 +305,7 @@ class JsonStream:
                 if token not in NUMBER_ENDS:
                     self._refuse(_EXPECTED_IN_TOKEN[token in ESCAPE_STATES], at)
                 self._token_text.append(text[begin:at])
-                self._end_number()
+                self._end_number(at)
                 return at
             token = following
             at += 1
@@ -296,7 +313,7 @@ class JsonStream:
                 at = _skip_digits(text, at).end()  # type: ignore[union-attr]  # matches ""
             elif token in TOKEN_ENDS:
                 self._token_text.append(text[begin:at])
-                self._end_token(token)
+                self._end_token(token, at)
                 return at
         self._token = token
         self._token_text.append(text[begin:])
@@ -307,43 +324,48 @@ class JsonStream:
         self._token_text.clear()
         return token_text
 
-    def _end_number(self) -> None:
-        self._scalar(wire_number(self._take_token_text()))
+    def _end_number(self, at: int) -> None:
+        self._scalar(wire_number(self._take_token_text()), at)
 
-    def _end_token(self, token: str) -> None:
+    def _end_token(self, token: str, at: int) -> None:
         token_text = self._take_token_text()
         if token == LITERAL_END:
-            self._scalar(LITERALS[token_text])
+            self._scalar(LITERALS[token_text], at)
         else:
             self._parts.append(unescape(token_text))
             self._state = _STRING
 
     # -- values and their places -----------------------------------------------------------------
 
-    def _place(self, value: Any) -> tuple[Any, Path]:
-        """Store *value* at the next position; return its slot and path."""
+    def _place(self, value: Any, at: int) -> tuple[Any, Path, int]:
+        """Store *value* at the next position; return its slot, its path, and the path's length."""
         container = self._container
         slot: str | int
+        length = self._base_length + 1 + (len(self._key) if type(container) is dict else 0)
+        self._paths_length += length
+        if length > MAX_PATH or self._paths_length > MAX_PATHS:
+            self._refuse("the paths of the values are too long", at)
         if type(container) is dict:
             slot = self._key
             container[slot] = value
         else:
             slot = len(container)
             container.append(value)  # type: ignore[union-attr]  # a list, as it is no dict
-        return slot, () if self._base is None else (*self._base, slot)
+        return slot, () if self._base is None else (*self._base, slot), length
 
-    def _scalar(self, value: Any) -> None:
-        _, path = self._place(value)
+    def _scalar(self, value: Any, at: int) -> None:
+        _, path, _ = self._place(value, at)
         self._patches.append(_new_patch(Patch, (path, "set", value)))
         self._state = self._after
 
     def _open(self, container: Container, at: int, first: int, after: int) -> int:
         if len(self._stack) >= self._max_depth:
             self._refuse(f"no more than {self._max_depth} open containers", at)
-        _, path = self._place(container)
+        _, path, length = self._place(container, at)
         self._patches.append(_new_patch(Patch, (path, "set", container.copy())))
-        self._stack.append((self._container, self._base, self._after))
-        self._container, self._base, self._after = container, path, after
+        self._stack.append((self._container, self._base, self._base_length, self._after))
+        self._container, self._base, self._base_length = container, path, length
+        self._after = after
         self._state = first
         return at + 1
 
@@ -356,12 +378,12 @@ class JsonStream:
         return self._open([], at, _FIRST_ITEM, _AFTER_ITEM)
 
     def _close(self, _text: str, at: int) -> int:
-        self._container, self._base, self._after = self._stack.pop()
+        self._container, self._base, self._base_length, self._after = self._stack.pop()
         self._state = self._after
         return at + 1
 
     def _open_string(self, text: str, at: int) -> int:
-        self._slot, self._path = self._place("")
+        self._slot, self._path, _ = self._place("", at)
         self._in_value = self._fresh = True
         self._state = _STRING
         return self._string(text, at + 1)
