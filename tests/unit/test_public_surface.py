@@ -38,6 +38,7 @@ SURFACE: dict[str, set[str]] = {
     "Message": {
         *("id", "chat_id", "user", "is_ended"),
         *("push", "push_many", "push_tool_result", "annotate", "restart", "end", "fail", "check"),
+        "release",
     },
     "MessageEnded": ERROR,
     "MessageExists": ERROR,
@@ -60,7 +61,7 @@ SURFACE: dict[str, set[str]] = {
     },
     "Processor": {"can_process", "process"},
     "ProcessorRegistry": {"for_chunk", "register", "type_for"},
-    "Producer": {"id", "from_url", "message"},
+    "Producer": {"id", "from_url", "adopt", "message"},
     "RiverdeltaError": ERROR,
     "ServerTooOld": ERROR,
     # Its fields are tested with the documents; the second is a hook of pydantic-settings.

@@ -50,6 +50,8 @@ async def doubt_producers(client: Client, chat_id: str, messages: Iterable[Messa
         BrokerUnavailable: Redis did not answer; try again.
     """
     for message in messages:
+        if not message.producer:
+            continue  # a turn that waits: no producer is to be missed
         await scripts.add_messages(
             client.queue,
             client.keys,

@@ -9,7 +9,7 @@ import orjson
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.store import members, scripts
-from riverdelta.broker.store.head import read_open, read_user
+from riverdelta.broker.store.head import read_folded_open, read_user
 
 _LISTED: Final = 1000
 """Most chats that are listed for a user."""
@@ -75,7 +75,7 @@ async def open_messages(client: Client, user: str) -> list[Announcement]:
     """
     listed = await members.list_user_chats(client.queue, client.keys, user, limit=_SEARCHED)
     chat_ids = [chat_id for chat_id, _ in listed]
-    reads = (read_open(client.chats, client.keys.chat(chat_id)) for chat_id in chat_ids)
+    reads = (read_folded_open(client.chats, client.keys.chat(chat_id)) for chat_id in chat_ids)
     found = zip(chat_ids, await asyncio.gather(*reads), strict=True)
     return [Announcement(chat_id, one) for chat_id, open_ in found for one in open_]
 

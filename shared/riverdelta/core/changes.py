@@ -66,6 +66,8 @@ class Changes:
     card_ends: list[CardEnd] = field(default_factory=list)
     rejected: list[RejectedEntry] = field(default_factory=list)
     dropped: dict[str, Recent] = field(default_factory=dict)
+    adopted: set[str] = field(default_factory=set)
+    """Messages whose producer or source changed."""
     owed: list[OwedCall] = field(default_factory=list)
     hidden: list[HiddenFailure] = field(default_factory=list)
     """For the log; it is not written to Redis."""

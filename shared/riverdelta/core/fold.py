@@ -235,6 +235,22 @@ class ChatFold:
         if replaces := options.get("replaces"):
             self._replace(message, replaces)
 
+    def _adopt(self, message: MessageState, entry: Entry) -> None:
+        """Another producer writes the message from here on, in its own encoding; "": it waits for one."""
+        options = orjson.loads(entry.data)
+        if message.raw_chunks or message.chunk_count:
+            self._reject(message, entry, "bad_adopt", "the message has chunks of another producer")
+            return
+        message.producer = options["producer"]
+        if message.producer:
+            message.source, message.mode = options["source"], options["mode"]
+            message.on_mismatch = options["on_mismatch"]
+            codec = self._pipeline.codec(message.source, message.mode, message.on_mismatch)
+            message.codec = codec
+        recent = self.state.recent[message.id]
+        self.state.recent[message.id] = recent._replace(producer=message.producer)
+        self._batch.changes.adopted.add(message.id)
+
     def _open(self, message: MessageState) -> MessageState:
         message.pipeline = self._pipeline.version
         self.state.messages[message.id] = message
@@ -510,6 +526,7 @@ class ChatFold:
         self._batch.emit("input.rejected", entry.message, None, shown)
 
     _CONTROLS: ClassVar[Mapping[str, Callable[[ChatFold, MessageState, Entry], None]]] = {
+        "adopt": _adopt,
         "tool_result": _tool_result,
         "annotate": _annotate,
         "restart": _restart,

@@ -2,7 +2,7 @@
 What the producer of one message does next: numbers, doubt, resends, end. Pure: sends nothing itself.
 
 `Outgoing` gets the calls of its user and the replies of Redis, and answers with outputs, in order. The last
-one says how to go on: send (`Open`, `Push`, `Resend`), wait and `Outgoing.retry` (`Wait`), or
+one says how to go on: send (`Open`, `Adopt`, `Push`, `Resend`), wait and `Outgoing.retry` (`Wait`), or
 the call is over (`Done`, `Raise`). One call at a time; its caller keeps the order.
 
 Rule 1: what a reply means is in `Outgoing.TRANSITIONS`, by what was sent and how it was answered. A pair
@@ -46,6 +46,7 @@ class PushReply(NamedTuple):
 
     Attributes:
         status: open: stored, repeat, exists, foreign.
+            adopt: stored, repeat, taken, stopped, ended, unknown.
             push: stored, repeat, hole, unknown, ended, stopped, full.
             check: open, completed, failed, stopped, unknown.
         last: message_seq of the last entry stored for this producer and message.
@@ -82,6 +83,12 @@ class Keep(Protocol):
 
 class Open(NamedTuple):
     """Open the message; repeating it is safe. *again*: the server lost it, list it once more before."""
+
+    again: bool
+
+
+class Adopt(NamedTuple):
+    """Become the producer of a turn that was accepted; repeating it is safe. *again*: as `Open`."""
 
     again: bool
 
@@ -126,15 +133,17 @@ class Done(NamedTuple):
     """The call is over; nothing to send."""
 
 
-Output = Open | Push | Resend | RequestOwner | ChatFellBack | Wait | Raise | Done
+Output = Open | Adopt | Push | Resend | RequestOwner | ChatFellBack | Wait | Raise | Done
 
 
 class Sent(Enum):
     """What an answer is awaited to."""
 
     OPEN = "open"
+    ADOPT = "adopt"
     PUSH = "push"
     REOPEN = "open again"
+    READOPT = "adopt again"
     RESEND = "resend"
 
 
@@ -155,6 +164,7 @@ class Outgoing:
         doubt_bytes: While so much is in doubt, nothing more is taken: memory is bounded.
         stale_ms: Age at which a reply can no longer tell loss from expiry.
         keep_ms: How long after its end the message is looked after.
+        adopts: The message is a turn that was accepted: `open` makes this its producer.
 
     Attributes:
         last: Number of the last entry that is known to be stored; the start is 1.
@@ -173,6 +183,7 @@ class Outgoing:
         doubt_bytes: int,
         stale_ms: int,
         keep_ms: int,
+        adopts: bool = False,
     ) -> None:
         self.last = 1
         self.doubt: list[NewEntry] = []
@@ -186,6 +197,7 @@ class Outgoing:
         self._stale_ms = stale_ms
         self._keep_ms = min(keep_ms, stale_ms)
         self.opened = False
+        self._adopts = adopts
         self._sent = Sent.OPEN
         self._only_open = False
         self._flight: list[NewEntry] = []
@@ -205,7 +217,7 @@ class Outgoing:
     # -- inputs: what is wanted ------------------------------------------------------------------
 
     def open(self, now_ms: int) -> list[Output]:
-        """Open the message."""
+        """Open the message, or adopt it."""
         self._opened_at = self._now = now_ms
         self._only_open = True
         return self._aim([], Done())
@@ -225,6 +237,10 @@ class Outgoing:
             self._then = entries
             return outputs
         return self._aim([*self.doubt, *entries], Done())
+
+    def release(self, error: RiverdeltaError) -> None:
+        """The turn waits for another producer; later calls raise *error*."""
+        self.ended = error
 
     def finish(self, entry: NewEntry, error: RiverdeltaError) -> list[Output]:
         """Store the end, unless it has one; later calls raise *error*."""
@@ -255,8 +271,8 @@ class Outgoing:
     def retry(self) -> list[Output]:
         """Try the same again, after `Wait`."""
         if not self.opened:
-            self._sent = Sent.OPEN
-            return [Open(again=False)]
+            self._sent = Sent.ADOPT if self._adopts else Sent.OPEN
+            return [Adopt(again=False) if self._adopts else Open(again=False)]
         # From here on all of them are in doubt: nothing else may ever take their numbers, because
         # this very push may arrive, whether its caller waits for that or not.
         self._before, self.doubt = self.doubt, self._flight
@@ -341,6 +357,14 @@ class Outgoing:
         message = f"message {self._message_id} exists in chat {self._chat_id}: it was opened before"
         return self._close(MessageExists(message))
 
+    def _taken(self, _: PushReply) -> list[Output]:
+        message = f"another producer writes {self._name}: its reply is under way"
+        return self._close(MessageExists(message))
+
+    def _stopped_before(self, reply: PushReply) -> list[Output]:
+        """It was stopped while it waited, and has its end."""
+        return self._close(Stopped(reply.stop))
+
     def _not_owner(self, _: PushReply) -> list[Output]:
         self.doubt = self._before
         message = (
@@ -389,6 +413,9 @@ class Outgoing:
         return [ChatFellBack(), Open(again=True)]
 
     def _hole(self, reply: PushReply) -> list[Output]:
+        if self._adopts and reply.last == 0:  # the server knows the turn, and lost who adopted it
+            self._sent = Sent.READOPT
+            return [ChatFellBack(), Adopt(again=True)]
         return [ChatFellBack(), *self._resend(reply)]
 
     def _resend(self, reply: PushReply) -> list[Output]:
@@ -456,6 +483,12 @@ class Outgoing:
         (Sent.OPEN, "repeat"): _open_stored,
         (Sent.OPEN, "exists"): _exists,
         (Sent.OPEN, "foreign"): _not_owner,
+        (Sent.ADOPT, "stored"): _open_stored,
+        (Sent.ADOPT, "repeat"): _open_stored,
+        (Sent.ADOPT, "taken"): _taken,
+        (Sent.ADOPT, "stopped"): _stopped_before,
+        (Sent.ADOPT, "ended"): _foreign_end,
+        (Sent.ADOPT, "unknown"): _gone,
         (Sent.PUSH, "stored"): _stored,
         (Sent.PUSH, "repeat"): _stored,
         (Sent.PUSH, "full"): _full,
@@ -467,6 +500,12 @@ class Outgoing:
         (Sent.REOPEN, "repeat"): _resend,
         (Sent.REOPEN, "exists"): _gone,
         (Sent.REOPEN, "foreign"): _not_owner,
+        (Sent.READOPT, "stored"): _resend,
+        (Sent.READOPT, "repeat"): _resend,
+        (Sent.READOPT, "taken"): _foreign_end,
+        (Sent.READOPT, "stopped"): _stopped_before,
+        (Sent.READOPT, "ended"): _foreign_end,
+        (Sent.READOPT, "unknown"): _unknown,
         (Sent.RESEND, "stored"): _stored,
         (Sent.RESEND, "repeat"): _stored,
         (Sent.RESEND, "full"): _full,

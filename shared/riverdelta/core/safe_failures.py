@@ -17,6 +17,7 @@ _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OTHER_CODE: Final = "provider_error"
 
 _SENTENCES: Final[Mapping[str, str]] = {
+    "bad_adopt": "Another process wrote this reply already",
     "bad_restart": "The rule of a retried call is unknown",
     "fold_error": "This input could not be processed",
     "killed_workers": "This input ended the workers that processed it",

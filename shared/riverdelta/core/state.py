@@ -12,7 +12,9 @@ from riverdelta.core.parser import ChunkParser
 from riverdelta.core.stitch import OnOverlap, Stitcher
 from riverdelta.core.tracker import OnMismatch, TextTrack
 
-EntryType = Literal["start", "chunk", "tool_result", "annotate", "restart", "end", "fail", "stop"]
+EntryType = Literal[
+    "start", "adopt", "chunk", "tool_result", "annotate", "restart", "end", "fail", "stop"
+]
 
 
 class Entry(NamedTuple):
@@ -137,6 +139,7 @@ class MessageState:
     source: str
     codec: Codec
     producer: str
+    """Id of the producer that writes it; "": a turn that waits for one."""
     role: str = "assistant"
     mode: Mode = "append"
     on_mismatch: OnMismatch = "emit"

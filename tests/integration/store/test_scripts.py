@@ -163,8 +163,12 @@ async def test_push_after_a_stop_is_refused_and_its_end_is_not(
     client: Client, keys: ChatKeys
 ) -> None:
     await opened(client, keys)
-    assert await scripts.stop(client.chats, keys, message_id="m", reason="enough") == "marked"
-    assert await scripts.stop(client.chats, keys, message_id="m", reason="later") == "marked"
+    assert (
+        await scripts.stop(client.chats, keys, message_id="m", reason="enough")
+    ).status == "marked"
+    assert (
+        await scripts.stop(client.chats, keys, message_id="m", reason="later")
+    ).status == "marked"
     reply = await push(client, keys, 2, "a")
     assert (reply.status, reply.stop) == ("stopped", "enough")
     assert (await push(client, keys, 2, "{}", kind="stop")).status == "stored"
@@ -424,11 +428,11 @@ async def test_hand_over_gives_up_in_the_middle(client: Client, keys: ChatKeys) 
 
 
 async def test_stop_of_what_is_not_open(client: Client, keys: ChatKeys) -> None:
-    assert await scripts.stop(client.chats, keys, message_id="m", reason="r") == "absent"
+    assert (await scripts.stop(client.chats, keys, message_id="m", reason="r")).status == "absent"
     assert await client.chats.execute("EXISTS", keys.message("m")) == 0
     await opened(client, keys)
     await client.chats.execute("HSET", keys.message("m"), "status", "completed")
-    assert await scripts.stop(client.chats, keys, message_id="m", reason="r") == "ended"
+    assert (await scripts.stop(client.chats, keys, message_id="m", reason="r")).status == "ended"
 
 
 async def test_snapshot_of_nothing_is_empty(client: Client, keys: ChatKeys) -> None:

@@ -1,14 +1,18 @@
-"""A model of Redis, for one message: stores as ``push.lua`` does, and loses, repeats, delays, forgets."""
+"""
+A model of Redis, for one message: stores as ``push.lua`` does, and loses, repeats, delays, forgets.
+
+The message may be a turn that was accepted: then it is adopted, as by ``adopt.lua``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from riverdelta.core.outgoing import NewEntry, Open, Push, PushReply, Resend
+from riverdelta.core.outgoing import Adopt, NewEntry, Open, Push, PushReply, Resend
 
 ENDS = ("end", "fail", "stop")
 
-Sending = Open | Push | Resend
+Sending = Open | Adopt | Push | Resend
 
 
 @dataclass
@@ -19,7 +23,9 @@ class ForgetfulServer:
         ended: Whether it is no longer open: somebody else ended it, or a worker processed its end.
         full: Whether the backlog is at its limit.
         stop: The reason of a reader, or "".
-        taken: The id is another opener's.
+        taken: The id is another opener's, or the turn another producer's.
+        waiting: A turn that nobody writes; *log* is None.
+        over: A turn that was stopped while it waited.
         late: Sent, and still under way.
     """
 
@@ -29,6 +35,8 @@ class ForgetfulServer:
     stop: str = ""
     owned: bool = True
     taken: bool = False
+    waiting: bool = False
+    over: bool = False
     late: list[Sending] = field(default_factory=list)
 
     def take(self, sent: Sending) -> PushReply:
@@ -40,11 +48,26 @@ class ForgetfulServer:
                 return self._reply("repeat")
             self.log = []
             return self._reply("stored")
+        if isinstance(sent, Adopt):
+            return self._adopt()
         return self._push(sent)
+
+    def _adopt(self) -> PushReply:
+        refusals = (
+            ("unknown", self.log is None and not self.waiting),
+            ("stopped", self.over),
+            ("ended", self.ended),
+            ("taken", self.taken),
+            ("repeat", not self.waiting),
+        )
+        status = next((status for status, holds in refusals if holds), "stored")
+        if status == "stored":
+            self.log, self.waiting = [], False
+        return self._reply(status)
 
     def check(self) -> PushReply:
         """Say how the message stands."""
-        if self.log is None:
+        if self.log is None and not self.waiting:
             return self._reply("unknown")
         return self._reply("completed" if self.ended else "open")
 
@@ -60,6 +83,9 @@ class ForgetfulServer:
 
     def ask_to_stop(self) -> None:
         """Have a reader stop the message."""
+        if self.waiting:
+            self.log = [NewEntry("stop", 0, b"")]
+            self.waiting, self.over = False, True
         if self.log is not None:
             self.stop = "a reader"
 
@@ -69,13 +95,19 @@ class ForgetfulServer:
         if self.log and self.log[-1].type in ENDS:
             self.ended = True
 
+    def forget_adoption(self) -> None:
+        """Come back with the turn as it was accepted."""
+        self.late = []
+        if self.log is not None:
+            self.log, self.stop, self.ended, self.over, self.waiting = None, "", False, False, True
+
     def forget(self, most: int) -> None:
         """Come back with *most* entries at most; -1: without the message. Connections do not survive."""
         self.late = []
-        if self.log is None:
-            return
         if most < 0:
-            self.log, self.stop, self.ended = None, "", False
+            self.log, self.stop, self.ended, self.over, self.waiting = None, "", False, False, False
+            return
+        if self.log is None or self.over:
             return
         before = len(self.log)
         del self.log[most:]
@@ -97,7 +129,7 @@ class ForgetfulServer:
         is_full = isinstance(sent, Push) and first == last + 1 and self.full
         refusals = (
             ("repeat", first + len(sent.entries) - 1 <= last),
-            ("unknown", self.log is None),
+            ("unknown", self.log is None and not self.waiting),
             ("hole", first > last + 1),
             ("ended", self.ended),
             ("stopped", bool(self.stop) and not is_end),
@@ -106,7 +138,7 @@ class ForgetfulServer:
         return next((status for status, holds in refusals if holds), "")
 
     def _last(self) -> int:
-        return 0 if self.log is None else 1 + len(self.log)
+        return 0 if self.log is None or self.over else 1 + len(self.log)
 
     def _reply(self, status: str) -> PushReply:
         last = self._last()

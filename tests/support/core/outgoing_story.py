@@ -14,6 +14,7 @@ from riverdelta.core.errors import (
     Stopped,
 )
 from riverdelta.core.outgoing import (
+    Adopt,
     ChatFellBack,
     NewEntry,
     Open,
@@ -48,7 +49,13 @@ STEPS = (
     "forget the message",
     "cancel",
 )
-"""What stories are made of. ``cancel``: the next call is cancelled while it waits for its answer."""
+"""
+What stories are made of; those of turns also have `FORGET_ADOPTION`.
+
+``cancel``: the next call is cancelled while it waits for its answer.
+"""
+
+FORGET_ADOPTION = "forget the adoption"
 
 _TRIES = 3
 _STALE_MS = 10_000
@@ -64,14 +71,21 @@ class Story:
 
     Args:
         resend_bytes: What is kept to be sent again; little of it, and data may be lost.
+        adopts: It is a turn that was accepted.
     """
 
-    def __init__(self, resend_bytes: int = 1 << 20) -> None:
-        self.server = ForgetfulServer()
+    def __init__(self, resend_bytes: int = 1 << 20, *, adopts: bool = False) -> None:
+        self.server = ForgetfulServer(waiting=adopts)
         self.emitted: list[str] = []
         self._kept = Resends(resend_bytes).for_message()
         self._machine = Outgoing(
-            "c", "m", self._kept, doubt_bytes=200, stale_ms=_STALE_MS, keep_ms=1_000
+            "c",
+            "m",
+            self._kept,
+            doubt_bytes=200,
+            stale_ms=_STALE_MS,
+            keep_ms=1_000,
+            adopts=adopts,
         )
         self._faults: list[str] = []
         self._cancel = False
@@ -122,6 +136,7 @@ class Story:
             "forget one": lambda: self._forget(len(self.server.log or ()) - 1),
             "forget all but one": lambda: self._forget(1),
             "forget the message": lambda: self._forget(-1),
+            FORGET_ADOPTION: self._forget_adoption,
         }
         calls[call]()
         self._faults = []
@@ -149,6 +164,10 @@ class Story:
         before = self.server.log
         self.server.forget(max(most, -1))
         self._forgot = self._forgot or before is not None
+
+    def _forget_adoption(self) -> None:
+        self._forgot = self._forgot or self.server.log is not None
+        self.server.forget_adoption()
 
     def _new(self, type_: str) -> NewEntry:
         self._count += 1
@@ -193,7 +212,7 @@ class Story:
                     outputs = self._machine.retry()
                 case Raise(error):
                     raise error
-                case Open() | Push() | Resend():
+                case Open() | Adopt() | Push() | Resend():
                     outputs = self._send(last)
                 case _:
                     return
@@ -238,7 +257,7 @@ class Story:
         )
         if isinstance(ended, MessageLost):
             assert self._forgot, "nothing is lost while the server keeps what it said"
-        elif not (self._foreign and self._forgot):
+        elif not (self._foreign and self._forgot) and not self.server.over:
             assert [e for e in self._stored if e not in chunks] == [], (
                 "what was acknowledged is there"
             )

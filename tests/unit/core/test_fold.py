@@ -314,3 +314,37 @@ def test_what_was_replaced_is_forgotten_first() -> None:
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
     assert orjson.loads(SCHEMA.read_bytes()) == json_schema(), "run: make schema"
+
+
+def test_a_turn_is_written_in_the_encoding_of_who_adopts_it() -> None:
+    reply = [chunk(delta({"content": text})) for text in "Hi"]
+    adopted = {"producer": "q", "source": "openai-chat", "mode": "append", "on_mismatch": "emit"}
+    steps = [start("text", producer=""), control("adopt", **adopted), *reply, control("end")]
+    folder = ChatFold(new_state(), Pipeline())
+    batches = [folder.apply([entry], NOW_MS) for entry in entries(steps)]
+    events = [Event(raw) for batch in batches for raw in batch.events]
+    assert [batch.adopted for batch in batches[:3]] == [set(), {"m"}, set()]
+    assert folder.state.recent["m"].producer == "q"
+    assert [event.type for event in events][:2] == ["message.started", "step.started"]
+    assert view_of(events).text("m") == "Hi"
+    assert events[-1].type == "message.completed"
+
+
+def test_a_turn_may_wait_again_and_be_adopted_again_before_anything_of_it_is_stored() -> None:
+    folder = ChatFold(new_state(), Pipeline())
+    encoding = {"source": "text", "mode": "append", "on_mismatch": "emit"}
+    steps = [
+        start("text", producer=""),
+        control("adopt", producer="p", **encoding),
+        control("adopt", producer=""),
+        control("adopt", producer="q", **encoding),
+        chunk("x"),
+    ]
+    producers = []
+    for entry in entries(steps):
+        folder.apply([entry], NOW_MS)
+        producers.append(folder.state.messages["m"].producer)
+    assert producers == ["", "p", "", "q", "q"]
+    late = folder.apply(entries([control("adopt", producer="r", **encoding)], first=6), NOW_MS)
+    assert [letter.code for letter in late.rejected] == ["bad_adopt"]
+    assert folder.state.messages["m"].producer == "q"

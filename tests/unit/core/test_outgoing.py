@@ -8,12 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riverdelta.core.outgoing import Outgoing, Sent
-from tests.support.core.outgoing_story import STEPS, Story
+from riverdelta.broker.producer.resend_buffer import Resends
+from riverdelta.core.errors import (
+    MessageEnded,
+    MessageExists,
+    MessageLost,
+    RiverdeltaError,
+    Stopped,
+)
+from riverdelta.core.outgoing import Adopt, NewEntry, Outgoing, PushReply, Raise, Sent
+from tests.support.core.outgoing_story import FORGET_ADOPTION, STEPS, Story
+
+OF_TURNS = (*STEPS, FORGET_ADOPTION)
 
 
-def play(steps: tuple[str, ...] | list[str], resend_bytes: int = 1 << 20) -> Story:
-    story = Story(resend_bytes)
+def play(
+    steps: tuple[str, ...] | list[str], resend_bytes: int = 1 << 20, *, adopts: bool = False
+) -> Story:
+    story = Story(resend_bytes, adopts=adopts)
     story.play(steps)
     story.finish()
     return story
@@ -30,6 +42,39 @@ def test_many_long_stories_end_well(steps: list[str]) -> None:
     play(steps)
 
 
+@pytest.mark.parametrize("first", OF_TURNS)
+def test_every_short_story_of_an_adopted_turn_ends_well(first: str) -> None:
+    for rest in itertools.product(OF_TURNS, repeat=2):
+        play((first, *rest), adopts=True)
+
+
+@given(st.lists(st.sampled_from(OF_TURNS), max_size=40), st.sampled_from([0, 200, 1 << 20]))
+def test_many_long_stories_of_adopted_turns_end_well(steps: list[str], resend_bytes: int) -> None:
+    play(steps, resend_bytes, adopts=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("taken", MessageExists),
+        ("stopped", Stopped),
+        ("ended", MessageEnded),
+        ("unknown", MessageLost),
+    ],
+)
+def test_a_turn_that_is_not_to_be_had_is_not_written(
+    status: str, error: type[RiverdeltaError]
+) -> None:
+    machine = Outgoing(
+        "c", "m", Resends(0).for_message(), doubt_bytes=1, stale_ms=1, keep_ms=1, adopts=True
+    )
+    assert machine.open(0) == [Adopt(again=False)]
+    (refused,) = machine.reply(PushReply(status, 0, 1, 1, "w", 1, "enough"), 0)
+    assert isinstance(refused, Raise)
+    assert type(refused.error) is error
+    assert machine.store([NewEntry("chunk", 0, b"x")]) == [refused]
+
+
 @given(st.lists(st.sampled_from(STEPS), max_size=30), st.sampled_from([0, 200, 500]))
 def test_stories_with_little_to_send_again_end_well(steps: list[str], resend_bytes: int) -> None:
     play(steps, resend_bytes)
@@ -38,10 +83,11 @@ def test_stories_with_little_to_send_again_end_well(steps: list[str], resend_byt
 def test_the_table_has_every_answer_to_everything_that_is_sent() -> None:
     opened = {"stored", "repeat", "exists", "foreign"}
     pushed = {"stored", "repeat", "hole", "unknown", "ended", "stopped", "full"}
+    adopted = {"stored", "repeat", "taken", "stopped", "ended", "unknown"}
+    answers = dict.fromkeys((Sent.OPEN, Sent.REOPEN), opened)
+    answers |= dict.fromkeys((Sent.ADOPT, Sent.READOPT), adopted)
     assert set(Outgoing.TRANSITIONS) == {
-        (sent, status)
-        for sent in Sent
-        for status in (opened if sent in (Sent.OPEN, Sent.REOPEN) else pushed)
+        (sent, status) for sent in Sent for status in answers.get(sent, pushed)
     }
 
 

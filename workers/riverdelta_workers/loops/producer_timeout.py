@@ -63,7 +63,10 @@ class ProducerTimeout(Loop):
 
     async def _last_numbers(self, attachment: Attachment) -> dict[str, int]:
         """Read the number of the last entry of each open message, as ``<chat> <message>``."""
-        messages = [] if attachment.hot is None else list(attachment.hot.state.messages.values())
+        hot = attachment.hot
+        messages = (
+            [] if hot is None else [one for one in hot.state.messages.values() if one.producer]
+        )
         if not messages:
             return {}
         chats, settings = self._pump.client.chats, self._pump.client.settings

@@ -13,17 +13,20 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from riverdelta.broker.producer.encode import producer_error
 from riverdelta.broker.producer.registry import Opening, Registry, new_token
-from riverdelta.broker.store import scripts
+from riverdelta.broker.store import scripts, turn_scripts
 from riverdelta.broker.store.scripts import PushLimits
 from riverdelta.core.errors import (
     BackpressureError,
     BrokerUnavailable,
     MessageEnded,
     MessageExists,
+    MessageLost,
     NotChatOwner,
     RiverdeltaError,
+    Stopped,
 )
 from riverdelta.core.outgoing import (
+    Adopt,
     ChatFellBack,
     NewEntry,
     Open,
@@ -42,6 +45,9 @@ _RETRY_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 _UNLIMITED: Final = PushLimits(2**53, 2**53)
 """For entries that were stored before: back-pressure does not delay what a server has lost."""
+
+_NOBODY: Final = b'{"producer":""}'
+"""Entry of a turn that waits for a producer again."""
 
 _log = logging.getLogger("riverdelta.producer")
 
@@ -81,18 +87,19 @@ class Delivery:
             # Half of it: an older reply cannot tell loss from expiry.
             stale_ms=int(registry.client.settings.retention_s / 2 * 1000),
             keep_ms=int(self.keep_s * 1000),
+            adopts=opening.adopts is not None,
         )
 
     # -- what a message does ---------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Register the message, then store its start. Raises as `Message.__aenter__`."""
+        """Register the message, then store its start, or adopt it. Raises as `Message.__aenter__`."""
         outputs = self.outgoing.open(_now_ms())
         await self._register()
         try:
             async with self._order:
                 await self._perform(outputs)
-        except MessageExists:
+        except (MessageExists, MessageEnded, MessageLost, Stopped):
             await self._registry.forget(self)
             raise
         except NotChatOwner:
@@ -127,6 +134,27 @@ class Delivery:
             # Cut off, perhaps while another task was pushing: the caretaker stores it later.
             self.outgoing.want_end(self._entry(type_, data), ended)
             raise
+
+    async def let_wait(self) -> bool:
+        """Let an adopted turn wait for another producer; False: some of it is stored, or it has ended."""
+        opening = self.opening
+        async with self._order:
+            if self.outgoing.ended is not None or opening.adopts is None:
+                return False
+            reply = await turn_scripts.release_turn(
+                self._registry.client.pushes,
+                self._keys,
+                producer=self._registry.id,
+                message_id=opening.message_id,
+                entry=_NOBODY,
+            )
+            if reply.status != "released":
+                return False
+            self.outgoing.release(MessageEnded(f"{self._name} waits for another producer"))
+        await self._registry.forget(self)
+        if reply.unread and not reply.owner:
+            await self._registry.request_owner(opening.chat_id, reply.term)
+        return True
 
     async def fail_by(self, error: BaseException) -> None:
         """Fail the message because *error* left its block; what cannot be stored now is stored later."""
@@ -203,7 +231,7 @@ class Delivery:
             for output in outputs[:-1]:
                 self._note(output)
             match outputs[-1]:
-                case Open() | Push() | Resend() as sending:
+                case Open() | Adopt() | Push() | Resend() as sending:
                     outputs = await self._send(sending)
                 case Wait(error):
                     if goal != self.outgoing.goal:
@@ -223,7 +251,7 @@ class Delivery:
                 _log.warning("Redis lost some of %s", self._name)
                 self._registry.chat_fell_back(self.opening.chat_id)
 
-    async def _send(self, sending: Open | Push | Resend) -> list[Output]:
+    async def _send(self, sending: Open | Adopt | Push | Resend) -> list[Output]:
         """Send once, and return what follows from the reply, or from its absence."""
         try:
             reply = await self._answer(sending)
@@ -233,7 +261,7 @@ class Delivery:
             return self.outgoing.refused(self._temporary(error))
         return self.outgoing.reply(reply, _now_ms())
 
-    async def _answer(self, sending: Open | Push | Resend) -> PushReply:
+    async def _answer(self, sending: Open | Adopt | Push | Resend) -> PushReply:
         client = self._registry.client
         if isinstance(sending, Open):
             if sending.again:
@@ -246,6 +274,16 @@ class Delivery:
                 opener=self._opener,
                 start=self.opening.start,
                 user=self.opening.user or "",
+            )
+        if isinstance(sending, Adopt):
+            if sending.again:
+                await self._registry.announce(self.opening)
+            return await turn_scripts.adopt(
+                client.pushes,
+                self._keys,
+                producer=self._registry.id,
+                message_id=self.opening.message_id,
+                entry=self.opening.adopts or b"",
             )
         return await scripts.push(
             client.pushes,

@@ -14,7 +14,7 @@ from riverdelta.core.stitch import OVERLAP_RULES, OnOverlap
 
 class Message:
     """
-    A reply in a chat. An async context manager; made by `Producer.message`.
+    A reply in a chat. An async context manager; made by `Producer.message` or `Producer.adopt`.
 
     Leaving the block ends the message; leaving it by an exception fails it. Where that cannot be
     stored at once, the producer goes on trying. Calls may come from several tasks of one loop; they
@@ -40,7 +40,9 @@ class Message:
         Open the message, so that a worker is attached before the provider's first token.
 
         Raises:
-            MessageExists: The id was opened before; the reply is already under way.
+            MessageExists: The id was opened before, or another producer writes the turn; the reply is
+                already under way.
+            MessageEnded, Stopped, MessageLost: Of a turn only, see `Producer.adopt`.
             NotChatOwner: The chat exists, and is not this message's user's. Nothing was stored.
             BrokerUnavailable: Redis did not answer for ``push_wait_s``.
         """
@@ -170,6 +172,18 @@ class Message:
         """Fail the message: *code* is for programs, *detail* for the people who read the reply."""
         ended = MessageEnded(f"message {self.id} was failed: {code}")
         await self._delivery.finish("fail", clean_json({"code": code, "detail": detail}), ended)
+
+    async def release(self) -> bool:
+        """
+        Let an adopted turn wait for another producer; only while nothing of it was pushed.
+
+        Returns:
+            Whether it waits now: nothing can be pushed any more. False: end it, or it has ended.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; whether it waits is in doubt.
+        """
+        return await self._delivery.let_wait()
 
     async def check(self) -> None:
         """

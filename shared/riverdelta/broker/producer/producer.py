@@ -16,6 +16,7 @@ from riverdelta.broker.producer.heartbeat import Heartbeat
 from riverdelta.broker.producer.message import Message
 from riverdelta.broker.producer.registry import Opening, Registry, new_token
 from riverdelta.broker.settings import Settings
+from riverdelta.broker.store.start import Encoding, start_entry
 from riverdelta.core.codecs import SOURCES, default_mode
 from riverdelta.core.errors import RiverdeltaError
 from riverdelta.core.ids import check_id
@@ -127,34 +128,95 @@ class Producer:
             InvalidIdError: (a ``ValueError``) an id with other characters.
             ValueError: Unknown source, mode or mismatch rule.
         """
-        check_id("chat_id", chat_id)
+        opening = self._opening(
+            chat_id,
+            message_id or f"m-{new_token()}",
+            user=user,
+            encoding=_encoding(source, mode, on_mismatch),
+            metadata=metadata,
+            replaces=replaces,
+            about={
+                "conversation": conversation,
+                "user": user,
+                "operation_name": operation_name,
+                "service_name": service_name,
+            },
+        )
+        return Message(Delivery(self._registry, opening), self._client.settings.max_chunk_bytes)
+
+    def adopt(
+        self,
+        chat_id: str,
+        message_id: str,
+        *,
+        source: str,
+        mode: Mode | None = None,
+        on_mismatch: OnMismatch = "emit",
+        metadata: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        replaces: Sequence[str] = (),
+    ) -> Message:
+        """
+        Prepare to write a turn that a gateway accepted; ``async with`` makes this its only producer.
+
+        Entering raises `MessageExists` if another producer writes it, `MessageEnded` or `Stopped` if it
+        ended while it waited, and `MessageLost` if the server does not know it.
+
+        Args:
+            chat_id: The chat of the turn.
+            message_id: Its message.
+            source: As in `message`; it counts from here on.
+            mode: As *source*.
+            on_mismatch: As *source*.
+            metadata: As the gateway stored it; used if the server loses the message.
+            user: Owner of the chat.
+            replaces: As *metadata*.
+
+        Raises:
+            InvalidIdError: (a ``ValueError``) an id with other characters.
+            ValueError: Unknown source, mode or mismatch rule.
+        """
+        encoding = _encoding(source, mode, on_mismatch)
+        opening = self._opening(
+            chat_id,
+            message_id,
+            user=user,
+            encoding=encoding,
+            metadata=metadata,
+            replaces=replaces,
+            about={"user": user},
+        )
+        adopts = clean_json({"producer": self._registry.id, **encoding})
+        delivery = Delivery(self._registry, opening._replace(adopts=adopts))
+        return Message(delivery, self._client.settings.max_chunk_bytes)
+
+    def _opening(
+        self,
+        chat_id: str,
+        message_id: str,
+        *,
+        user: str | None,
+        encoding: Encoding,
+        metadata: Mapping[str, Any] | None,
+        replaces: Sequence[str],
+        about: Mapping[str, str | None],
+    ) -> Opening:
         ids = [("message_id", message_id), ("user", user), *(("replaces", mid) for mid in replaces)]
-        for name, value in ids:
+        for name, value in (("chat_id", chat_id), *ids):
             if value is not None:
                 check_id(name, value)
-        _check_choice("source", source, SOURCES)
-        _check_choice("mode", mode or "append", MODES)
-        _check_choice("on_mismatch", on_mismatch, MISMATCH_RULES)
-        about = {
-            "conversation": conversation,
-            "user": user,
-            "operation_name": operation_name,
-            "service_name": service_name,
-        }
-        start = {
-            "source": source,
-            "producer": self._registry.id,
-            "mode": mode or default_mode(source),
-            "on_mismatch": on_mismatch,
-            "metadata": dict(metadata or {}),
-            "about": {name: value for name, value in about.items() if value is not None},
-        }
-        if replaces:
-            start["replaces"] = list(replaces)
-        message_id = message_id or f"m-{new_token()}"
-        opening = Opening(chat_id, message_id, user, source, clean_json(start))
-        delivery = Delivery(self._registry, opening)
-        return Message(delivery, self._client.settings.max_chunk_bytes)
+        start = start_entry(
+            self._registry.id, encoding, metadata=metadata or {}, about=about, replaces=replaces
+        )
+        return Opening(chat_id, message_id, user, encoding["source"], clean_json(start))
+
+
+def _encoding(source: str, mode: Mode | None, on_mismatch: OnMismatch) -> Encoding:
+    """Say how raw chunks are encoded; raises `ValueError` for what is unknown."""
+    _check_choice("source", source, SOURCES)
+    _check_choice("mode", mode or "append", MODES)
+    _check_choice("on_mismatch", on_mismatch, MISMATCH_RULES)
+    return Encoding(source=source, mode=mode or default_mode(source), on_mismatch=on_mismatch)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -33,6 +33,8 @@ class Opening(NamedTuple):
         user: Owner of the chat; None: none was named, and a chat that this message makes has no owner.
         source: How its raw chunks are encoded; one of `riverdelta.SOURCES`.
         start: Its first entry, as JSON.
+        adopts: It is a turn that was accepted. None: it is opened. Else the entry, as JSON, that says who
+            writes it; *start* is for a server that has lost the message.
     """
 
     chat_id: str
@@ -40,6 +42,7 @@ class Opening(NamedTuple):
     user: str | None
     source: str
     start: bytes
+    adopts: bytes | None = None
 
 
 class Registered(Protocol):

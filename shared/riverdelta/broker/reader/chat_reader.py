@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, Self
 
 from riverdelta.broker.client import Client
+from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.reader.feeds import Feeds
 from riverdelta.broker.settings import Settings
 from riverdelta.broker.store import scripts
-from riverdelta.broker.store.head import read_head, read_position
+from riverdelta.broker.store.head import read_open, read_position
 from riverdelta.broker.store.snapshot import read_snapshot
 from riverdelta.broker.store.streams import read_log
 from riverdelta.core.cursor import ReaderCursor, Verdict
@@ -130,17 +131,16 @@ class ChatReader:
         """Stop a reply; see `Subscriber.stop`."""
         keys = self.client.keys.chat(check_id("chat_id", chat_id))
         if message_id is None:
-            head = await read_head(self.client.chats, keys)
-            message_ids = head.open if head is not None else []
+            message_ids = await read_open(self.client.chats, keys)
         else:
             message_ids = [check_id("message_id", message_id)]
         marked = []
         for candidate in message_ids:
-            answer = await scripts.stop(
-                self.client.chats, keys, message_id=candidate, reason=reason
-            )
-            if answer == "marked":
+            reply = await scripts.stop(self.client.chats, keys, message_id=candidate, reason=reason)
+            if reply.status == "marked":
                 marked.append(candidate)
+                if reply.unread and not reply.owner:
+                    await request_owner(self.client, chat_id, term=reply.term)
         return marked
 
     async def catch_up(

@@ -94,9 +94,27 @@ async def read_user(chats: Commands, keys: ChatKeys) -> str | None:
 
 
 async def read_open(chats: Commands, keys: ChatKeys) -> list[str]:
-    """Read the ids of a chat's open messages; none if there is no such chat."""
+    """
+    Read the ids of a chat's open messages; none if there is no such chat.
+
+    Turns are there from the moment they are accepted, also before a worker has read of them. Some of the
+    ids may be of messages that have just ended.
+    """
+    open_, turns = await chats.execute("HMGET", keys.head, "open", "turns")
+    ids = f"{(open_ or b'').decode()} {(turns or b'').decode()}".split()
+    return list(dict.fromkeys(ids))
+
+
+async def read_folded_open(chats: Commands, keys: ChatKeys) -> list[str]:
+    """Read the ids of the open messages that readers know of; none if there is no such chat."""
     (open_,) = await chats.execute("HMGET", keys.head, "open")
     return (open_ or b"").decode().split()
+
+
+async def read_turns(chats: Commands, keys: ChatKeys) -> list[str]:
+    """Read the ids of a chat's last accepted turns: the open ones, and some that have ended since."""
+    (turns,) = await chats.execute("HMGET", keys.head, "turns")
+    return (turns or b"").decode().split()
 
 
 async def read_position(chats: Commands, keys: ChatKeys) -> Position | None:

@@ -92,9 +92,9 @@ async def count_waiting(queue: Commands, keys: Keys) -> int:
     return int(await queue.execute("ZCARD", keys.waiting))
 
 
-async def add_waiting(queue: Commands, keys: Keys, chat_id: str) -> None:
-    """List a chat as waiting for an owner; one that is listed keeps its count of attempts."""
-    await queue.execute("ZADD", keys.waiting, "NX", 0, chat_id)
+async def add_waiting(queue: Commands, keys: Keys, chat_id: str) -> bool:
+    """List a chat as waiting for an owner; False: it is listed, and keeps its count of attempts."""
+    return bool(await queue.execute("ZADD", keys.waiting, "NX", 0, chat_id))
 
 
 async def remove_waiting(queue: Commands, keys: Keys, chat_id: str) -> None:

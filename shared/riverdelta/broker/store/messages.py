@@ -17,8 +17,15 @@ async def read_status(chats: Commands, keys: ChatKeys, message_id: str) -> str |
 
 
 async def read_producer(chats: Commands, keys: ChatKeys, message_id: str) -> str | None:
-    """Read the id of the producer that opened a message; None: there is no such message."""
-    return await _field(chats, keys, message_id, "producer")
+    """
+    Read the id of the producer that writes a message; None: there is no such message.
+
+    ``""``: a turn that waits for one. Who adopted a turn is known before a worker has read of it.
+    """
+    key = keys.message(message_id)
+    adopter, producer = await chats.execute("HMGET", key, "adopter", "producer")
+    found = adopter or producer
+    return None if found is None else found.decode()
 
 
 async def read_about(chats: Commands, keys: ChatKeys, message_id: str) -> dict[str, str]:

@@ -77,6 +77,8 @@ class HotChat:
     ) -> tuple[list[str], list[Arg]]:
         """Make the keys and arguments of the commit that writes *changes*; see ``commit.lua``."""
         state, keys = self.state, self.keys
+        for message_id in changes.adopted:
+            self._stored.pop(message_id, None)  # all of its fields are written
         head = self._head_fields(changes, now_ms)
         script_keys = [keys.head, keys.chunks, keys.deltas, keys.dead, keys.producers]
         args: list[Arg] = [

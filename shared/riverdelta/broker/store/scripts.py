@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+import orjson
 from redis.exceptions import NoScriptError
 
 from riverdelta.broker.redis.commands import Commands
@@ -83,7 +84,8 @@ class PushLimits(NamedTuple):
     bytes: int
 
 
-def _push_reply(reply: list[Any]) -> PushReply:
+def push_reply(reply: list[Any]) -> PushReply:
+    """Decode the reply of a script that answers as ``push.lua``."""
     status, last, pushed, processed, owner, term, stop = reply
     return PushReply(
         status.decode(), last, pushed, processed, owner.decode(), int(term), stop.decode()
@@ -119,7 +121,7 @@ async def open_message(
         ),
         (producer, message_id, opener, OPENED_FORMAT, start, user),
     )
-    return _push_reply(reply)
+    return push_reply(reply)
 
 
 async def push(
@@ -150,7 +152,7 @@ async def push(
             *flat,
         ),
     )
-    return _push_reply(reply)
+    return push_reply(reply)
 
 
 async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id: str) -> PushReply:
@@ -160,7 +162,7 @@ async def check(executor: Commands, keys: ChatKeys, *, producer: str, message_id
         (keys.head, keys.producers, keys.message(message_id), keys.wake),
         (f"{producer}:{message_id}",),
     )
-    return _push_reply(reply)
+    return push_reply(reply)
 
 
 class Claimed(NamedTuple):
@@ -265,10 +267,49 @@ async def snapshot(
     return [as_hash(flat) for flat in reply]
 
 
-async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> str:
-    """Ask the producer of a message to end it: ``marked``, ``ended`` or ``absent``. See ``stop.lua``."""
-    reply = await _stop(executor, (keys.message(message_id),), (reason,))
-    return str(reply[0].decode())
+class Stored(NamedTuple):
+    """
+    What a script did that may have stored the end of a message.
+
+    Attributes:
+        status: See the script.
+        unread: Whether the chat has entries that no worker has processed.
+        owner: Worker that has the chat; "": none.
+        term: Fencing number of the last owner.
+    """
+
+    status: str
+    unread: bool = False
+    owner: str = ""
+    term: int = 0
+
+
+def stored(reply: list[Any]) -> Stored:
+    """Decode such a reply, behind its status: pushed, processed, owner, term."""
+    status, pushed, processed, owner, term = reply
+    return Stored(status.decode(), int(pushed) > int(processed), owner.decode(), int(term))
+
+
+async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> Stored:
+    """
+    Ask the producer of a message to end it; end a turn that waits. See ``stop.lua``.
+
+    The status is ``marked``, ``ended`` or ``absent``.
+    """
+    reply = await _stop(
+        executor,
+        (keys.message(message_id), keys.head, keys.chunks, keys.wake),
+        (reason, message_id, stop_entry(reason)),
+    )
+    return stored(reply) if reply[0] == b"marked" else Stored(reply[0].decode())
+
+
+def stop_entry(reason: str) -> bytes:
+    """Encode the entry that ends a message because it was stopped."""
+    return orjson.dumps({"reason": reason})
+
+
+# -- dead letters, lists and limits --------------------------------------------------------------
 
 
 class Requeued(NamedTuple):
