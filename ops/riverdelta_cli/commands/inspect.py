@@ -14,12 +14,14 @@ from riverdelta.broker.store import inspection, members
 from riverdelta.broker.store.fields import counters_of, describe
 from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.streams import count_dead
+from riverdelta.core.codecs.provider import find_lost
 from riverdelta.core.ids import check_id
 from riverdelta_cli.errors import DONE, NOT_DONE
 from riverdelta_cli.output.console import Console
 from riverdelta_cli.output.say import say
 from riverdelta_cli.output.show import print_json
 from riverdelta_cli.output.words import count
+from riverdelta_cli.output.wrap import printable
 from riverdelta_cli.session import Interrupt
 
 _BEAT_S: Final = 1.2
@@ -130,6 +132,7 @@ async def _read_message(
         "raw_chunks": stored.get("raw_chunks", 0),
         "rejected": stored.get("rejected", 0),
         "skipped": stored.get("skipped", 0),
+        "skipped_names": find_lost(stored.get("codec") or {}),
         "chunks": [_chunk(f"{message_id}.{i}", chunk) for i, chunk in enumerate(chunks) if chunk],
     }
 
@@ -190,7 +193,9 @@ def _about(message: dict[str, Any]) -> str:
         parts.append(f"stop asked: {message['stop_asked']}")
     parts.append(count(message["raw_chunks"], "raw chunk"))
     parts += [f"{message[name]} {name}" for name in ("rejected", "skipped") if message[name]]
-    return ", ".join(parts)
+    names = message["skipped_names"].items()
+    lost = ", ".join(f"{printable(name)} {number}" for name, number in names)
+    return ", ".join(parts) + (f" (lost: {lost})" if lost else "")
 
 
 # -- everything ----------------------------------------------------------------------------------

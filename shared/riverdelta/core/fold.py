@@ -363,8 +363,8 @@ class ChatFold:
                 self._step_end(message, piece)
             case StepFail(code, detail):
                 self._step_fail(message, self._provider_failure(entry, code, detail))
-            case Rejected(code, detail):
-                self._reject(message, entry, code, detail)
+            case Rejected(code, detail, skipped):
+                self._reject(message, entry, code, detail, skipped=skipped)
 
     def _step_start(self, message: MessageState, model: str | None) -> None:
         if message.retried_call is not None and not message.retried_call.begun:
@@ -511,14 +511,20 @@ class ChatFold:
         code: str,
         detail: str,
         shown: Failure | None = None,
+        *,
+        skipped: int = 0,
     ) -> None:
-        """Reject an entry; readers get *shown*. None: *detail* is for the dead letter only."""
+        """
+        Reject an entry; readers get *shown*. None: *detail* is for the dead letter only.
+
+        *skipped*: of how many payloads nothing was understood.
+        """
         if message is not None:
             message.rejected += 1
             self._batch.changes.messages[message.id] = message
         if shown is None:
             failure = self._hide(entry, code, detail)
-            shown = rejected_failure(code, failure)
+            shown = rejected_failure(code, failure, skipped)
             if self._pipeline.failure_texts:
                 shown = Failure(code=code, detail=self._chunks.filtered(detail))
             detail = f"{detail} (error {failure})"

@@ -21,6 +21,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "bad_restart": "The rule of a retried call is unknown",
     "fold_error": "This input could not be processed",
     "killed_workers": "This input ended the workers that processed it",
+    "not_an_event_stream": "Nothing of this reply was understood: it is no event stream",
     "not_understood": "Nothing of this reply was understood",
     "unknown_entry": "Input of this type is unknown",
     "unknown_message": "This input is for a message that is not open",
@@ -42,9 +43,13 @@ def failure_id(message_id: str, number: int) -> str:
     return f"{message_id}:{number}"
 
 
-def rejected_failure(code: str, failure: str) -> Failure:
-    """Say that an input was rejected; *failure* is its id."""
-    return _failure(code, _SENTENCES.get(code, _UNUSABLE), failure)
+def rejected_failure(code: str, failure: str, skipped: int = 0) -> Failure:
+    """Say that an input was rejected; *failure* is its id, *skipped* how much of a reply was skipped."""
+    sentence = _SENTENCES.get(code, _UNUSABLE)
+    if skipped:
+        parts = "1 payload was" if skipped == 1 else f"{skipped} payloads were"
+        sentence = f"{sentence}; {parts} skipped"
+    return _failure(code, sentence, failure)
 
 
 def provider_failure(code: str, failure: str) -> Failure:

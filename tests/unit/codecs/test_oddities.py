@@ -8,6 +8,7 @@ import pytest
 
 from riverdelta.core.codecs import make_codec
 from riverdelta.core.codecs.pieces import ChunkFail, Rejected, StepEnd, StepFail, Text
+from riverdelta.core.codecs.provider import find_lost
 from riverdelta.core.codecs.sse import MAX_FRAME_BYTES
 from tests.support.core.codec_tools import check_order, fold, merged, run
 from tests.support.core.oddities import Oddity, differences, oddities, reply
@@ -161,3 +162,23 @@ def test_a_call_that_was_cut_fails_with_its_chunk() -> None:
     pieces = run(make_codec("anthropic"), [json.dumps({**event, "content_block": block}).encode()])
     (cut,) = [piece for piece in pieces if isinstance(piece, ChunkFail)]
     assert cut.code == "incomplete"
+
+
+def test_names_of_what_was_lost_outlive_the_step_and_stay_few() -> None:
+    codec = make_codec("anthropic+sse")
+    unknown = [{"type": f"odd_{number}"} for number in range(20)] + [{"type": "odd_0"}]
+    run(codec, _frames(*unknown, {"type": "ping"}, {"type": "message_stop"}))
+    found = find_lost(codec.dump())
+    assert found["odd_0"] == 2
+    assert found["others"] == 12
+    assert (sum(found.values()), codec.skipped) == (21, 23)
+
+
+def test_readers_get_how_much_was_skipped() -> None:
+    for documents, sentence in (
+        ([{"foo": 1}], "; 1 payload was skipped."),
+        ([{"foo": 1}, {"bar": 2}], "; 2 payloads were skipped."),
+    ):
+        got = reply("gemini", [json.dumps(document).encode() for document in documents])
+        assert got["rejected"]
+        assert f"Nothing of this reply was understood{sentence}" in got["says"][0]

@@ -39,7 +39,8 @@ def upgrade(state: CodecState, kind_of: Callable[[str], Kind | None]) -> CodecSt
         chunks.append(
             [key, kind, "" if unsaid == "{}" else unsaid, _EMPTY if empty else None, False, False]
         )
-    shared = {"shown": True, "lost": {}, "odd": True, "failed": state.get("failed", False)}
+    nothing: CodecState = {"lost": {}, "lost_in_all": {}}
+    shared = {"shown": True, **nothing, "odd": True, "failed": state.get("failed", False)}
     return {**state, **shared, "open": chunks}
 
 

@@ -98,10 +98,15 @@ class ProcessorFail(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A raw chunk, or one SSE frame of it, that cannot be used. The stream goes on."""
+    """
+    A raw chunk, or one SSE frame of it, that cannot be used. The stream goes on.
+
+    *skipped*: it stands for this many payloads of a reply of which nothing was understood.
+    """
 
     code: str
     detail: str
+    skipped: int = 0
 
 
 ChunkPiece = ChunkStart | Text | ChunkEnd | ChunkFail | ProcessorFail

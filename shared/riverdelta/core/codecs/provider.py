@@ -79,6 +79,7 @@ WHOLE_ENDS = frozenset[FinishReason | None]({"stop", "tool_calls", "pause"})
 _NAMES = 8
 """How many kinds of lost payloads are counted apart; the others are counted together."""
 _NAME_LENGTH = 60
+_OTHERS = "others"
 
 
 _loads = orjson.loads
@@ -135,6 +136,13 @@ class OpenChunk:
         return cls(kind, unsaid, follower, text_call=text_call, nameless=nameless)
 
 
+def find_lost(state: CodecState) -> dict[str, int]:
+    """Find in the dumped *state* of any codec what its message lost: how many payloads, by name."""
+    inner = state.get("inner")
+    lost = find_lost(inner) if type(inner) is dict else state.get("lost_in_all")
+    return dict(lost or {})
+
+
 class ProviderCodec(Codec, ABC):
     """
     A codec whose raw chunks are JSON objects and whose steps have a start and an end.
@@ -152,6 +160,8 @@ class ProviderCodec(Codec, ABC):
         """The step has shown something, or failed; without a step: the message has."""
         self._lost: dict[str, int] = {}
         """By name, how many payloads were lost since the last step ended."""
+        self._lost_in_all: dict[str, int] = {}
+        """The same of the whole message, for operators: see `find_lost`."""
         self._odd = False
         """A document had half a character: texts that were held back may have one, too."""
         self._failed = False
@@ -226,6 +236,7 @@ class ProviderCodec(Codec, ABC):
             "skipped": self.skipped,
             "shown": self._shown,
             "lost": dict(self._lost),
+            "lost_in_all": dict(self._lost_in_all),
             "failed": self._failed,
             "odd": self._odd,
             **self._dump_step(),
@@ -241,6 +252,7 @@ class ProviderCodec(Codec, ABC):
         self.skipped = state["skipped"]
         self._shown = state["shown"]
         self._lost = dict(state["lost"])
+        self._lost_in_all = dict(state["lost_in_all"])
         self._failed = state["failed"]
         self._odd = state["odd"]
         self._load_step(state)
@@ -371,9 +383,9 @@ class ProviderCodec(Codec, ABC):
         self.skipped += 1
         if lost:
             name = clean(what)[:_NAME_LENGTH] or "without a type"
-            if name not in self._lost and len(self._lost) >= _NAMES:
-                name = "others"
-            self._lost[name] = self._lost.get(name, 0) + 1
+            for counts in (self._lost, self._lost_in_all):
+                known = name if name in counts or len(counts) < _NAMES else _OTHERS
+                counts[known] = counts.get(known, 0) + 1
 
     def _confess(self, out: list[Piece]) -> None:
         """Say what was lost, if nothing at all was understood."""
@@ -381,8 +393,9 @@ class ProviderCodec(Codec, ABC):
         if not lost or self._shown:
             return
         names = ", ".join(f"{name} ({count})" for name, count in lost.items())
-        detail = f"nothing was understood; {sum(lost.values())} payloads were skipped: {names}"
-        out.append(Rejected(NOT_UNDERSTOOD, detail))
+        skipped = sum(lost.values())
+        detail = f"nothing was understood; {skipped} payloads were skipped: {names}"
+        out.append(Rejected(NOT_UNDERSTOOD, detail, skipped))
 
     # --- steps ---
 

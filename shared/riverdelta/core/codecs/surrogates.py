@@ -76,8 +76,8 @@ def _cleaned(piece: Piece) -> Piece:
             )
         case StepFail(code, detail):
             return StepFail(clean(code), clean(detail))
-        case Rejected(code, detail):
-            return Rejected(code, clean(detail))
+        case Rejected():
+            return piece._replace(detail=clean(piece.detail))
         case _:
             return piece
 
