@@ -11,10 +11,11 @@ from riverdelta.core.codecs.pieces import (
     ChunkFail,
     ChunkPiece,
     ChunkStart,
+    Format,
     ProcessorFail,
     Text,
 )
-from riverdelta.core.equip import equip
+from riverdelta.core.equip import equip, new_filter
 from riverdelta.core.events import (
     ChunkCompleted,
     ChunkStarted,
@@ -221,7 +222,7 @@ class Chunks:
         if chunk.track.mode == "snapshot":  # increments are not kept twice
             text, reset = chunk.track.add(text)
             if reset:
-                chunk.filter = self.new_filter()
+                chunk.filter = self.new_filter(chunk.format)
                 if chunk.retried is not None:
                     chunk.retried.stitcher.restart()
                 else:
@@ -302,11 +303,13 @@ class Chunks:
         self._batch.change(chunk)
 
     def filtered_start(self, start: ChunkStart) -> ChunkStart:
-        """Filter the info of a section: it is text of the reply, too."""
-        if start.section is None:
-            return start
-        section = start.section._replace(info=self.filtered(start.section.info))
-        return start._replace(section=section)
+        """Filter the info of a section and the name of a tool: the model wrote them, too."""
+        if start.section is not None:
+            section = start.section._replace(info=self.filtered(start.section.info))
+            start = start._replace(section=section)
+        if start.tool_name is not None:
+            start = start._replace(tool_name=self.filtered(start.tool_name))
+        return start
 
     def filtered(self, text: str) -> str:
         """Filter a whole text that is no chunk's: a model's name, a reason, a failure's words."""
@@ -330,10 +333,9 @@ class Chunks:
                 }
         return value
 
-    def new_filter(self) -> StreamFilter | None:
-        """Make a filter in its first state; None: the pipeline has no filter."""
-        make = self._pipeline.stream_filter
-        return None if make is None else make()
+    def new_filter(self, format_: Format = "text") -> StreamFilter | None:
+        """Make a filter in its first state, for text of that format; None: the pipeline has no filter."""
+        return new_filter(format_, self._pipeline)
 
     def _show(self, message: MessageState, chunk: ChunkState, text: str) -> None:
         if not text:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from riverdelta.core.codecs.pieces import Format
+from riverdelta.core.filters import StreamFilter, json_filter
 from riverdelta.core.outputs import Output
 from riverdelta.core.parser import ChunkParser
 from riverdelta.core.pipeline import Pipeline
@@ -24,9 +26,18 @@ def equip(chunk: ChunkState, pipeline: Pipeline) -> None:
 
 def restart_filter(chunk: ChunkState, pipeline: Pipeline) -> None:
     """Give a chunk a filter in its first state."""
-    if pipeline.stream_filter is not None:
-        chunk.filter = pipeline.stream_filter()
+    made = new_filter(chunk.format, pipeline)
+    if made is not None:
+        chunk.filter = made
         chunk.shown = TextTrack("append", "emit")
+
+
+def new_filter(format_: Format, pipeline: Pipeline) -> StreamFilter | None:
+    """Make a filter in its first state, for text of that format; None: text is not filtered."""
+    if pipeline.stream_filter is None:
+        return None
+    made = pipeline.stream_filter()
+    return json_filter(made) if format_ == "json" else made
 
 
 def _make_parser(chunk: ChunkState, registry: ProcessorRegistry) -> ChunkParser | None:

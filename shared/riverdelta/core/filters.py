@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +36,19 @@ class StreamFilter(Protocol):
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a *state* that `dump` returned, with the same settings."""
+
+
+@runtime_checkable
+class ReadsJson(Protocol):
+    """A stream filter that has another one for chunks of format ``json``, which decodes their strings."""
+
+    def for_json(self) -> StreamFilter:
+        """Make that filter, in its first state."""
+
+
+def json_filter(plain: StreamFilter) -> StreamFilter:
+    """Return the filter of JSON text that *plain*, in its first state, stands for; else *plain* itself."""
+    return plain.for_json() if isinstance(plain, ReadsJson) else plain
 
 
 class TextFilter(ABC):
@@ -103,6 +116,10 @@ class ChainedFilter:
         """Return the state of all filters."""
         states = [part.dump() for part in self._filters]
         return {"filters": states} if any(states) else {}
+
+    def for_json(self) -> StreamFilter:
+        """Make the chain for JSON text."""
+        return ChainedFilter(*map(json_filter, self._filters))
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from *state*. The state of a single filter goes to the first of the chain."""

@@ -45,6 +45,7 @@ from riverdelta.core.events import (
     StepStarted,
 )
 from riverdelta.core.filter_results import Call, FilterResult
+from riverdelta.core.notes import Notes
 from riverdelta.core.parser import complete_card
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.processors import ToolResult
@@ -84,6 +85,7 @@ class ChatFold:
         self._batch = Batch(state)
         self._chunks = Chunks(state, self._batch, pipeline)
         self._retried_calls = RetriedCalls(self._chunks, pipeline)
+        self._notes = Notes(self._chunks, pipeline)
 
     def apply(
         self,
@@ -133,7 +135,7 @@ class ChatFold:
     ) -> None:
         message = self.state.messages.get(entry.message)
         for call in filter_result.failures:
-            detail = f"filter agent {call.agent} {call.detail}"
+            detail = self._chunks.filtered(f"filter agent {call.agent} {call.detail}")
             if call.outcome == "failed_blocked":
                 shown = Failure(code="filter_blocked", detail=detail)  # the agent's detail is safe
                 self._reject(message, entry, "filter_blocked", detail, shown)
@@ -346,8 +348,9 @@ class ChatFold:
 
     def _annotate(self, message: MessageState, entry: Entry) -> None:
         note = orjson.loads(entry.data)
-        data = self._chunks.filtered_value(note["data"])
-        annotation = Annotated(name=note["name"], data=data)
+        self._add_note(message, self._notes.filtered(message, note["name"], note["data"]))
+
+    def _add_note(self, message: MessageState, annotation: Annotated) -> None:
         message.annotations.append(annotation)
         self._batch.emit("message.annotated", message.id, None, annotation)
 
@@ -386,6 +389,8 @@ class ChatFold:
             self._chunks.end(message, key)
         message.closed.clear()
         usage = None if end.usage is None else usage_data(end.usage)
+        if usage is not None:
+            usage["raw"] = self._chunks.filtered_value(usage["raw"])
         message.usage = add_usage(message.usage, usage)
         message.step_open = False
         message.finish_reason = end.finish_reason
@@ -479,6 +484,8 @@ class ChatFold:
     def _close(
         self, message: MessageState, type_: EventType, data: Any
     ) -> None:  # as in encode_event
+        for annotation in self._notes.rest(message):
+            self._add_note(message, annotation)
         self._batch.emit(type_, message.id, None, data)
         del self.state.messages[message.id]
         for observer in self._pipeline.observers:

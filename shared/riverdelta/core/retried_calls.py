@@ -64,7 +64,7 @@ class RetriedCalls:
             for _, chunk in left:
                 if chunk.text:
                     self._chunks.void(message, chunk)
-                chunk.filter = self._chunks.new_filter()
+                chunk.filter = self._chunks.new_filter(chunk.format)
                 self._chunks.mark_changed(chunk)
         message.retried_call = RetriedCall(rule, unmatched=left)
 
@@ -102,7 +102,7 @@ class RetriedCalls:
         chunk.track = TextTrack(chunk.track.mode, chunk.track.on_mismatch)
         if rule == "append":
             return  # the text continues, and so does its filter
-        chunk.filter = self._chunks.new_filter()
+        chunk.filter = self._chunks.new_filter(chunk.format)
         ended = chunk.status != "open"
         if delivered or ended:
             chunk.retried = RetriedChunk(Stitcher(delivered, ended=ended), start.tool_call_id)
@@ -113,7 +113,7 @@ class RetriedCalls:
         for key, chunk in list(message.open_chunks.items()):
             if chunk.retried is not None:
                 chunk.retried = None
-                chunk.filter = self._chunks.new_filter()
+                chunk.filter = self._chunks.new_filter(chunk.format)
                 self._chunks.mark_changed(chunk)
             if chunk.status != "open":
                 message.closed.append((key, message.open_chunks.pop(key)))

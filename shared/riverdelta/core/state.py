@@ -167,6 +167,8 @@ class MessageState:
     """Why the last step failed, until a new step begins; after the end: why the message failed."""
     stop_reason: str | None = None
     annotations: list[Annotated] = field(default_factory=list)
+    note_filters: dict[str, dict[str, StreamFilter]] = field(default_factory=dict)
+    """By annotation and field: filters of texts that arrive in parts; see `core.notes`."""
     raw_chunks: int = 0
     raw_bytes: int = 0
     rejected: int = 0

@@ -10,7 +10,7 @@ from riverdelta.core.events import Event
 from riverdelta.core.fold import ChatFold
 from riverdelta.core.state import Entry
 from riverdelta.pipeline import Pipeline
-from riverdelta_workers.filters import Redact
+from riverdelta_workers.filters import Redact, Sections
 from tests.support.core.fold_tools import NOW_MS, new_state
 
 MARK = "postgres://marker:hidden@10.0.0.7"
@@ -102,12 +102,24 @@ def test_what_a_producer_says_to_observers_never_reaches_readers() -> None:
             ],
         ),
         ("openai-chat", [("chunk", {"error": {"message": "x", "code": SECRET}})]),
+        ("text", [("annotate", {"name": SECRET, "data": 1})]),
+        (
+            "openai-chat",
+            [
+                ("chunk", {"choices": [{"index": 0, "delta": {"content": "x"}}]}),
+                ("chunk", {"choices": [], "usage": {"prompt_tokens": 1, "tier": SECRET}}),
+                ("end", {}),
+            ],
+        ),
+        ("chunks", [("chunk", {"chunk": "a", "kind": "tool_call", "tool_name": SECRET})]),
+        ("text", [("chunk", f"```{SECRET}\nx\n```\n".encode()), ("end", {})]),
     ],
 )
 def test_redact_covers_what_is_no_chunks_text(source: str, steps: list[tuple[str, Any]]) -> None:
+    cutting = Pipeline(splitter=Sections, cut_all=True)
     shown = {
         hides: b"".join(e.raw for e in emitted(fold_all(source, steps, pipeline))).decode()
-        for hides, pipeline in ((False, Pipeline()), (True, Pipeline(stream_filter=Redact)))
+        for hides, pipeline in ((False, cutting), (True, cutting.with_filter(Redact)))
     }
     assert SECRET in shown[False], "the marker was planted"
     assert SECRET not in shown[True]
@@ -124,3 +136,39 @@ def test_operators_can_have_the_text_and_it_is_filtered_like_all_text() -> None:
     hiding = Pipeline(stream_filter=Redact, failure_texts=True)
     for event in emitted(fold_all("openai-chat", steps, hiding)):
         assert SECRET not in event.raw.decode()
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(char):04x}" for char in text)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_redact_reads_the_escapes_of_a_calls_json(size: int) -> None:
+    arguments = f'{{"{escaped(SECRET)}": "on {escaped(SECRET)}", "at": "x\\n{SECRET}"}}'
+    about = {"chunk": "a", "kind": "tool_call", "format": "json", "tool_name": "search"}
+    parts = [arguments[at : at + size] for at in range(0, len(arguments), size)]
+    steps = [("chunk", {**about, "text": part}) for part in parts]
+    shown = emitted(fold_all("chunks", [*steps, ("end", {})], Pipeline(stream_filter=Redact)))
+    text = "".join(event.data["text"] for event in shown if event.type == "chunk.delta")
+    hidden = "[github_token]"
+    assert orjson.loads(text) == {hidden: f"on {hidden}", "at": f"x\n{hidden}"}
+    for event in shown:
+        assert SECRET not in str(event.data)
+
+
+def notes(batches: list[Changes], key: str) -> list[Any]:
+    found = (event.data for event in emitted(batches) if event.type == "message.annotated")
+    return [data["data"][key] for data in found if key in data["data"]]
+
+
+def test_a_title_in_parts_is_one_text() -> None:
+    parts = [{"title_chunk": part} for part in ("About ", SECRET[:9], SECRET[9:], " and so on")]
+    for ends in ([], [{"title": f"About {SECRET} and so on"}]):
+        steps = [("annotate", {"name": "title", "data": data}) for data in [*parts, *ends]]
+        batches = fold_all("text", [*steps, ("end", {})], Pipeline(stream_filter=Redact))
+        shown = "".join(notes(batches, "title_chunk"))
+        assert "About [github_token] and so on".startswith(shown)
+        assert bool(ends) or shown.endswith("so on")
+        assert notes(batches, "title") == ["About [github_token] and so on"] * len(ends)
+    plain = fold_all("text", [*steps, ("end", {})], Pipeline())
+    assert notes(plain, "title_chunk") == [part["title_chunk"] for part in parts]

@@ -23,6 +23,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from riverdelta.core.errors import SettingsError
+from riverdelta_workers.filters.json_strings import JsonStrings
 from riverdelta_workers.filters.partial import Probe
 from riverdelta_workers.filters.patterns import (
     COLD_MAX,
@@ -70,6 +71,7 @@ class Redact:
     """
 
     def __init__(self, patterns: Sequence[Pattern] = SHIPPED) -> None:
+        self._patterns = patterns
         self._set = _pattern_set(tuple(patterns))
         self._scanners = [_Scanner(part, order) for order, part in enumerate(self._set.parts)]
         self._before = ""  # the character before the held text: what lookbehinds see
@@ -117,6 +119,10 @@ class Redact:
     def finish(self) -> str:
         """Take the end of the chunk and return the rest."""
         return self._slowly(self._before + self._held, final=True)
+
+    def for_json(self) -> JsonStrings:
+        """Make the filter of JSON text with the same patterns."""
+        return JsonStrings(lambda: Redact(self._patterns))
 
     def dump(self) -> dict[str, Any]:
         """Everything remembered; offsets count from the beginning of ``held``'s context."""

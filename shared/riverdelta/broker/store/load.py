@@ -26,6 +26,8 @@ from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.outbox import read_calls
 from riverdelta.broker.store.save import OUTPUT_SEGMENT_BYTES, SEGMENT_LENGTH, HotChat
 from riverdelta.core.equip import equip, restart_filter
+from riverdelta.core.filters import StreamFilter
+from riverdelta.core.notes import load_note_filters
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import (
     CardState,
@@ -118,6 +120,7 @@ async def _load_message(
         usage=orjson.loads(fields["usage"]),
         failure=orjson.loads(fields["failure"]),
         annotations=orjson.loads(fields["annotations"]),
+        note_filters=_note_filters(message_id, fields, pipeline),
         call_aliases=orjson.loads(fields.get("call_aliases", b"{}")),
         raw_chunks=int_of(fields, "raw_chunks"),
         raw_bytes=int_of(fields, "raw_bytes"),
@@ -130,6 +133,16 @@ async def _load_message(
     await _load_chunks(executor, keys, message, fields, pipeline)
     await _load_cards(executor, keys, message)
     return message
+
+
+def _note_filters(
+    message_id: str, fields: dict[str, bytes], pipeline: Pipeline
+) -> dict[str, dict[str, StreamFilter]]:
+    try:
+        return load_note_filters(orjson.loads(fields.get("note_filters", b"{}")), pipeline)
+    except Exception:  # noqa: BLE001  # a deployment's own code; the chat goes on
+        _log.exception("message %s: another filter held annotations back", message_id)
+        return {}
 
 
 async def _load_chunks(

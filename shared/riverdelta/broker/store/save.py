@@ -18,6 +18,7 @@ from riverdelta.broker.store.keys import ChatKeys
 from riverdelta.broker.store.outbox import encode_call, field_of
 from riverdelta.core.changes import Changes, ChunkChange, OwedCall
 from riverdelta.core.fold import ChatFold
+from riverdelta.core.notes import dump_note_filters
 from riverdelta.core.outputs import merge_outputs
 from riverdelta.core.pipeline import Pipeline
 from riverdelta.core.state import (
@@ -240,6 +241,7 @@ def _changing_fields(message: MessageState) -> Fields:
         "failure": orjson.dumps(message.failure),
         "stop_reason": message.stop_reason or "",
         "annotations": orjson.dumps(message.annotations),
+        "note_filters": orjson.dumps(dump_note_filters(message)) if message.note_filters else b"{}",
         "rejected": message.rejected,
         "skipped": message.skipped + message.codec.skipped,
         "ttft_ms": "" if message.ttft_ms is None else message.ttft_ms,
