@@ -22,7 +22,7 @@ from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import ConnectionLimit, PostLimit
-from riverdelta_gateway.nosniff import NoSniff
+from riverdelta_gateway.loopback import OnlyLoopbackNames
 from riverdelta_gateway.posting.accept import Posts
 from riverdelta_gateway.posting.watch import Watches
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
@@ -118,7 +118,7 @@ def make_app(services: Services, routes: Mapping[str, Handler] = ROUTES) -> Star
         *api_chat.ROUTES,
         Mount("/", Page()),
     ]
-    middleware = [Middleware(NoSniff)]
+    middleware = [Middleware(OnlyLoopbackNames)] if services.auth.dev else []
     if origins := services.gateway.allowed_origins:
         middleware.append(Middleware(CORSMiddleware, allow_origins=origins, **_CORS))
     app = Starlette(

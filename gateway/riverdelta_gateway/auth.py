@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from riverdelta.core.errors import InvalidIdError, SettingsError
 from riverdelta.core.ids import check_id
 from riverdelta_gateway.errors import RequestError
+from riverdelta_gateway.loopback import LOOPBACK
 from riverdelta_gateway.settings import GatewaySettings
 
 DEV_USER: Final = "dev"
@@ -30,7 +31,6 @@ LEEWAY_S: Final = 30.0
 _LEAST_RSA_BITS: Final = 2048
 _LATEST_S: Final = 253_402_300_799
 """The end of the year 9999."""
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,17 @@ class Authenticator:
             token = connection.query_params.get("token", "")
         if not token:
             raise RequestError("UNAUTHORIZED", "A token is needed.")
+        return self.check(token)
+
+    def check(self, token: str) -> Identity:
+        """
+        Check a token.
+
+        Raises:
+            RequestError: UNAUTHORIZED: it is not valid, or has expired.
+        """
+        if self.dev:
+            return Identity(DEV_USER)
         try:
             claims = jwt.decode(
                 token.strip(),
@@ -114,8 +125,8 @@ class Authenticator:
             return True
         page = urlsplit(origin)
         if self.dev:  # not the Host header: anyone can point a name of theirs at loopback
-            return page.hostname in _LOOPBACK
-        return page.netloc == connection.headers.get("host")
+            return page.hostname in LOOPBACK
+        return page.netloc == connection.headers.get("host", "").lower()
 
 
 def _seconds_left(exp: object, now_s: float) -> float:
@@ -132,7 +143,7 @@ def _seconds_left(exp: object, now_s: float) -> float:
 
 
 def _check_dev(settings: GatewaySettings) -> None:
-    if settings.host not in _LOOPBACK:
+    if settings.host not in LOOPBACK:
         raise SettingsError(
             f"--dev checks no tokens, so it listens on loopback only, not on {settings.host}: "
             "use --host 127.0.0.1, or set a token key"

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SCOPE_KEY: Final = "riverdelta.http"
 """Key of the protocol in the scope of its app."""
+NO_SNIFF: Final = ("X-Content-Type-Options", "nosniff")
+"""Header of every response: browsers take it for what it says it is."""
 
 
 class HttpProtocol(H11Protocol):
@@ -39,6 +42,20 @@ class HttpProtocol(H11Protocol):
     def unsent_bytes(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return self.transport.get_write_buffer_size()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, with the header of every response; uvicorn calls it."""
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close"} | dict(
+            [NO_SNIFF]
+        )
+        body = msg.encode()
+        for event in (
+            h11.Response(status_code=400, reason=b"Bad Request", headers=list(headers.items())),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def hang_up(self) -> None:
         """Close behind all unsent bytes; a chunked response without its end is an error to the client."""

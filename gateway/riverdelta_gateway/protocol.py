@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from riverdelta_gateway.http_protocol import NO_SNIFF
 
 SCOPE_KEY: Final = "riverdelta.socket"
 """Key of the protocol in the scope of its app."""
 _INVALID_TEXT: Final = 1007
+
+
+class _Handshake(ServerProtocol):
+    """The protocol of one connection; a refused handshake has the header of every response."""
+
+    def send_response(self, response: Response) -> None:
+        """Send the answer to a handshake."""
+        name, value = NO_SNIFF
+        if name not in response.headers:
+            response.headers[name] = value
+        super().send_response(response)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -35,6 +49,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     on_blocked: Callable[[], None] | None = None
     on_drained: Callable[[], None] | None = None
     on_lost: Callable[[], None] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # as uvicorn has it
+        super().__init__(*args, **options)
+        self.conn = _Handshake(max_size=self.config.ws_max_size, logger=self.conn.logger)
 
     @property
     def unsent_bytes(self) -> int:

@@ -17,7 +17,7 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import SettingsError
 from riverdelta_gateway.app import make_app, open_services
 from riverdelta_gateway.close_codes import CloseCode
-from riverdelta_gateway.http_protocol import HttpProtocol
+from riverdelta_gateway.http_protocol import NO_SNIFF, HttpProtocol
 from riverdelta_gateway.protocol import SocketProtocol
 from riverdelta_gateway.routes.table import ROUTES, Handler
 from riverdelta_gateway.services import Services
@@ -118,6 +118,7 @@ def _config(services: Services, routes: Mapping[str, Handler]) -> uvicorn.Config
         log_config=None,
         log_level=logging.WARNING,
         server_header=False,
+        headers=[NO_SNIFF],
         # A little longer than sockets get: those that take no close frame are cut off before.
         timeout_graceful_shutdown=math.ceil(gateway.shutdown_s) + 1,
     )

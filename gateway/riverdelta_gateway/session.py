@@ -95,6 +95,7 @@ class Session:
     def __init__(self, limits: SessionLimits) -> None:
         self.closed = False
         self._limits = limits
+        self._deadline_s = limits.deadline_s
         self._writable = True
         self._send_queue: SendQueue[Subscription] = SendQueue()
         self._subscriptions: dict[str, Subscription] = {}
@@ -213,8 +214,7 @@ class Session:
             now_s: Any clock that only goes forward.
             unsent_bytes: Bytes in the socket's own buffer.
         """
-        deadline_s = self._limits.deadline_s
-        if deadline_s is not None and now_s >= deadline_s:
+        if self._deadline_s is not None and now_s >= self._deadline_s:
             return self.close(CloseCode.TOKEN_EXPIRED)
         if self._writable:
             return ()
@@ -223,6 +223,10 @@ class Session:
         elif now_s - self._stalled[0] > self._limits.stall_timeout_s:
             return self.close(CloseCode.TOO_SLOW)
         return ()
+
+    def renew(self, deadline_s: float | None) -> None:
+        """Replace the deadline of the token, on the clock of `tick`; None: there is none any more."""
+        self._deadline_s = deadline_s
 
     def close(self, code: CloseCode | None = None) -> Sequence[Output]:
         """End the session; *code*: close the socket with it; None: the socket is gone already."""

@@ -7,6 +7,7 @@ A class of its own, because producers and workers must not read the gateway's se
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -18,12 +19,31 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
 def _origin(text: str) -> str:
-    """Write an origin as browsers send it."""
-    page = urlsplit(text.lower().removesuffix("/"))
-    if text == "*" or not page.hostname or page.geturl() != f"{page.scheme}://{page.netloc}":
+    """
+    Write an origin as browsers send it: in lower case, without the scheme's own port.
+
+    Raises:
+        ValueError: No page has this origin, or any page has it.
+    """
+    wanted = text.lower().removesuffix("/")
+    page = urlsplit(wanted)
+    if "*" in text:
+        raise ValueError(f"{text} would let every page in: name each origin that may come")
+    if (
+        not (page.hostname and text.isascii())
+        or page.username is not None
+        or wanted != f"{page.scheme}://{page.netloc}"
+        or page.netloc.endswith(":")
+        or page.port == 0
+    ):
         raise ValueError(f"{text} is no origin: name each one, such as https://chat.example.com")
-    return page.geturl()
+    if page.port is not None and page.port == _DEFAULT_PORTS.get(page.scheme):
+        return wanted.removesuffix(f":{page.port}")
+    return wanted
 
 
 class GatewaySettings(EnvironmentSettings):

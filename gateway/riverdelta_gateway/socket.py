@@ -76,14 +76,13 @@ class Socket:
         dispatch: Dispatch,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        expires_in_s = identity.expires_in_s
         self.user = identity.user
         self.session = Session(
             SessionLimits(
                 max_chats=limits.max_chats,
                 max_queued_bytes=limits.max_queued_bytes,
                 stall_timeout_s=limits.stall_timeout_s,
-                deadline_s=None if expires_in_s is None else self._loop.time() + expires_in_s,
+                deadline_s=self._deadline_s(identity),
             )
         )
         self._protocol = protocol
@@ -103,6 +102,10 @@ class Socket:
     def send(self, frame: bytes) -> None:
         """Send a response, made by `frames.response`, behind what is queued already."""
         self.perform(self.session.send(frame))
+
+    def renew(self, identity: Identity) -> None:
+        """End with the token of *identity*, instead of the one before."""
+        self.session.renew(self._deadline_s(identity))
 
     def perform(self, outputs: Sequence[Output]) -> None:
         """Carry out what the session decided, in order."""
@@ -183,6 +186,10 @@ class Socket:
         self.send(response(SUBSCRIBE, "error", about, error=no_such_chat()))
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _deadline_s(self, identity: Identity) -> float | None:
+        left_s = identity.expires_in_s
+        return None if left_s is None else self._loop.time() + left_s
 
     async def _answer(self, data: str | bytes) -> None:
         request: Request | None = None

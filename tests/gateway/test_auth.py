@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -24,13 +25,16 @@ from riverdelta import NotChatOwner, Producer, Settings, SettingsError
 from riverdelta_gateway.auth import Authenticator
 from riverdelta_gateway.close_codes import CloseCode
 from riverdelta_gateway.errors import RequestError
-from riverdelta_gateway.serve import gateway_server
+from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
 from tests.support.gateway.clients import client, view_of
 from tests.support.gateway.processes import GatewayProcess
 from tests.support.gateway.tokens import LIFE_S, SECRET, WITH_TOKENS, token
 from tests.support.local_workers import local_workers
 from tests.support.servers import DEADLINE_S
+
+ODD_TIMES = (str(int(time.time()) + 600), 10**30, float("inf"), [1], True)
+"""Values of ``exp`` that are no time; the first is one as a text."""
 
 
 def connection(query: str = "", **headers: str) -> HTTPConnection:
@@ -171,6 +175,9 @@ def test_a_short_secret_is_refused() -> None:
         ({"allowed_origins": ["https://a.example"]}, "https://a.example.evil", False),
         ({"allowed_origins": ["https://a.example"]}, "http://chat.example.com", True),
         ({"allowed_origins": ["HTTPS://A.example:8443/"]}, "https://a.example:8443", True),
+        ({"allowed_origins": ["https://a.example:443"]}, "https://a.example", True),
+        ({"allowed_origins": ["http://a.example:80/"]}, "http://a.example", True),
+        ({"allowed_origins": ["http://[::1]:80"]}, "http://[::1]", True),
         ({"dev": True, "token_secret": None}, "http://localhost:3000", True),
         ({"dev": True, "token_secret": None}, "http://chat.example.com", False),
     ],
@@ -182,9 +189,28 @@ def test_pages_that_may(options: dict[str, Any], origin: str, *, allowed: bool) 
     assert Authenticator(settings).is_origin_allowed(connection(host="chat.example.com"))
 
 
-@pytest.mark.parametrize("bad", ["*", "a.example", "https://a.example/page", "https://", ""])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("a.example", "https://a.example/page", "https://", "", "null", "https://a.example?x"),
+        *(
+            "https://ann@a.example",
+            "https://a.example:",
+            "https://a.example:0",
+            "https://ä.example",
+        ),
+        *("https://a.example:99999", "https://[::1", "//a.example", "https://a.example//"),
+    ],
+)
 def test_an_origin_that_no_page_has_is_refused_at_the_start(bad: str) -> None:
-    with pytest.raises(ValidationError, match="is no origin: name each one"):
+    with pytest.raises(ValidationError) as refused:
+        GatewaySettings.model_validate({"dev": True, "allowed_origins": [bad]})
+    assert refused.value.error_count() == 1
+
+
+@pytest.mark.parametrize("bad", ["*", "https://*.example.com", "https://*"])
+def test_an_origin_that_every_page_has_is_refused_with_a_sentence(bad: str) -> None:
+    with pytest.raises(ValidationError, match="would let every page in: name each origin"):
         GatewaySettings.model_validate({"dev": True, "allowed_origins": [bad]})
 
 
@@ -197,15 +223,170 @@ async def test_a_foreign_page_is_refused_at_the_handshake(settings: Settings) ->
 
 
 async def test_a_bad_token_gets_an_error_and_a_close_code_that_pages_can_read(
-    settings: Settings,
+    settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    bad = ["bad", *(token("ann", exp=exp) for exp in ODD_TIMES)]
+    async with gateway_server(settings, WITH_TOKENS) as running:
+        for shown in bad:
+            url = f"{running.url.replace('http', 'ws')}/ws?token={shown}"
+            async with connect(url) as socket:
+                assert json.loads(await socket.recv())["error"]["code"] == "UNAUTHORIZED"
+                await socket.wait_closed()
+                assert socket.close_code == CloseCode.UNAUTHORIZED
+            async with httpx2.AsyncClient() as session:
+                answer = await session.get(f"{running.url}/chats/c?token={shown}")
+                assert answer.status_code == 401
+                assert answer.json()["error"]["code"] == "UNAUTHORIZED"
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_token_is_renewed_on_an_open_socket(settings: Settings) -> None:
     async with (
         gateway_server(settings, WITH_TOKENS) as running,
-        connect(running.url.replace("http", "ws") + "/ws?token=bad") as socket,
+        client(running.url, f"?token={token('ann', exp=time.time() + 600)}") as ann,
     ):
-        assert json.loads(await socket.recv())["error"]["code"] == "UNAUTHORIZED"
-        await socket.wait_closed()
-        assert socket.close_code == CloseCode.UNAUTHORIZED
+        answer = await ann.ask("/token/renew", {"token": token("ann")})
+        assert answer["event"] == "renewed"
+        assert 600 < answer["payload"]["expires_in_s"] <= LIFE_S
+        for refused in (token("bob"), "bad", token("ann", exp=ODD_TIMES[0])):
+            answer = await ann.ask("/token/renew", {"token": refused})
+            assert answer["error"]["code"] == "UNAUTHORIZED"
+        assert (await ann.ask("/token/renew", {}))["error"]["code"] == "BAD_REQUEST"
+        # A refused token changed nothing; one that soon runs out does.
+        assert (await ann.ask("/chats/list", {}))["event"] == "chats"
+        soon = await ann.ask("/token/renew", {"token": token("ann", exp=time.time() + 1)})
+        assert soon["event"] == "renewed"
+        _, code = await ann.until_closed()
+        assert code == CloseCode.TOKEN_EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:1", 200), ("LOCALHOST:80", 200)),
+        *(("evil.example", 403), ("evil.example:8000", 403), ("localhost.evil.example", 403)),
+        *(("127.0.0.1.evil.example", 403), ("", 403), ("[::1", 403), ("10.0.0.1", 403)),
+        *(("localhost@evil.example", 403), ("0.0.0.0:8000", 403), ("127.1", 403)),
+    ],
+)
+async def test_without_tokens_only_names_of_this_machine_are_answered(
+    gateway: Running, host: str, status: int
+) -> None:
+    """A page can point its own name at 127.0.0.1: then it is of the gateway's host to a browser."""
+    async with httpx2.AsyncClient(headers={"Host": host}) as session:
+        for path in ("/", "/page.js", "/healthz", "/chats/c", "/api/chat/c", "/nothing"):
+            answer = await session.get(gateway.url + path)
+            assert answer.status_code in ({403} if status == 403 else {200, 404}), path
+            if status == 403:
+                assert answer.json()["error"]["code"] == "UNAUTHORIZED"
+        answer = await session.post(f"{gateway.url}/api/chat", json={})
+        assert answer.status_code == (403 if status == 403 else 400)
+        assert (await session.options(gateway.url)).status_code == (403 if status == 403 else 400)
+    url = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(*url)
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: {host}{UPGRADE}{VERSION}\r\n\r\n".encode())
+    line = await reader.readline()
+    writer.close()
+    assert line.startswith(b"HTTP/1.1 403" if status == 403 else b"HTTP/1.1 101")
+
+
+UPGRADE = "\r\nUpgrade: websocket\r\nConnection: Upgrade"
+VERSION = "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+PREFLIGHT = "\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST"
+RAW = [
+    *("GET / HTTP/1.1\r\nHost: h", "GET /nothing HTTP/1.1\r\nHost: h", "no HTTP at all"),
+    *("POST / HTTP/1.1\r\nHost: h", "HEAD /chats/c HTTP/1.1\r\nHost: h"),
+    f"GET /ws HTTP/1.1\r\nHost: h{UPGRADE}",
+    f"GET /ws HTTP/1.1\r\nHost: h{UPGRADE}{VERSION}\r\nOrigin: http://x",
+    f"GET /elsewhere HTTP/1.1\r\nHost: h{UPGRADE}{VERSION}",
+    f"OPTIONS /api/chat HTTP/1.1\r\nHost: h{PREFLIGHT}",
+]
+
+
+@pytest.mark.parametrize("request_", RAW)
+async def test_every_answer_is_taken_for_what_it_says_it_is(
+    settings: Settings, request_: str
+) -> None:
+    options = {"token_secret": SECRET, "port": 0, "allowed_origins": ["https://a.example"]}
+    async with gateway_server(settings, GatewaySettings.model_validate(options)) as running:
+        reader, writer = await asyncio.open_connection(
+            *running.url.removeprefix("http://").split(":")
+        )
+        writer.write(f"{request_}\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        writer.close()
+    assert head.count(b"x-content-type-options: nosniff") == 1, head
+
+
+async def test_pages_of_allowed_origins_may_send_the_headers_of_older_sdks(
+    settings: Settings,
+) -> None:
+    options = {"token_secret": SECRET, "port": 0, "allowed_origins": ["https://a.example"]}
+    asks = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,cache-control,content-type,user-agent,"
+        "x-requested-with",
+    }
+    async with (
+        gateway_server(settings, GatewaySettings.model_validate(options)) as running,
+        httpx2.AsyncClient() as session,
+    ):
+        answer = await session.options(f"{running.url}/api/chat", headers=asks)
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        foreign = asks | {"Origin": "https://b.example"}
+        answer = await session.options(f"{running.url}/api/chat", headers=foreign)
+        assert answer.status_code == 400
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_another_users_chat_looks_like_none_on_every_route(
+    settings: Settings, producer: Producer
+) -> None:
+    others, none = "a-chat-of-another", "a-chat-that-is-no"
+    routes = [
+        *(("GET", path) for path in ("/chats/{}", "/chats/{}/events", "/api/chat/{}")),
+        *(("GET", path) for path in ("/api/chat/{}/stream", "/chats/{}?after=e:1")),
+        *(("POST", path) for path in ("/chats/{}/stop", "/api/chat/{}/stop")),
+        *(("HEAD", path) for path in ("/chats/{}", "/chats/{}/events", "/api/chat/{}/stream")),
+    ]
+    frames: list[tuple[str, dict[str, Any]]] = [
+        ("/chats/subscribe", {}),
+        ("/chats/unsubscribe", {}),
+        ("/chats/stop", {}),
+        ("/chats/stop", {"message_id": "m"}),
+        ("/chats/post", {"prompt": "x"}),
+        ("/chats/post", {"prompt": "x", "message_id": "m"}),
+        ("/chats/post", {"asset_id": "revenue", "asset_type": "metric"}),
+    ]
+    headers = {"Authorization": f"Bearer {token('bob')}"}
+    async with (
+        local_workers(settings),
+        gateway_server(settings, WITH_TOKENS) as running,
+        httpx2.AsyncClient(headers=headers) as session,
+        client(running.url, f"?token={token('bob')}") as bob,
+    ):
+        async with producer.message(others, source="text", message_id="m", user="ann") as message:
+            await message.push("for Ann")
+        for method, path in routes:
+            seen = []
+            for chat in (others, none):
+                answer = await session.request(method, running.url + path.format(chat))
+                kept = {k: v for k, v in answer.headers.items() if k != "date"}
+                seen.append((answer.status_code, kept, answer.text))
+            assert seen[0] == seen[1], (method, path)
+            assert seen[0][0] == (204 if path.endswith("stream") else 404)
+        for route, payload in frames:
+            answers = []
+            for chat in (others, none):
+                answer_frame = await bob.ask(route, {"chat_id": chat, **payload})
+                answers.append(
+                    json.dumps(answer_frame)
+                    .replace(chat, "")
+                    .replace(f'"request_id": {answer_frame["request_id"]}', "")
+                )
+            assert answers[0] == answers[1], route
 
 
 async def test_a_chat_is_its_openers_and_nobody_elses(

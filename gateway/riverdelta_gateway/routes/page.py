@@ -17,7 +17,6 @@ HEADERS: Final = {
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",  # the page's own address may have a token
-    "X-Content-Type-Options": "nosniff",
     # The browser asks each time, mostly for "not modified": an upgrade never mixes two versions.
     "Cache-Control": "no-cache",
 }

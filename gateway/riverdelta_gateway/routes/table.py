@@ -19,7 +19,7 @@ from typing import Final
 
 from riverdelta_gateway.errors import bad_request
 from riverdelta_gateway.frames import POST, SUBSCRIBE, Request
-from riverdelta_gateway.routes import chats
+from riverdelta_gateway.routes import chats, token
 from riverdelta_gateway.routes.context import Context
 from riverdelta_gateway.routes.post import post
 from riverdelta_gateway.services import Services
@@ -33,6 +33,7 @@ ROUTES: Final[Mapping[str, Handler]] = {
     "/chats/unsubscribe": chats.unsubscribe,
     "/chats/stop": chats.stop,
     "/chats/list": chats.list_chats,
+    "/token/renew": token.renew,
 }
 """Route -> handler."""
 
