@@ -53,7 +53,7 @@ class Cast:
         *,
         sabotage: str | None = None,
     ) -> None:
-        self.server = EmbeddedServer(folder / "server", persist=True)
+        self.server = EmbeddedServer(folder / "server", persist=True, tcp=True)
         self.children: dict[Slot, Child] = {}
         self.proxies: dict[Slot, Proxy] = {}
         self.clocks: dict[Slot, float] = {}

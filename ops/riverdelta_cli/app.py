@@ -93,7 +93,8 @@ def up(
         typer.Option(
             envvar="RIVERDELTA_REDIS_URL",
             metavar="URL",
-            help="Use this server. Unset: an embedded one.",
+            help="Use this server. Unset: an embedded one. Other users of the machine see arguments: "
+            "put a URL with a password into the variable.",
         ),
     ] = None,
     port: Annotated[
@@ -110,9 +111,10 @@ def up(
     """
     Run a server, workers, a gateway and a reply writer, until Ctrl-C.
 
-    The server is a real Valkey on a free port of 127.0.0.1, with an append-only
-    file in --data-dir. The gateway needs no tokens, and listens on 127.0.0.1
-    only. A process that dies is replaced. Ctrl-C ends all of them.
+    The server is a real Valkey with an append-only file in --data-dir. It
+    listens on a socket file there that only you can open. The gateway needs
+    no tokens, and listens on 127.0.0.1 only. A process that dies is
+    replaced. Ctrl-C ends all of them.
 
     [bold]Example[/bold]
 

@@ -52,7 +52,8 @@ RedisUrl = Annotated[
         envvar="RIVERDELTA_REDIS_URL",
         metavar="URL",
         help="Server to use. Unset: that of the `up` that runs in this folder, "
-        "else redis://localhost:6379.",
+        "else redis://localhost:6379. Other users of the machine see arguments: put a URL with a password "
+        "into the variable.",
     ),
 ]
 DataDir = Annotated[

@@ -89,7 +89,7 @@ async def _run(
                 return "interrupted"
             if sys.stderr.isatty():
                 say_dimmed(
-                    f"Valkey on 127.0.0.1:{server.port} · worker {pool.pids[0]} · "
+                    f"Valkey {server.pid} · worker {pool.pids[0]} · "
                     f"{what.source} chunks in, deltas out\n"
                 )
             printer = make_printer(

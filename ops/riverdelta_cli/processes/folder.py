@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from riverdelta_cli.errors import CliError
+from riverdelta_cli.output.words import redacted
 
 DEFAULT_FOLDER: Final = Path(".riverdelta")
 _FILE: Final = "up.json"
-_PORT_FILE: Final = "port"
-_PORTS: Final = 1 << 16
 _PATIENCE_S: Final = 1.0
 """`running_url`, and the server of a killed ``up``, hold the lock for some milliseconds."""
 
@@ -62,19 +61,6 @@ class DataFolder:
         os.ftruncate(self.lock_fd, 0)
         os.close(self.lock_fd)
 
-    @property
-    def last_port(self) -> int | None:
-        """Port of the last embedded server: the next one uses it, so that readers can reconnect."""
-        try:
-            port = int((self.path / _PORT_FILE).read_text("ascii"))
-        except (OSError, ValueError):
-            return None
-        return port if 0 < port < _PORTS else None
-
-    @last_port.setter
-    def last_port(self, port: int) -> None:
-        (self.path / _PORT_FILE).write_text(f"{port}\n", "ascii")
-
     def announce(self, url: str) -> None:
         """Store the URL of the server; other commands in this folder read it with `running_url`."""
         text = json.dumps({"pid": os.getpid(), "url": url}) + "\n"
@@ -86,7 +72,7 @@ class DataFolder:
         if first is None:
             return f"another riverdelta up has {self.path}, and is just starting: use that one"
         return (
-            f"riverdelta up already runs on {self.path} (pid {first['pid']}, {first['url']}): "
+            f"riverdelta up already runs on {self.path} (pid {first['pid']}, {redacted(first['url'])}): "
             "use that one, stop it, or give another --data-dir"
         )
 

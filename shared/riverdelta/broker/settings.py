@@ -28,6 +28,7 @@ class Settings(EnvironmentSettings):
 
     redis_url: str = Field(
         default="redis://localhost:6379",
+        repr=False,  # it may have a password
         description=(
             "Redis of the chats: redis://, rediss:// or unix://; the primary that sentinels name: "
             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],HOST.../SERVICE[/DATABASE], with the "
@@ -37,6 +38,7 @@ class Settings(EnvironmentSettings):
     )
     queue_url: str | None = Field(
         default=None,
+        repr=False,
         description=(
             "Redis of arq's queue; not a cluster. Unset: redis_url, which must not be a cluster then."
         ),

@@ -13,8 +13,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from riverdelta import Settings
+from riverdelta.broker.client import Client
 from riverdelta_cli.processes.embedded import EmbeddedServer
-from tests.support.servers import DEADLINE_S
+from tests.support.servers import DEADLINE_S, Server, binaries
 from tests.support.shell import (
     DEMO,
     Running,
@@ -210,11 +212,56 @@ def test_what_dies_is_replaced_and_data_outlive_all_of_it(shell: Shell) -> None:
     assert not shell.processes()
 
 
-async def test_a_last_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        taken = listener.getsockname()[1]
-        async with EmbeddedServer(tmp_path, last_port=taken) as server:
-            assert server.port != taken
+async def test_the_embedded_server_is_for_its_user_only(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space"
+    folder.mkdir(mode=0o755)
+    async with EmbeddedServer(folder) as server:
+        assert server.socket == str(folder / "redis.sock")
+        assert (folder / "redis.sock").stat().st_mode & 0o777 == 0o700
+        async with Client(Settings(redis_url=server.url)) as client:
+            assert await client.chats.execute("CONFIG", "GET", "port") == [b"port", b"0"]
+
+
+async def test_a_folder_with_a_long_name_has_its_socket_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    async with EmbeddedServer(folder) as server:
+        elsewhere = Path(server.socket).parent
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+        async with Client(Settings(redis_url=server.url)) as client:
+            await client.ping()
+    assert not elsewhere.exists()
+    assert folder.exists()
+
+
+def test_no_password_of_a_url_is_shown(shell: Shell, tmp_path: Path) -> None:
+    password = "pass-word-of-redis"
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with Server(str(binaries()["valkey"]), folder, "--requirepass", password) as server:
+        url = server.url.replace("redis://", f"redis://default:{password}@")
+        with shell.start("up", "--workers", "1", RIVERDELTA_REDIS_URL=url) as up:
+            up.says(READY)
+            up.warns("ready\n")
+            second = shell.call("up")
+            wrong = shell.call(
+                "tail", "c1", RIVERDELTA_REDIS_URL=url.replace(password, "wrong-pass")
+            )
+            broken = shell.call(
+                "tail", "c1", RIVERDELTA_REDIS_URL=url.replace(f":{server.port}", ":port")
+            )
+            helped = shell.call("up", "--help", RIVERDELTA_REDIS_URL=url)
+            arguments = "".join(shell.processes().values())
+            up.send(signal.SIGINT)
+            assert up.exit_code() == 0
+    assert f"***@127.0.0.1:{server.port}" in one_line(second.stderr)
+    assert (second.returncode, wrong.returncode, broken.returncode) == (2, 2, 2)
+    shown = [up.out.decode(), up.errors, arguments]
+    shown += [(done.stdout + done.stderr).decode() for done in (second, wrong, broken, helped)]
+    for text in shown:
+        assert password not in text
+        assert "wrong-pass" not in text
+    assert password not in repr(Settings(redis_url=url, queue_url=url))
 
 
 async def test_tail_and_workers_survive_a_server_that_was_away(
@@ -222,7 +269,7 @@ async def test_tail_and_workers_survive_a_server_that_was_away(
 ) -> None:
     folder = tmp_path / "server"
     folder.mkdir()
-    async with EmbeddedServer(folder, persist=True) as server:
+    async with EmbeddedServer(folder, persist=True, tcp=True) as server:
         url = ("--redis-url", server.url)
         with (
             running_up(shell, "--workers", "1", *url) as up,
