@@ -54,6 +54,10 @@ class ChatAccess:
         """Whether *user* may read a chat of *owner*, as `user_of` gives it."""
         return self._open_to_all or owner == user
 
+    def owner_for(self, user: str) -> str | None:
+        """Whose a chat must be so that *user* may write to it; None: whoever's it is."""
+        return None if self._open_to_all else user
+
     def guard(self, chat_id: str, user: str, *, owned: bool = False) -> OwnerGuard:
         """
         Make what checks a chat's events before *user* gets them.

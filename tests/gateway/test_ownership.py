@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+import pytest
 
 from riverdelta import Producer, Settings
 from riverdelta.broker.client import Client as Redis
+from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.serve import Running, gateway_server
 from riverdelta_gateway.settings import GatewaySettings
 from tests.support.gateway.ai_sdk_client import parts_of
@@ -154,3 +156,32 @@ async def test_readers_of_a_chat_get_nothing_of_its_next_life_under_another_user
     assert "for Bert" not in "".join(frames)
     assert b"for Bert" not in b"".join(pieces)
     assert b"event: error" in b"".join(pieces)
+
+
+async def test_a_stop_is_checked_where_it_is_written(
+    settings: Settings, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the check before says: the chat may become another user's between it and the write."""
+
+    async def passes(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(ChatAccess, "check_readable", passes)
+    async with (
+        local_workers(settings),
+        users_gateway(settings) as running,
+        http(running, "bert") as bert,
+        frames_of(running, "bert") as (frames, browser),
+        producer.message("annas-chat", source="text", message_id="m", user="anna") as message,
+    ):
+        await message.push("x")
+        for path in ("/chats/annas-chat/stop", "/api/chat/annas-chat/stop"):
+            answer = await bert.post(path, json={})
+            assert answer.json()["message_ids"] == []
+        await browser.send("/chats/stop", {"chat_id": "annas-chat", "message_id": "m"})
+        await until(lambda: _has(frames, '"message_ids":[]'))
+        await message.push("it goes on")
+
+
+async def _has(frames: list[str], text: str) -> bool:
+    return any(text in frame for frame in frames)

@@ -147,8 +147,9 @@ async def chat(request: Request, services: Services) -> Response:
 @endpoint
 async def stop(request: Request, services: Services) -> Response:
     """Stop every open message of a chat."""
-    _, chat_id = await readable_chat(request, services)
-    marked = await services.subscriber.stop(chat_id)
+    identity, chat_id = await readable_chat(request, services)
+    owner = services.access.owner_for(identity.user)
+    marked = await services.subscriber.stop(chat_id, user=owner)
     return JSONResponse({"chat_id": chat_id, "message_ids": marked})
 
 

@@ -35,7 +35,8 @@ async def stop(context: Context) -> None:
     if context.payload.get("message_id") is not None:
         message_id = context.id_in_payload("message_id")
     await context.services.access.check_readable(chat_id, context.user)
-    marked = await context.services.subscriber.stop(chat_id, message_id)
+    owner = context.services.access.owner_for(context.user)
+    marked = await context.services.subscriber.stop(chat_id, message_id, user=owner)
     context.reply("stopping", {"chat_id": chat_id, "message_ids": marked})
 
 

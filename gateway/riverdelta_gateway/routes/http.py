@@ -182,14 +182,16 @@ async def snapshot(request: Request, services: Services) -> Response:
 @endpoint
 async def stop(request: Request, services: Services) -> Response:
     """Stop one message, or every open message of the chat."""
-    _, chat_id = await readable_chat(request, services)
+    identity, chat_id = await readable_chat(request, services)
     body = await json_body(request, services.gateway.max_message_bytes)
     message_id = body.get("message_id")
     if message_id is not None and not isinstance(message_id, str):
         raise bad_request("message_id must be a string.")
     if message_id is not None:
         checked_id("message_id", message_id)
-    marked = await services.subscriber.stop(chat_id, message_id)
+    marked = await services.subscriber.stop(
+        chat_id, message_id, user=services.access.owner_for(identity.user)
+    )
     return JSONResponse({"chat_id": chat_id, "message_ids": marked})
 
 

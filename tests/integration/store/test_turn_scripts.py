@@ -213,6 +213,22 @@ async def test_a_turn_that_waits_ends_by_a_stop_without_a_producer(
     assert await adopt(client, keys) == "stopped"
 
 
+async def test_a_stop_of_a_user_stops_in_that_users_chat_only(
+    client: Client, keys: ChatKeys
+) -> None:
+    await accept(client, keys)  # of ann
+
+    async def stop_as(user: str) -> str:
+        reply = await scripts.stop(client.chats, keys, message_id="m", reason="enough", user=user)
+        return reply.status
+
+    for other in ("bert", ""):
+        assert await stop_as(other) == "absent"
+    assert await entries(client, keys) == [("m", "start")]
+    assert await client.chats.execute("HGET", keys.message("m"), "stop") is None
+    assert await stop_as("ann") == "marked"
+
+
 async def test_the_scripts_do_what_the_table_of_states_says(client: Client) -> None:
     stories = itertools.product(Action, repeat=3)
     for number, actions in enumerate(stories):

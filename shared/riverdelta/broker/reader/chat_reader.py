@@ -126,9 +126,14 @@ class ChatReader:
         return await read_snapshot(self.client.chats, keys, chat_id, _now_ms())
 
     async def stop(
-        self, chat_id: str, message_id: str | None = None, *, reason: str = STOPPED_BY_A_READER
+        self,
+        chat_id: str,
+        message_id: str | None = None,
+        *,
+        reason: str = STOPPED_BY_A_READER,
+        user: str | None = None,
     ) -> list[str]:
-        """Stop a reply; see `Subscriber.stop`."""
+        """Stop a reply; see `Subscriber.stop`. With *user*: only in a chat that is this user's then."""
         keys = self.client.keys.chat(check_id("chat_id", chat_id))
         if message_id is None:
             message_ids = await read_open(self.client.chats, keys)
@@ -136,7 +141,9 @@ class ChatReader:
             message_ids = [check_id("message_id", message_id)]
         marked = []
         for candidate in message_ids:
-            reply = await scripts.stop(self.client.chats, keys, message_id=candidate, reason=reason)
+            reply = await scripts.stop(
+                self.client.chats, keys, message_id=candidate, reason=reason, user=user
+            )
             if reply.status == "marked":
                 marked.append(candidate)
                 if reply.unread and not reply.owner:

@@ -290,16 +290,19 @@ def stored(reply: list[Any]) -> Stored:
     return Stored(status.decode(), int(pushed) > int(processed), owner.decode(), int(term))
 
 
-async def stop(executor: Commands, keys: ChatKeys, *, message_id: str, reason: str) -> Stored:
+async def stop(
+    executor: Commands, keys: ChatKeys, *, message_id: str, reason: str, user: str | None = None
+) -> Stored:
     """
     Ask the producer of a message to end it; end a turn that waits. See ``stop.lua``.
 
-    The status is ``marked``, ``ended`` or ``absent``.
+    The status is ``marked``, ``ended`` or ``absent``: also where the chat is not *user*'s (None: whoever
+    owns it).
     """
     reply = await _stop(
         executor,
         (keys.message(message_id), keys.head, keys.chunks, keys.wake),
-        (reason, message_id, stop_entry(reason)),
+        (reason, message_id, stop_entry(reason), *(() if user is None else (user,))),
     )
     return stored(reply) if reply[0] == b"marked" else Stored(reply[0].decode())
 

@@ -4,10 +4,13 @@
 --
 -- KEYS  1 message  2 head  3 chunks  4 wake channel
 -- ARGV  1 reason, not empty   2 message id   3 entry that ends a waiting turn: JSON
+--       4 user who must own the chat; without it: whoever does
 -- Returns {marked, pushed, processed, owner, term}      owner: "" if no worker has the chat
 --         {ended, status} | {absent}
 local m = redis.call('HMGET', KEYS[1], 'status', 'turn', 'stop')
 if not m[1] then return {'absent'} end
+-- Checked here, where it is written: the chat may have begun another life under another user.
+if ARGV[4] and redis.call('HGET', KEYS[2], 'user') ~= ARGV[4] then return {'absent'} end
 -- A turn that is over has its end in the stream: this one's, if a stop ended it.
 if m[1] ~= 'open' or (m[2] == 'over' and not m[3]) then return {'ended', m[1]} end
 local first = redis.call('HSETNX', KEYS[1], 'stop', ARGV[1]) == 1
