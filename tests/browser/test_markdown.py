@@ -11,13 +11,6 @@ from playwright.sync_api import Browser, Page
 
 from tests.support.drawing import examples
 
-WHOLE = """async text => {
-    const { Markdown } = await import("./markdown.js");
-    const shown = new Markdown();
-    shown.update(text);
-    return shown.root.innerHTML;
-}"""
-
 IN_PARTS = """async parts => {
     const { Markdown } = await import("./markdown.js");
     const shown = new Markdown();
@@ -35,9 +28,28 @@ def tab(browser: Browser, site: str) -> Iterator[Page]:
     page.close()
 
 
+def in_parts(tab: Page, parts: list[str]) -> str:
+    """
+    What the page draws of a text that comes in *parts*.
+
+    The clock stands still: on a busy machine any text may take longer than it is given.
+    """
+    frozen = f"""async parts => {{
+        const real = performance.now;
+        performance.now = () => 0;
+        try {{
+            return await ({IN_PARTS})(parts);
+        }} finally {{
+            performance.now = real;
+        }}
+    }}"""
+    html: str = tab.evaluate(frozen, parts)
+    return html
+
+
 def drawn(tab: Page, text: str) -> str:
     """The elements that *text* becomes, without what makes them scroll and their classes."""
-    html: str = tab.evaluate(WHOLE, text).removeprefix('<div class="part">').removesuffix("</div>")
+    html = in_parts(tab, [text]).removeprefix('<div class="part">').removesuffix("</div>")
     return re.sub(r' (?:tabindex|role|aria-label|scope|class|rel|target)="[^"]*"', "", html)
 
 
@@ -97,7 +109,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_html_and_foreign_schemes_are_text(tab: Page, text: str) -> None:
-    html = tab.evaluate(WHOLE, text)
+    html = in_parts(tab, [text])
     elements = set(re.findall(r"<(\w+)", html))
     assert elements <= {"p", "br", "div", "table", "thead", "tbody", "tr", "th", "td", "a"}
     assert "href" not in html
@@ -109,7 +121,7 @@ def test_html_and_foreign_schemes_are_text(tab: Page, text: str) -> None:
 
 
 def test_links_lead_away_and_tell_nothing(tab: Page) -> None:
-    html = tab.evaluate(WHOLE, "[a](http://x.y) ![b](https://x.y/b.png) <me@x.y>")
+    html = in_parts(tab, ["[a](http://x.y) ![b](https://x.y/b.png) <me@x.y>"])
     links = re.findall(r"<a [^>]*>", html)
     assert len(links) == 3
     assert all('rel="noopener noreferrer"' in link and 'target="_blank"' in link for link in links)
@@ -187,16 +199,14 @@ def test_segments_are_read_as_the_whole_would_be(tab: Page) -> None:
         all.append(...blocks(text));
         return all.innerHTML;
     }"""
-    assert (
-        tab.evaluate(WHOLE, DOCUMENT) == f'<div class="part">{tab.evaluate(as_one, DOCUMENT)}</div>'
-    )
+    assert in_parts(tab, [DOCUMENT]) == f'<div class="part">{tab.evaluate(as_one, DOCUMENT)}</div>'
 
 
 def test_a_text_comes_out_the_same_wherever_it_is_split(tab: Page) -> None:
-    whole = tab.evaluate(WHOLE, DOCUMENT)
-    assert tab.evaluate(IN_PARTS, list(DOCUMENT)) == whole
+    whole = in_parts(tab, [DOCUMENT])
+    assert in_parts(tab, list(DOCUMENT)) == whole
     for at in range(1, len(DOCUMENT)):
-        assert tab.evaluate(IN_PARTS, [DOCUMENT[:at], DOCUMENT[at:]]) == whole
+        assert in_parts(tab, [DOCUMENT[:at], DOCUMENT[at:]]) == whole
 
 
 BLOCKS = ["# ", "##", "- ", "* ", "1. ", "2)", "-", "---", "> ", "    ", "```", "```js", "~~~", "|"]
@@ -214,16 +224,16 @@ PIECES = st.sampled_from([*BLOCKS, *LINES, *SPANS, *WORDS])
 @given(pieces=st.lists(PIECES, max_size=40))
 def test_any_text_comes_out_the_same_in_any_deltas(tab: Page, pieces: list[str]) -> None:
     text = "".join(pieces)
-    whole = tab.evaluate(WHOLE, text)
-    assert tab.evaluate(IN_PARTS, pieces) == whole
-    assert tab.evaluate(IN_PARTS, list(text)) == whole
+    whole = in_parts(tab, [text])
+    assert in_parts(tab, pieces) == whole
+    assert in_parts(tab, list(text)) == whole
 
 
 @pytest.mark.parametrize("unit", ["word ", "- item\n", "| a | b |\n", "x = 1\n", "🧭"])
 def test_a_block_without_an_end_is_cut_alike(tab: Page, unit: str) -> None:
     text = unit * (80_000 // len(unit))
     parts = [text[at : at + 777] for at in range(0, len(text), 777)]
-    assert tab.evaluate(IN_PARTS, parts) == tab.evaluate(WHOLE, text)
+    assert in_parts(tab, parts) == in_parts(tab, [text])
 
 
 def test_what_is_settled_is_not_touched_again(tab: Page) -> None:
@@ -261,4 +271,56 @@ def test_a_text_that_is_replaced_starts_over(tab: Page) -> None:
     }"""
     for before in (DOCUMENT, "```\nx", "short"):
         for after in ("", "other **text**", DOCUMENT[:200]):
-            assert tab.evaluate(replaced, [before, after]) == tab.evaluate(WHOLE, after)
+            assert tab.evaluate(replaced, [before, after]) == in_parts(tab, [after])
+
+
+SLOW = """async ([piece, segments]) => {
+    const { Markdown } = await import("./markdown.js");
+    const shown = new Markdown();
+    const real = performance.now;
+    let looks = 0;
+    performance.now = () => ++looks; // a millisecond passes at each look
+    try {
+        let text = piece;
+        const looksFor = [];
+        const redraw = (more) => {
+            const before = looks;
+            shown.update(text += more);
+            looksFor.push(looks - before);
+        };
+        redraw("");
+        redraw("a");
+        for (let i = 1; i < segments; i += 1) redraw("\\n\\n" + piece);
+        redraw("a");
+        return [looksFor, [...shown.root.querySelectorAll("p")].map(p => p.outerHTML), text];
+    } finally {
+        performance.now = real;
+    }
+}"""
+
+
+def test_a_segment_that_cannot_be_read_in_time_is_plain_and_not_read_again(tab: Page) -> None:
+    piece = "*a* " * 300
+    looks, paragraphs, _ = tab.evaluate(SLOW, [piece, 5])
+    assert paragraphs == [
+        f'<p class="text">{piece}{end}</p>' for end in ("a\n\n", *["\n\n"] * 3, "a")
+    ]
+    first, again, *others, last = looks
+    assert 200 <= first <= 210
+    assert again == 0
+    # The third one was the last that was tried; a settled one and the next are drawn together.
+    assert sum(others) <= 2 * 210
+    assert last == 0
+
+
+def test_text_that_can_be_read_in_time_is_not_plain(tab: Page) -> None:
+    _, paragraphs, _ = tab.evaluate(SLOW, ["*a* b", 1])
+    assert paragraphs == ["<p><em>a</em> baa</p>"]
+
+
+@pytest.mark.parametrize("unit", ["*__a", "_a*", "*a*_b"])
+def test_what_takes_seconds_to_read_is_shown(tab: Page, unit: str) -> None:
+    """Unbounded, 16 KB of these took 4 to 11 s, at each redraw."""
+    text = unit * (64_000 // len(unit))
+    parts = [text[at : at + 4000] for at in range(0, len(text), 4000)]
+    assert tab.evaluate(IN_PARTS, parts).count('<p class="text">') > 1

@@ -35,6 +35,11 @@ class Gateway:
     def wait_for_socket(self, number: int) -> None:
         self._wait(lambda: len(self._sockets) >= number or None)
 
+    @property
+    def url(self) -> str:
+        """Address of the last socket."""
+        return self._sockets[-1].url
+
     def close(self) -> None:
         self._sockets[-1].close(code=1012)
 
@@ -300,3 +305,62 @@ def test_an_address_that_is_none_of_ours(open_tab: OpenTab) -> None:
     tab = open_tab("#%E0%A4%A")
     expect(tab.locator("#welcome")).to_be_visible()
     expect(tab.locator("#status-link")).to_have_text("live")
+
+
+def test_a_token_leaves_the_address_and_outlives_a_reload(open_tab: OpenTab) -> None:
+    tab, gateway = opened(open_tab, "?token=a%2Bb#c")
+    assert gateway.url.endswith("?token=a%2Bb")
+    assert tab.url.endswith("/#c")
+    tab.reload()
+    gateway.take("/chats/list")
+    assert gateway.url.endswith("?token=a%2Bb")
+    assert tab.url.endswith("/#c")
+    assert tab.evaluate("history.length") == 2  # the blank page and this one
+
+
+GROWING = """async count => {
+    const { Card } = await import("./cards.js");
+    const { ChatView } = await import("./view.js");
+    const where = {message: "m", chunk: "m.0"};
+    const view = new ChatView();
+    view.apply({type: "message.started", message: "m", data: {role: "assistant", metadata: {}}});
+    view.apply({...where, type: "chunk.started", data: {kind: "tool_call", format: "json"}});
+    const patch = (text, patches) => {
+        view.apply({...where, type: "chunk.delta", data: {text}});
+        const output = {type: "json", id: "c", status: "loading", value: null, patches};
+        view.apply({...where, type: "chunk.output", data: {processor: "json", output}});
+    };
+    const items = Array.from({length: count}, (_, n) => [[n], "set", `item ${n}`]);
+    patch("[" + "1,".repeat(count), [[[], "set", []], ...items]);
+    const card = new Card();
+    const chunk = view.chunk("m.0");
+    card.update(chunk);
+    const { value } = chunk.outputs.json;
+
+    const records = [];
+    const watcher = new MutationObserver(seen => records.push(...seen));
+    watcher.observe(card.root, {childList: true, subtree: true, characterData: true});
+    const real = structuredClone;
+    let cloned = 0;
+    globalThis.structuredClone = value => (cloned += JSON.stringify(value).length, real(value));
+    for (let n = 0; n < 20; n += 1) {
+        patch("2,", [[[count + n], "set", 2]]);
+        card.update(chunk);
+    }
+    globalThis.structuredClone = real;
+    records.push(...watcher.takeRecords());
+    return {
+        cloned,
+        changes: records.length,
+        removed: records.flatMap(r => [...r.removedNodes]).length,
+        in_place: chunk.outputs.json.value === value,
+        length: value.length,
+    };
+}"""
+
+
+def test_a_patch_and_its_redraw_cost_the_same_however_long_the_value(open_tab: OpenTab) -> None:
+    tab, _ = opened(open_tab)
+    small, large = (tab.evaluate(GROWING, count) for count in (10, 20_000))
+    assert (small.pop("length"), large.pop("length")) == (30, 20_020)
+    assert small == large == {"cloned": 20, "changes": 20, "removed": 0, "in_place": True}

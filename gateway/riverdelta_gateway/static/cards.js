@@ -3,6 +3,7 @@
 
 import { element, goesOn, LongText, makeScrollable, setText } from "./dom.js";
 import { Markdown } from "./markdown.js";
+import { own } from "./view.js";
 
 const STATES = { loading: "working…", completed: "done", failed: "failed" };
 
@@ -10,7 +11,7 @@ function setState(node, status) {
   if (node.dataset.status === status) return;
   node.dataset.status = status;
   node.className = `state ${status}`;
-  node.textContent = STATES[status] ?? status;
+  node.textContent = own(STATES, status) ?? status;
 }
 
 /** The card of one chunk. `update` takes the chunk as a view has it. */
@@ -33,7 +34,7 @@ export class Card {
     const shape = card?.type ?? "raw";
     if (shape !== this.#shape) {
       this.#body?.root.remove();
-      this.#body = new (BODIES[shape] ?? RawBody)();
+      this.#body = new (own(BODIES, shape) ?? RawBody)();
       this.#shape = shape;
       this.root.append(this.#body.root);
     }
@@ -62,6 +63,7 @@ class TextBody {
 class RawBody {
   root = element("details");
   #text;
+  #whole; // the value that was shown as a whole
 
   constructor() {
     const pre = element("pre", "raw");
@@ -71,19 +73,23 @@ class RawBody {
   }
 
   update(card, chunk) {
-    this.#text.update(card?.type === "json" ? JSON.stringify(card.value, null, 2) : chunk.text);
+    if (card?.type !== "json" || chunk.status === "open") {
+      this.#text.update(chunk.text); // as it comes: to lay a long value out again for each delta costs all of it
+    } else if (card.value !== this.#whole) {
+      this.#whole = card.value;
+      this.#text.update(JSON.stringify(card.value, null, 2));
+    }
   }
 }
 
 class PillsBody {
   root = element("div", "pills");
-  #drawn = "";
+  #drawn = null;
 
   update(card) {
     const groups = card.pill_containers ?? [];
-    const drawn = JSON.stringify(groups);
-    if (drawn === this.#drawn) return; // always whole, and rare: draw all of it again
-    this.#drawn = drawn;
+    if (groups === this.#drawn) return; // always whole, and rare: draw all of it again
+    this.#drawn = groups;
     this.root.replaceChildren(
       ...groups.flatMap((group) => {
         const list = element("ul");
@@ -99,12 +105,13 @@ class FilesBody {
   #files = new Map();
 
   update(card) {
-    for (const id of card.file_ids) {
-      const file = card.files[id];
+    const ids = new Set(card.file_ids);
+    for (const id of ids) {
+      const file = own(card.files, id);
       if (file) this.#file(id).update(file.file_name, file.status, file.file?.text ?? "");
     }
     for (const [id, shown] of this.#files) {
-      if (!card.file_ids.includes(id)) {
+      if (!ids.has(id)) {
         shown.root.remove();
         this.#files.delete(id);
       }

@@ -4,8 +4,27 @@
 import { element, goesOn, LongText, makeScrollable } from "./dom.js";
 import { Lexer, Tokenizer } from "./vendor/marked.esm.js";
 
+const LEX_MS = 200; // for one segment: hostile text takes seconds, and each redraw reads it again
+const SLOW_SEGMENTS = 3; // after so many that took longer, all of a text is plain
+
 /** Markdown without what a growing text cannot have, or no text should. */
 class Growing extends Tokenizer {
+  #until = performance.now() + LEX_MS;
+
+  // The lexer asks for these two first, at every block and at every piece of a line.
+  space(text) {
+    this.#checkTime();
+    return super.space(text);
+  }
+  escape(text) {
+    this.#checkTime();
+    return super.escape(text);
+  }
+
+  #checkTime() {
+    if (performance.now() > this.#until) throw new Error(`not read within ${LEX_MS} ms`);
+  }
+
   html() {} // HTML is text
   tag() {}
   def() {} // a later line would change earlier ones
@@ -118,6 +137,8 @@ export class Markdown {
   #partStart = 0;
   #settled = null; // the last node in it that stays as it is
   #code = null; // the fence that is open
+  #plain = false; // the open segment cannot be read in time
+  #slow = 0; // segments like that
 
   update(text) {
     if (text === this.#text) return;
@@ -125,12 +146,15 @@ export class Markdown {
       this.root.replaceChildren();
       this.#segments = new Segments();
       this.#part = this.#settled = this.#code = null;
+      this.#plain = false;
+      this.#slow = 0;
     }
     this.#text = text;
     for (const segment of this.#segments.advance(text)) {
       this.#draw(segment, true);
       this.#settled = this.#part.lastChild;
       this.#code = null;
+      this.#plain = false;
       if (this.#segments.start - this.#partStart > PART_CHARS) this.#part = null;
     }
     const { start, fence } = this.#segments;
@@ -145,7 +169,7 @@ export class Markdown {
       this.#settled = null;
     }
     if (!fence) {
-      this.#put(blocks(text));
+      this.#put(this.#nodes(text));
       return;
     }
     if (!this.#code) {
@@ -155,6 +179,20 @@ export class Markdown {
     }
     const body = settled ? text.slice(fence.body - start) : this.#text.slice(fence.body);
     this.#code.update({ text: codeIn(body, fence, settled) });
+  }
+
+  /** The nodes of one segment's text. */
+  #nodes(text) {
+    if (!this.#plain && this.#slow < SLOW_SEGMENTS) {
+      try {
+        return blocks(text);
+      } catch (error) {
+        console.warn("shown as plain text:", error); // too slow, or nested deeper than the stack
+        this.#plain = true;
+        this.#slow += 1;
+      }
+    }
+    return [element("p", "text", text)];
   }
 
   #put(nodes) {
@@ -212,15 +250,8 @@ function become(node, made) {
   return true;
 }
 
-/** The nodes of one segment's text. */
-export function blocks(text) {
-  try {
-    return tokensOf(text).flatMap(block);
-  } catch (error) {
-    console.warn("shown as plain text:", error); // thousands of nested quotes are deeper than the stack
-    return [element("p", "text", text)];
-  }
-}
+/** The nodes of one segment's text; throws where it takes too long, or is nested too deep. */
+export const blocks = (text) => tokensOf(text).flatMap(block);
 
 function block(token) {
   switch (token.type) {

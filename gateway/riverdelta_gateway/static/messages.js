@@ -4,6 +4,7 @@
 import { Card } from "./cards.js";
 import { element, LongText, makeScrollable, setText } from "./dom.js";
 import { Code, Markdown } from "./markdown.js";
+import { own } from "./view.js";
 
 const SENTENCES = {
   producer_lost: "The service that was writing this reply was lost.",
@@ -149,7 +150,7 @@ class ShownMessage {
       status === "stopped"
         ? "Stopped."
         : status === "failed"
-          ? `${SENTENCES[error?.code] ?? "This reply failed."} (${error?.code ?? "unknown"})`
+          ? `${own(SENTENCES, error?.code) ?? "This reply failed."} (${error?.code ?? "unknown"})`
           : "";
     this.#outcome.textContent = sentence;
     this.#outcome.classList.toggle("failed", status === "failed");

@@ -16,9 +16,24 @@ const SUGGESTIONS = [
 const UNANSWERED =
   "The connection was lost before there was an answer. If your message does not appear, send it again.";
 
+const token = takeToken();
 const query = new URLSearchParams(location.search);
-const token = query.get("token");
 const headers = token ? { authorization: `Bearer ${token}` } : {};
+
+/** The token of the address, or of this tab: out of the address, it is in no bookmark, history or picture. */
+function takeToken() {
+  const address = new URL(location.href);
+  const given = address.searchParams.get("token");
+  try {
+    if (given === null) return sessionStorage.getItem("token");
+    sessionStorage.setItem("token", given); // for reloads
+  } catch {
+    return given; // storage is blocked: a reload needs the address
+  }
+  address.searchParams.delete("token");
+  history.replaceState(null, "", address);
+  return given;
+}
 
 // -- the chat that is shown ------------------------------------------------------------------------
 

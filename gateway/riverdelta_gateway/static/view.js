@@ -1,15 +1,31 @@
 // A chat as a reader sees it: reduces its events, and the cards in them.
 // The same rules as riverdelta.core.view and riverdelta.core.outputs; uses neither page nor network.
 
-/** Apply `output` to the card so far (null before the first); returns a new card. */
-export function reduceOutput(before, output) {
-  if (output.type === "json") {
-    const value = output.patches?.length
-      ? applyPatches(before ? before.value : null, output.patches)
-      : output.value;
-    return { ...before, ...output, value, patches: null };
+/** A property of `object` itself, else undefined: names come from replies, which may say "__proto__". */
+export const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
+
+function put(object, name, value) {
+  if (name === "__proto__") {
+    const property = { value, writable: true, enumerable: true, configurable: true };
+    Object.defineProperty(object, name, property); // an assignment would change what `object` inherits
+  } else {
+    object[name] = value;
   }
-  return reduceObject(before, output);
+}
+
+/** Put `output` onto the caller's own card (null before the first), in place: it costs what is new. */
+export function growOutput(card, output) {
+  return output.type === "json" ? growJson(card ?? {}, output) : growObject(card ?? {}, output);
+}
+
+function growJson(card, output) {
+  const value = output.patches?.length
+    ? applyPatches(card.value ?? null, output.patches)
+    : structuredClone(output.value); // later patches change it in place
+  for (const [name, field] of Object.entries(output)) put(card, name, field);
+  card.value = value;
+  card.patches = null;
+  return card;
 }
 
 const SUFFIX = "_chunk";
@@ -18,42 +34,43 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 const isPart = (name, value) =>
   name.endsWith(SUFFIX) && (value === null || typeof value === "string");
 
-function reduceObject(before, output) {
-  const after = { ...before };
+function growObject(card, output) {
   const parts = [];
   for (const [name, value] of Object.entries(output)) {
     const partName = name + SUFFIX;
+    const before = own(card, name);
     if (isPart(name, value)) {
       parts.push([name, value]);
     } else if (isObject(value)) {
-      after[name] = reduceObject(isObject(after[name]) ? after[name] : null, value);
-    } else if (value === null && partName in output && isPart(partName, output[partName])) {
-      after[name] ??= null;
+      put(card, name, growObject(isObject(before) ? before : {}, value));
+    } else if (value === null && Object.hasOwn(output, partName) && isPart(partName, output[partName])) {
+      put(card, name, before ?? null);
     } else {
-      after[name] = value;
+      put(card, name, value);
     }
   }
   for (const [partName, part] of parts) {
-    after[partName] = null;
+    put(card, partName, null);
     if (part !== null) {
       const name = partName.slice(0, -SUFFIX.length);
-      after[name] = typeof after[name] === "string" ? after[name] + part : part;
+      const before = own(card, name);
+      put(card, name, typeof before === "string" ? before + part : part);
     }
   }
-  return after;
+  return card;
 }
 
-/** Apply `chunk.patch` patches, each [path, op, value]; returns a new document. */
+/** Apply `chunk.patch` patches, each [path, op, value], to the caller's own document; returns it. */
 export function applyPatches(document, patches) {
-  const root = [structuredClone(document)];
+  const root = [document];
   for (const [path, op, value] of patches) {
     let container = root;
     let slot = 0;
     for (const step of path) {
-      container = container[slot];
+      container = own(container, slot);
       slot = step;
     }
-    container[slot] = op === "append" ? container[slot] + value : structuredClone(value);
+    put(container, slot, op === "append" ? own(container, slot) + value : structuredClone(value));
   }
   return root[0];
 }
@@ -130,7 +147,7 @@ export class ChatView {
     } else if (type === "message.replaced") {
       this.#restart(this.messages.filter((other) => !data.messages.includes(other.message)));
       return { all: true };
-    } else if (type in ENDS) {
+    } else if (Object.hasOwn(ENDS, type)) {
       message.status = ENDS[type];
       if (type === "message.completed") {
         message.finish_reason = data.finish_reason;
@@ -171,10 +188,7 @@ export class ChatView {
         chunk.text += data.text;
         break;
       case "chunk.output":
-        chunk.outputs[data.processor] = reduceOutput(
-          chunk.outputs[data.processor] ?? null,
-          data.output,
-        );
+        put(chunk.outputs, data.processor, growOutput(own(chunk.outputs, data.processor) ?? null, data.output));
         break;
       case "chunk.reset":
         chunk.text = "";

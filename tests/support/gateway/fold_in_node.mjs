@@ -7,6 +7,7 @@ const runs = JSON.parse(readFileSync(0, "utf8"));
 const folded = runs.map((events) => {
   const view = new ChatView();
   for (const event of events) view.apply(event);
+  for (const name in {}) throw new Error(`every object has ${name} now`);
   return view.messages;
 });
 process.stdout.write(JSON.stringify(folded));

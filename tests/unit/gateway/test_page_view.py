@@ -97,3 +97,39 @@ def test_resets_failures_stops_and_annotations() -> None:
     ]
     failed = [start("text"), chunk("x"), control("fail", code="c", detail="d")]
     assert_folds_alike([fold([[entry] for entry in entries(run)]) for run in (steps, failed)])
+
+
+@pytest.mark.parametrize("split", [1, 1000])
+@pytest.mark.parametrize("processor", [None, "json", "yml"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"__proto__": {"polluted": 1, "yml_content": "a: 1"}},
+        {"constructor": {"prototype": {"polluted": 1}}},
+        [{"__proto__": [{"__proto__": {"polluted": "text", "toString": "x"}}]}],
+    ],
+)
+def test_names_that_every_object_inherits_are_names_like_others(
+    value: Any, processor: str | None, split: int
+) -> None:
+    call = {"chunk": "t", "kind": "tool_call", "tool_name": "any", "processor": processor}
+    text = json.dumps(value)
+    pieces = [chunk(call | {"text": text[at : at + split]}) for at in range(0, len(text), split)]
+    steps = [start("chunks"), *pieces, chunk(call | {"text": "", "done": True})]
+    assert_folds_alike([fold([[entry] for entry in entries(steps)])])
+
+
+def test_outputs_of_any_names_are_folded_as_the_reference_does() -> None:
+    def output(card: Any) -> Event:
+        data = {"processor": "own", "output": card}
+        event = {"v": 1, "seq": 9, "epoch": "e1", "chat": "c", "message": "m", "chunk": "m.0"}
+        return Event(json.dumps(event | {"type": "chunk.output", "ts": 0, "data": data}).encode())
+
+    call = {"chunk": "t", "kind": "tool_call", "tool_name": "any"}
+    begun = fold([entries([start("chunks"), chunk(call | {"text": "{"})])])
+    cards = [
+        {"__proto__": {"polluted": None, "polluted_chunk": "a"}, "toString": {"valueOf": 1}},
+        {"__proto__": {"polluted": None, "polluted_chunk": "b"}, "toString": {"x_chunk": "y"}},
+        {"__proto__": None, "__proto___chunk": "text", "type": "constructor"},
+    ]
+    assert_folds_alike([[*begun, *map(output, cards[:at])] for at in range(1, len(cards) + 1)])
