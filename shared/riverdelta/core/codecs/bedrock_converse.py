@@ -67,7 +67,7 @@ class BedrockConverseCodec(ProviderCodec):
         try:
             event = document["contentBlockDelta"]
             ((field, text),) = event["delta"].items()
-            if len(document) != 1 or not event.keys() <= _PLAIN:
+            if len(document) != 1 or not _PLAIN.issuperset(event):
                 return None
             if field == "toolUse":
                 ((name, text),) = text.items()

@@ -121,10 +121,10 @@ class GeminiCodec(ProviderCodec):
             text = part["text"]
             if (
                 document["responseId"] != self._id
-                or not document.keys() <= _PLAIN
-                or not candidate.keys() <= _PLAIN_CANDIDATE
-                or not content.keys() <= _PLAIN_CONTENT
-                or not part.keys() <= _PLAIN_PART
+                or not _PLAIN.issuperset(document)
+                or not _PLAIN_CANDIDATE.issuperset(candidate)
+                or not _PLAIN_CONTENT.issuperset(content)
+                or not _PLAIN_PART.issuperset(part)
                 or type(text) is not str
                 or not text
                 or not self._choices.reads(_number(candidate))

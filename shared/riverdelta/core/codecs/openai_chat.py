@@ -141,8 +141,8 @@ class OpenAIChatCodec(ProviderCodec):
                 or choice["index"] != self._choices.index
                 or choice.get("finish_reason")
                 or document.get("usage")
-                or not document.keys() <= _PLAIN
-                or not choice.keys() <= _PLAIN_CHOICE
+                or not _PLAIN.issuperset(document)
+                or not _PLAIN_CHOICE.issuperset(choice)
             ):
                 return None
             if not text:
@@ -165,8 +165,8 @@ class OpenAIChatCodec(ProviderCodec):
             or fragment.get("id")
             or function.get("name")
             or fragment.get("type") == "custom"
-            or not fragment.keys() <= _PLAIN_FRAGMENT
-            or not function.keys() <= _PLAIN_FUNCTION
+            or not _PLAIN_FRAGMENT.issuperset(fragment)
+            or not _PLAIN_FUNCTION.issuperset(function)
             or (len(delta) > 1 and _says_more(delta, but="tool_calls"))
         ):
             return None

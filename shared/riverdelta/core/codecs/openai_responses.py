@@ -179,7 +179,7 @@ class OpenAIResponsesCodec(ProviderCodec):
                 or type(part) is not type(same_part)
                 or type(text) is not str
                 or not text
-                or not document.keys() <= _PLAIN
+                or not _PLAIN.issuperset(document)
             ):
                 return None
         except (KeyError, TypeError, AttributeError):

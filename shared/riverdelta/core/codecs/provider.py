@@ -117,9 +117,11 @@ class OpenChunk:
     def feed_more(self, text: str) -> bool:
         """Take more arguments of a call, as `_add` does; False: they may be its first, ask `_add`."""
         arguments = self.arguments
-        if self.unsaid or (arguments is not None and not arguments.begun):
+        if self.unsaid:
             return False
         if arguments is not None:
+            if not arguments.begun:
+                return False
             arguments.feed(text)
         return True
 
