@@ -16,6 +16,7 @@ from riverdelta_workers.loops.heartbeat import Heartbeat
 from riverdelta_workers.loops.janitor import Janitor
 from riverdelta_workers.loops.producer_timeout import ProducerTimeout
 from riverdelta_workers.loops.reaper import Reaper
+from riverdelta_workers.loops.turn_wait import TurnWait
 from riverdelta_workers.pipeline import load_pipeline
 from riverdelta_workers.pump import Pump
 
@@ -44,6 +45,7 @@ class WorkerProcess:
         self._heartbeat = Heartbeat(self.pump)
         self._reaper = Reaper(self.pump)
         self._janitor = Janitor(self.pump)
+        self._turn_wait = TurnWait(self.pump)
         timeout_s = settings.producer_timeout_s
         self._silence = ProducerTimeout(self.pump, timeout_s) if timeout_s else None
 
@@ -60,6 +62,7 @@ class WorkerProcess:
         await self._heartbeat.start()
         await self._reaper.start()
         await self._janitor.start()
+        await self._turn_wait.start()
         if self._silence is not None:
             await self._silence.start()
         return self
@@ -68,6 +71,7 @@ class WorkerProcess:
         """Hand over all chats and close."""
         if self._silence is not None:
             await self._silence.shutdown()
+        await self._turn_wait.shutdown()
         await self._janitor.shutdown()
         await self._reaper.shutdown()
         try:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
+from redis.exceptions import OutOfMemoryError
 
 from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.store import members
-from riverdelta.broker.store.head import read_turns
+from riverdelta.broker.store.head import read_ownership, read_turns
 from riverdelta.broker.store.start import Encoding, start_entry
 from riverdelta.broker.store.turn_scripts import AcceptedTurn, TurnStart, accept_turn
-from riverdelta.broker.user_chats import Announcement, announce
 from riverdelta.core.errors import BrokerUnavailable
 
 _TRIES: Final = 20
@@ -60,13 +60,17 @@ async def accept(client: Client, turn: NewTurn) -> AcceptedTurn:
     to it that readers get the turn.
 
     Raises:
-        BrokerUnavailable: Redis did not answer; whether the turn is accepted is in doubt.
+        BrokerUnavailable: Redis did not answer, and whether the turn is accepted is in doubt; or Redis is
+            out of memory, and it is not.
     """
     keys = client.keys.chat(turn.chat_id)
     listed = await members.add_waiting(client.queue, client.keys, turn.chat_id)
     known = await read_turns(client.chats, keys)
     for _ in range(_TRIES):
-        reply = await accept_turn(client.pushes, keys, turn.start, known=known)
+        try:
+            reply = await accept_turn(client.pushes, keys, turn.start, known=known)
+        except OutOfMemoryError as error:
+            raise BrokerUnavailable("Redis is out of memory: workers have to drain it") from error
         if reply.status != "moved":
             if listed and reply.status not in {"accepted", "repeat"}:
                 await members.remove_waiting(client.queue, client.keys, turn.chat_id)
@@ -75,14 +79,13 @@ async def accept(client: Client, turn: NewTurn) -> AcceptedTurn:
     raise BrokerUnavailable(f"chat {turn.chat_id} got {_TRIES} other turns meanwhile: try again")
 
 
-async def publish(client: Client, turn: NewTurn, accepted: AcceptedTurn) -> None:
+async def attach(client: Client, chat_id: str) -> None:
     """
-    List the chat of an accepted turn under its user, announce it, and get the chat an owner.
+    Get the chat of an accepted turn an owner, unless it has one.
 
     Raises:
-        BrokerUnavailable: Redis did not answer; repeating it is safe.
+        BrokerUnavailable: Redis did not answer; repeating it is safe, and a reaper does it later.
     """
-    if not accepted.owner and accepted.pushed > accepted.processed:
-        await request_owner(client, turn.chat_id, term=accepted.term)
-    announcement = Announcement(turn.chat_id, turn.start.message_id)
-    await announce(client, turn.start.user, announcement)
+    ownership = await read_ownership(client.chats, client.keys.chat(chat_id))
+    if ownership is not None and not ownership.owner:
+        await request_owner(client, chat_id, term=ownership.term)

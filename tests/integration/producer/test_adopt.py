@@ -41,7 +41,7 @@ async def accept(client: Client, message_id: str = "m", **options: Any) -> Accep
     new = NewTurn("c", TurnStart(**turn | options))
     accepted = await turns.accept(client, new)
     if accepted.status == "accepted":
-        await turns.publish(client, new, accepted)
+        await turns.attach(client, "c")
     return accepted
 
 
@@ -108,6 +108,7 @@ async def test_a_turn_is_written_by_one_producer_only(
         for who in (other, producer):
             with pytest.raises(MessageExists):
                 await who.adopt("c", "m", source="text").__aenter__()
+        await ours.annotate("title", {"title": "no chunk"})
         assert await ours.release()
         with pytest.raises(MessageEnded):
             await ours.push("x")
@@ -154,19 +155,17 @@ async def test_a_new_owner_takes_nobody_for_the_dead_producer_of_a_turn_that_wai
         assert await client.queue.execute("HKEYS", client.keys.producers) == []
 
 
-async def test_an_accepted_turn_whose_gateway_died_at_once_is_seen_by_readers(
+async def test_an_accepted_turn_whose_gateway_died_at_once_is_seen_by_readers_and_ends(
     settings: Settings, client: Client
 ) -> None:
-    async with Subscriber(settings) as subscriber:
-        start = encode_start(source="text", user="ann", metadata={}, replaces=())
-        turn = TurnStart("m", "ann", start, "queue", (), 600_000, 3, begins=True)
-        await turns.accept(client, NewTurn("c", turn))  # and nothing after it
-        async with local_workers(settings):
-
-            async def seen() -> bool:
-                return bool((await subscriber.snapshot("c")).data["messages"])
-
-            await until(seen)
+    start = encode_start(source="text", user="ann", metadata={}, replaces=())
+    turn = TurnStart("m", "ann", start, "queue", (), 300, 3, begins=True)
+    await turns.accept(client, NewTurn("c", turn))  # and nothing after it
+    async with Subscriber(settings) as subscriber, local_workers(settings):
+        view = view_of(await read_until_ends(subscriber, "c"))
+    (message,) = view.messages
+    assert message["error"] is not None
+    assert message["error"]["code"] == "not_started"
 
 
 RESTORE = """

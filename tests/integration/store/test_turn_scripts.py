@@ -164,7 +164,7 @@ async def test_a_turn_is_released_only_while_nothing_of_it_is_stored(
 ) -> None:
     async def release(producer: str) -> str:
         reply = await turn_scripts.release_turn(
-            client.chats, keys, producer=producer, message_id="m", entry=b"{}"
+            client.chats, keys, producer=producer, message_id="m", entry=b"{}", last=1
         )
         return reply.status
 
@@ -254,7 +254,7 @@ async def _act(client: Client, keys: ChatKeys, action: Action) -> None:
             await adopt(client, keys)
         case Action.RELEASE:
             await turn_scripts.release_turn(
-                client.chats, keys, producer="p", message_id="m", entry=b"{}"
+                client.chats, keys, producer="p", message_id="m", entry=b"{}", last=1
             )
         case Action.EXPIRE:
             await client.chats.execute("HSET", keys.message("m"), "turn_wait_until_ms", 1)

@@ -77,6 +77,7 @@ class Delivery:
         self._keys = registry.client.keys.chat(opening.chat_id)
         self._order = asyncio.Lock()
         self._opener = new_token()
+        self._has_chunks = False
         self._name = f"message {opening.message_id} of chat {opening.chat_id}"
         self.kept = registry.resends.for_message()
         self.outgoing = Outgoing(
@@ -113,6 +114,7 @@ class Delivery:
 
     async def store(self, type_: str, data: list[bytes]) -> None:
         """Store entries of one type, all or none of them. Raises as `Message.push`."""
+        self._has_chunks = self._has_chunks or type_ != "annotate"
         async with self._order:
             entries = [self._entry(type_, item) for item in data]
             await self._perform(self.outgoing.store(entries))
@@ -136,10 +138,12 @@ class Delivery:
             raise
 
     async def let_wait(self) -> bool:
-        """Let an adopted turn wait for another producer; False: some of it is stored, or it has ended."""
-        opening = self.opening
+        """Let an adopted turn wait for another producer; False: it has chunks, or has ended."""
+        opening, outgoing = self.opening, self.outgoing
         async with self._order:
-            if self.outgoing.ended is not None or opening.adopts is None:
+            if outgoing.ended is not None or outgoing.doubt or opening.adopts is None:
+                return False
+            if self._has_chunks:
                 return False
             reply = await turn_scripts.release_turn(
                 self._registry.client.pushes,
@@ -147,10 +151,11 @@ class Delivery:
                 producer=self._registry.id,
                 message_id=opening.message_id,
                 entry=_NOBODY,
+                last=outgoing.last,
             )
             if reply.status != "released":
                 return False
-            self.outgoing.release(MessageEnded(f"{self._name} waits for another producer"))
+            outgoing.release(MessageEnded(f"{self._name} waits for another producer"))
         await self._registry.forget(self)
         if reply.unread and not reply.owner:
             await self._registry.request_owner(opening.chat_id, reply.term)

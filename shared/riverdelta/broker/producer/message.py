@@ -175,7 +175,7 @@ class Message:
 
     async def release(self) -> bool:
         """
-        Let an adopted turn wait for another producer; only while nothing of it was pushed.
+        Let an adopted turn wait for another producer; only while nothing but annotations was pushed.
 
         Returns:
             Whether it waits now: nothing can be pushed any more. False: end it, or it has ended.

@@ -109,7 +109,10 @@ class Registry:
                 f"message {message_id} exists in chat {chat_id}: this producer has it open"
             )
         try:
-            await self.announce(message.opening)
+            if message.opening.adopts is None:
+                await self.announce(message.opening)
+            else:  # announced when it was accepted; it may have ended since
+                await self._list([message.opening])
         except BaseException:
             self._remove(message)  # it will not be opened, or is registered again
             raise

@@ -129,17 +129,17 @@ async def adopt(
 
 
 async def release_turn(
-    executor: Commands, keys: ChatKeys, *, producer: str, message_id: str, entry: bytes
+    executor: Commands, keys: ChatKeys, *, producer: str, message_id: str, entry: bytes, last: int
 ) -> Stored:
     """
-    Let a turn wait for another producer; ``released``, or ``refused``: some of it is stored.
+    Let a turn wait for another producer; ``released``, or ``refused``: more is stored than *last* says.
 
     See ``release_turn.lua``.
     """
     reply = await _release_turn(
         executor,
         (keys.head, keys.chunks, keys.message(message_id), keys.wake),
-        (producer, message_id, entry),
+        (producer, message_id, entry, last),
     )
     return stored(reply) if reply[0] == b"released" else Stored("refused")
 
