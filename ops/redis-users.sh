@@ -46,13 +46,21 @@ data="+@read +@write +@transaction -@scripting -@dangerous -scan -randomkey"
 data="$data +eval +evalsha +info +spublish +ssubscribe +sunsubscribe +time +wait"
 
 # The gateway, which the world reaches, gets the commands that it sends, where it sends them: it reads
-# chats, marks a message to be stopped, takes from a user's limits, lists their chats, asks for turns.
+# chats, accepts turns (accept_turn.lua: the start of a message, never a reply), stops them (stop.lua), takes
+# from a user's limits, lists their chats, and asks for turns and for workers.
 read_chats="~$rd:{* &$rd:{* &$rd:user:*:chats +eval +evalsha +hget +hmget +hgetall +xrange"
-read_chats="$read_chats +ssubscribe +sunsubscribe +time +multi +exec +discard +unwatch"
-stop_replies="(~$rd:{*:msg:* +hsetnx)"
+read_chats="$read_chats +ssubscribe +sunsubscribe +time +wait +multi +exec +discard +unwatch"
+# A head is the one key of a chat that ends with a brace.
+accept_turns="(~$rd:{*} +hset) (~$rd:{*:msg:* +hset +hsetnx) (~$rd:{*:chunks +xadd)"
+accept_turns="$accept_turns (~$rd:{* +persist) (&$rd:{*:wake +spublish)"
+# What is left of a chat whose head has expired; never a head.
+left="~$rd:{*:chunks ~$rd:{*:producers ~$rd:{*:msg:* ~$rd:{*:deltas ~$rd:{*:dead ~$rd:{*:outbox"
+accept_turns="$accept_turns ($left +del)"
 take_tokens="(~$rd:user:*:bucket:* +eval +evalsha +hmget +hset +pexpire)"
 list_chats="(%R~$rd:user:*:chats +zrevrange)"
+announce="(~$rd:user:*:chats &$rd:user:*:chats +eval +evalsha +zremrangebyscore +zadd +pexpire +spublish)"
 ask_for_turns="(~$rd:turns ~arq:job:$rd:turn:* ~arq:result:$rd:turn:* +watch +exists +psetex +zadd)"
+ask_for_workers="($ask_for_owner +eval +evalsha +zadd +zrem +exists +psetex)"
 
 # shellcheck disable=SC2086  # rules are words
 exec "$@" \
@@ -60,5 +68,5 @@ exec "$@" \
     --user worker on "$worker" $connect $data $chats $producers $workers $pick_chats \
     --user turns on "$turns" $connect $data $chats $producers $lists $ask_for_owner $pick_turns \
     --user gateway on "$gateway" $connect $read_chats \
-    $stop_replies $take_tokens $list_chats $ask_for_turns \
+    $accept_turns $take_tokens $list_chats $announce $ask_for_turns $ask_for_workers \
     --user backend on "$backend" $connect $data $chats $producers $lists $ask_for_owner

@@ -17,13 +17,14 @@ from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
 from riverdelta_gateway.access import ChatAccess
 from riverdelta_gateway.auth import Authenticator
+from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
 from riverdelta_gateway.close_codes import REASONS, CloseCode
 from riverdelta_gateway.errors import RequestError
 from riverdelta_gateway.frames import error_response
 from riverdelta_gateway.hub import Hub
 from riverdelta_gateway.limits import ConnectionLimit, PostLimit
 from riverdelta_gateway.loopback import OnlyLoopbackNames
-from riverdelta_gateway.posting.accept import Posts
+from riverdelta_gateway.posting.accept import Posts, TurnRules
 from riverdelta_gateway.posting.watch import Watches
 from riverdelta_gateway.protocol import SCOPE_KEY, SocketProtocol
 from riverdelta_gateway.routes import api_chat, http
@@ -34,7 +35,7 @@ from riverdelta_gateway.settings import GatewaySettings
 from riverdelta_gateway.socket import Dispatch, Socket, SocketLimits
 from riverdelta_gateway.sockets import Sockets
 from riverdelta_gateway.ticker import Ticker
-from riverdelta_gateway.turns.plugins import make_catalog
+from riverdelta_gateway.turns.plugins import make_catalog, source_of
 from riverdelta_gateway.turns.queue import TurnQueue, arq_pool
 from riverdelta_gateway.turns.settings import TurnSettings
 
@@ -59,7 +60,8 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
         ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
     """
     auth = Authenticator(gateway)
-    catalog = make_catalog(TurnSettings())
+    turns = TurnSettings()
+    catalog = make_catalog(turns)
     async with ChatReader(settings) as subscriber, arq_pool(settings) as pool:
         client = subscriber.client
         access = ChatAccess(client, open_to_all=auth.dev)
@@ -69,6 +71,14 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
                 Sockets(client) as sockets,
                 _ticking(sockets),
                 Watches(subscriber, access, sockets) as watches,
+                Posts(
+                    subscriber,
+                    access,
+                    catalog=catalog,
+                    queue=TurnQueue(pool, settings),
+                    watches=watches,
+                    rules=TurnRules(gateway, source_of(turns), OPENING_SOURCE),
+                ) as posts,
             ):
                 yield Services(
                     settings=settings,
@@ -81,13 +91,7 @@ async def open_services(settings: Settings, gateway: GatewaySettings) -> AsyncIt
                     connections=ConnectionLimit(gateway.max_sockets_per_user),
                     post_limit=PostLimit(client, gateway.max_posts_per_minute),
                     auth=auth,
-                    posts=Posts(
-                        subscriber,
-                        access,
-                        catalog=catalog,
-                        queue=TurnQueue(pool, settings),
-                        watches=watches,
-                    ),
+                    posts=posts,
                     watches=watches,
                 )
         finally:

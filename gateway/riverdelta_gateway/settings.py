@@ -7,7 +7,7 @@ A class of its own, because producers and workers must not read the gateway's se
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -85,6 +85,17 @@ class GatewaySettings(EnvironmentSettings):
 
     max_posts_per_minute: int = Field(
         default=30, gt=0, description="Posts of one user, over all processes."
+    )
+    second_question: Literal["queue", "reject", "interrupt"] = Field(
+        default="queue",
+        description="A question while the chat still replies: queue waits until the replies before it are "
+        "done, reject refuses it, interrupt stops them.",
+    )
+    turn_wait_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long an accepted question waits for a turns process; then it fails with "
+        "`not_started`.",
     )
     max_sockets_per_user: int = Field(
         default=20, gt=0, description="Sockets and streams of one user in one process."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
@@ -14,6 +15,10 @@ METADATA_KEY: Final = "turn"
 
 TITLE: Final = "title"
 """Name of annotations with a title: parts as ``title_chunk``, and ``title`` at the end."""
+
+
+_ID_DIGITS: Final = 32
+"""128 bits: nobody finds two prompts of one id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,14 @@ class Turn:
         prompt_id: The client's own id of the prompt, if it has one.
         asset_type: Type of the asset that the turn is about, if any.
         asset_id: Id of that asset.
-        from_message: The turn replaces this message and all behind it; None: it replaces none.
+        from_message: The turn replaces this message and all behind it; None: it replaces none. Only where
+            the turn was not accepted.
+        accepted: The chat has the turn's message. False: whoever runs the turn opens it, as a gateway of
+            the version before expects.
+        reply_number: How many replies to the same prompt came before.
+        replaces: Ids of the messages that it replaces.
+        title: The chat's title when it was accepted: the message that had it may be replaced.
+        behind: Ids of the turns of the chat that end first.
     """
 
     chat_id: str
@@ -40,6 +52,11 @@ class Turn:
     asset_type: AssetType | None = None
     asset_id: str | None = None
     from_message: str | None = None
+    accepted: bool = False
+    reply_number: int = 0
+    replaces: Sequence[str] = ()
+    title: str | None = None
+    behind: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Encode the turn for its job."""
@@ -62,12 +79,26 @@ class Turn:
             METADATA_KEY: {
                 "prompt": self.prompt,
                 "prompt_id": self.prompt_id,
+                "reply_number": self.reply_number,
                 "asset_type": self.asset_type,
                 "asset_id": self.asset_id,
                 "replaces": list(replaces),
                 "title": title,
             }
         }
+
+
+def turn_message_id(chat_id: str, prompt_id: str, number: int) -> str:
+    """
+    Make the id of a turn's message: the same prompt, posted twice at once, is one reply.
+
+    Args:
+        chat_id: The chat.
+        prompt_id: The client's own id of the prompt.
+        number: How many replies to this prompt came before.
+    """
+    name = f"{chat_id}\0{prompt_id}\0{number}".encode()
+    return f"m-{hashlib.sha256(name).hexdigest()[:_ID_DIGITS]}"
 
 
 def turn_of(metadata: Mapping[str, Any]) -> dict[str, Any] | None:

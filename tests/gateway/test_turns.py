@@ -241,9 +241,11 @@ async def test_arq_that_cancels_its_jobs_does_not_end_their_turns(
         await until_message(subscriber, "c", "m", text="Words")
         job.cancel()  # it does that whenever it loses its Redis
         await asyncio.gather(job, return_exceptions=True)
-        await runner.run(turn)  # and picks them again afterwards
+        again = asyncio.create_task(runner.run(turn))  # and picks them again afterwards
+        await asyncio.sleep(0)
         assert CALLS == ["began Words HANG"]
         await subscriber.stop("c", "m")
+        await again
         stopped = await until_message(subscriber, "c", "m")
         assert stopped["status"] == "stopped"
 

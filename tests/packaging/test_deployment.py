@@ -63,6 +63,19 @@ async def posted(browser: Client, prompt: str) -> dict[str, Any]:
             return dict(frame["payload"])
 
 
+async def stop_a_second_question(browser: Client, chat_id: str) -> None:
+    """Ask twice at once: the second turn waits for the first; stop both."""
+    for prompt in ("And costs?", "And profits?"):
+        await browser.send("/chats/post", {"prompt": prompt, "chat_id": chat_id})
+    await browser.send("/chats/stop", {"chat_id": chat_id})
+    events: list[str] = []
+    while events.count("complete") < 2:
+        frame = await browser.next()
+        assert frame["error"] is None, frame
+        events.append(frame["event"])
+    assert (events.count("accepted"), events.count("stopping")) == (2, 1)
+
+
 async def stop_the_backend(deployment: Deployment, browser: Client) -> None:
     """A chat backend writes; a reader reads on from the log, and stops it."""
     settings = Settings(redis_url=deployment.redis_url("backend"), key_prefix=PREFIX)
@@ -109,6 +122,7 @@ async def test_every_role_works_and_ends_when_asked_to(
         async with client(deployment.gateway_url, query(USER, secret)) as browser:
             chat = await posted(browser, "How are sales?")
             assert chat["status"] == "completed", chat
+            await stop_a_second_question(browser, chat["id"])
             await stop_the_backend(deployment, browser)
             listed = await browser.ask("/chats/list", {})
             chats = {entry["chat_id"] for entry in listed["payload"]["chats"]}
@@ -130,17 +144,23 @@ FORBIDDEN = {
         "CLIENT KILL TYPE normal",
         "CLIENT TRACKING ON BCAST",
         "DEL shop:{c}",
-        "HSET shop:{c} user mallory",
+        "HDEL shop:{c} user",
         "HSETNX shop:{c} user mallory",
-        "XADD shop:{c}:chunks * a b",
+        "HSET shop:{c}:chunk:m.0 text.0 x",
+        "HSET shop:{c}:producers p:m 1",
+        "XADD shop:{c}:deltas * a b",
+        "XADD shop:{c}:dead * a b",
+        "XTRIM shop:{c}:chunks MAXLEN 0",
         "XRANGE rd:{c}:deltas - +",
         "SPUBLISH shop:{c}:deltas x",
         "SSUBSCRIBE rd:{c}:deltas",
         "SSUBSCRIBE shop:worker",
-        "ZADD shop:queue 0 x",
-        "ZADD shop:user:anna:chats 0 c",
+        "ZRANGE shop:waiting 0 -1",
+        "SPUBLISH shop:wake x",
         "HGETALL shop:workers",
+        "SADD shop:producer:p:messages m",
         "GET arq:job:shop:turn:c:m",
+        "GET arq:job:shop:attach:c:0:0",
     ),
     "backend": (
         "ACL LIST",

@@ -115,6 +115,15 @@ TITLE_INSTRUCTION = (
 TITLE_TOKENS = 32
 
 
+def may_call_again(backend: ChatBackend) -> bool:
+    """
+    Whether another process may make a reply's call once more, if nothing of the reply was sent to readers.
+
+    A backend whose calls have effects (it books a flight) sets ``may_call_again = False``.
+    """
+    return bool(getattr(backend, "may_call_again", True))
+
+
 def system_texts(prompt: str, asset: Asset | None) -> list[str]:
     """List the first instructions to a model: *prompt*, if any, and the asset, if any."""
     texts = [prompt] if prompt else []

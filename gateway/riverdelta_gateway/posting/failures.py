@@ -13,6 +13,7 @@ OWN_CODES: Final = frozenset(
 """Codes of failed turns, whose detail was written for readers."""
 
 _SENTENCES: Final[Mapping[str, str]] = {
+    "not_started": "No process was free to write this reply",
     "producer_lost": "The process that wrote this reply was lost",
     "producer_timeout": "The process that wrote this reply was lost",
     "source_error": "The language model reported an error",

@@ -13,6 +13,9 @@ from riverdelta_gateway.errors import RequestError, bad_request
 MAX_PROMPT_CHARS: Final = 100_000
 """A prompt is stored with its message, and sent with every snapshot: it is not the place for files."""
 
+MAX_PROMPT_ID_CHARS: Final = 256
+"""It is stored with the message, as the prompt is."""
+
 _ALLOWED_TYPES: Final = " or ".join(f"`{name}`" for name in ASSET_TYPES)
 _ASSET_FIELDS: Final[Mapping[str, AssetType | None]] = {
     "asset_id": None,
@@ -54,6 +57,19 @@ def read_post(payload: Mapping[str, Any]) -> Post:
     if prompt is None and asset is None:
         raise bad_request("prompt must not be empty unless an asset is specified")
     return Post(prompt, chat_id, message_id, asset)
+
+
+def read_prompt_id(payload: Mapping[str, Any]) -> str | None:
+    """
+    Read the client's own id of a prompt, any string; None: it has none.
+
+    Raises:
+        RequestError: BAD_REQUEST: it is no string, or too long.
+    """
+    prompt_id = _text(payload, "prompt_id")
+    if prompt_id is not None and not 0 < len(prompt_id) <= MAX_PROMPT_ID_CHARS:
+        raise bad_request(f"prompt_id must have 1 to {MAX_PROMPT_ID_CHARS} characters")
+    return prompt_id
 
 
 def unknown_asset(asset: AssetRef) -> RequestError:

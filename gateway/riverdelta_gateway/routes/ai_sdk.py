@@ -84,6 +84,15 @@ class UIMessageStream:
         """Take the messages of a snapshot; return the parts that bring a client to their state."""
         return list(self._catch_up(messages))
 
+    @property
+    def started(self) -> bool:
+        """Whether any part was returned."""
+        return self._started
+
+    def replaced(self) -> list[Part]:
+        """Make the parts of a message that another one replaced before the client saw anything of it."""
+        return [*self._start(), *self._abort("replaced")]
+
     def _parts(self, event: Event) -> Iterator[Part]:
         type_, data = event.type, event.data
         if type_ == "snapshot":

@@ -16,7 +16,7 @@ Only the last message that a client sends is read: the chat's own log is its his
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -24,11 +24,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from riverdelta.core.errors import BrokerUnavailable
 from riverdelta.core.events import Event
 from riverdelta_gateway.access import OwnerGuard
 from riverdelta_gateway.auth import Identity
 from riverdelta_gateway.errors import RequestError, bad_request, no_such_chat
-from riverdelta_gateway.posting.request import Post, read_post
+from riverdelta_gateway.posting.request import Post, read_post, read_prompt_id
 from riverdelta_gateway.routes.ai_sdk import CUT, DONE, HEADERS, UIMessageStream, encode_part
 from riverdelta_gateway.routes.checks import checked_id
 from riverdelta_gateway.routes.event_stream import EventStream
@@ -38,6 +39,8 @@ from riverdelta_gateway.services import Services
 
 _ASSET_FIELDS: Final = ("asset_id", "asset_type", "metric_id", "dashboard_id")
 """Fields that `useChat` may add (its option ``body``), the same as of `/chats/post`."""
+_REGENERATE: Final = "regenerate-message"
+"""Value of ``trigger`` where the user wants another reply to the same prompt."""
 _RESUMABLE_MS: Final = 60_000
 """A reply that ended this long ago can still be resumed."""
 _LAST_EVENTS: Final = 100
@@ -61,10 +64,9 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
     post = read_post({"chat_id": body["id"], "prompt": _text_of(last), **about})
     if post.prompt is None:
         raise bad_request("messages must end with one that has a text")
-    prompt_id = last.get("id")
-    if not isinstance(prompt_id, str | None):
+    if not isinstance(last.get("id"), str | None):
         raise bad_request("the id of a message must be a string")
-    return post, prompt_id
+    return post, read_prompt_id({"prompt_id": last.get("id")})
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
@@ -83,7 +85,12 @@ def _text_of(message: Mapping[str, Any]) -> str:
 
 @endpoint
 async def post_message(request: Request, services: Services) -> Response:
-    """Ask for a reply, and stream it. A message with a known id replaces that message and all behind it."""
+    """
+    Ask for a reply, and stream it.
+
+    A message with a known id replaces that message and all behind it; while its reply is open, it is the
+    same reply, unless the client asks to regenerate it.
+    """
     identity = services.auth.identify(request)
     body = await json_body(request, services.gateway.max_body_bytes)
     post, prompt_id = read_chat_request(body)
@@ -91,7 +98,15 @@ async def post_message(request: Request, services: Services) -> Response:
         # The place comes first: a refused post writes nothing.
         place.enter_context(services.connections.place(identity.user))
         await services.post_limit.take(identity.user)
-        turn = await services.posts.accept(identity.user, post, prompt_id=prompt_id, may_begin=True)
+        accepted = await services.posts.accept(
+            identity.user,
+            post,
+            prompt_id=prompt_id,
+            may_begin=True,
+            again=body.get("trigger") == _REGENERATE,
+        )
+        services.posts.follow(accepted)
+        turn = accepted.turn
         guard = services.access.guard(turn.chat_id, identity.user, owned=True)
         return _stream(services, identity, guard, turn.message_id, place)
 
@@ -105,10 +120,12 @@ async def resume(request: Request, services: Services) -> Response:
     if owner is None or not services.access.is_readable(owner, identity.user):
         # The page of a chat that does not exist yet; another user's chat looks the same.
         return Response(status_code=204)
+    # First: a turn that is accepted behind this read is none of this request's.
+    accepted = await services.subscriber.open_messages(chat_id)
     snapshot = await services.subscriber.snapshot(chat_id)
     guard = services.access.guard(chat_id, identity.user)
     await guard.check(snapshot)
-    message_id = await _resumable(services, snapshot)
+    message_id = await _resumable(services, snapshot, accepted)
     if message_id is None:
         return Response(status_code=204)
     with contextlib.ExitStack() as place:
@@ -116,9 +133,19 @@ async def resume(request: Request, services: Services) -> Response:
         return _stream(services, identity, guard, message_id, place)
 
 
-async def _resumable(services: Services, snapshot: Event) -> str | None:
-    """Find the open reply; else the last one, if it ended while its client was away for a moment."""
+async def _resumable(services: Services, snapshot: Event, accepted: Sequence[str]) -> str | None:
+    """
+    Find the open reply; else the last one, if it ended while its client was away for a moment.
+
+    Args:
+        services: Read the chat.
+        snapshot: The chat.
+        accepted: Ids of its messages that were open before, also those that no worker has read of yet.
+    """
     messages = snapshot.data["messages"]
+    statuses = {message["message"]: message["status"] for message in messages}
+    if accepted and accepted[-1] not in statuses:
+        return accepted[-1]
     for message in reversed(messages):
         if message["status"] == "open":
             return str(message["message"])
@@ -170,7 +197,7 @@ def _stream(
 ) -> Response:
     source = guard.events(services.subscriber.events(guard.chat_id))
     return EventStream(
-        _lines(source, message_id),
+        _lines(source, services, guard.chat_id, message_id),
         services,
         identity,
         place=place.pop_all(),
@@ -180,16 +207,29 @@ def _stream(
 
 
 async def _lines(
-    source: AsyncGenerator[Event, None], message_id: str
+    source: AsyncGenerator[Event, None], services: Services, chat_id: str, message_id: str
 ) -> AsyncGenerator[bytes, None]:
     stream = UIMessageStream(message_id)
     try:
         async with contextlib.aclosing(source):
             async for event in source:
-                yield b"".join(encode_part(part) for part in stream.apply(event))
+                parts = stream.apply(event)
+                if event.type == "snapshot" and not stream.started:
+                    # No worker has read of it yet; or another message replaced it, and it never comes.
+                    gone = await _is_gone(services, chat_id, message_id)
+                    parts = stream.replaced() if gone else parts
+                yield b"".join(encode_part(part) for part in parts)
                 if stream.done:
                     yield DONE
                     return
     except RequestError as refusal:  # another user made the chat: the turn was dropped
         yield encode_part({"type": "error", "errorText": refusal.message})
         yield DONE
+
+
+async def _is_gone(services: Services, chat_id: str, message_id: str) -> bool:
+    """Whether a message that a snapshot does not have is not accepted either."""
+    try:
+        return message_id not in await services.subscriber.open_messages(chat_id)
+    except BrokerUnavailable:
+        return False  # the stream goes on, with a snapshot more

@@ -40,6 +40,16 @@ def make_backend(settings: TurnSettings) -> ChatBackend:
     return cast("ChatBackend", make(**built_in.arguments(settings)))
 
 
+def source_of(settings: TurnSettings) -> str:
+    """
+    Say how the backend that ``settings.backend`` names encodes replies; ``text`` for one of your own.
+
+    For a process that makes no backend; the turns process says it for certain.
+    """
+    built_in = _BACKENDS.get(settings.backend)
+    return "text" if built_in is None else built_in.source
+
+
 def make_catalog(settings: TurnSettings) -> AssetCatalog:
     """
     Make the asset catalog that ``settings.asset_catalog`` names; unset: files in a folder.
@@ -124,17 +134,25 @@ class _BuiltIn(NamedTuple):
 
     Attributes:
         path: Imported only when it is chosen: an SDK comes with an extra, and loads for a second.
+        source: How it encodes replies.
         arguments: Keyword arguments of its class, read from the settings.
     """
 
     path: str
+    source: str
     arguments: Callable[[TurnSettings], dict[str, Any]]
 
 
 _BACKENDS: Final[Mapping[str, _BuiltIn]] = {
-    "scripted": _BuiltIn("riverdelta_gateway.backends.scripted:ScriptedBackend", _scripted),
-    "openai": _BuiltIn("riverdelta_gateway.backends.openai_chat:OpenAIBackend", _openai),
-    "anthropic": _BuiltIn("riverdelta_gateway.backends.anthropic:AnthropicBackend", _anthropic),
-    "gemini": _BuiltIn("riverdelta_gateway.backends.gemini:GeminiBackend", _gemini),
+    "scripted": _BuiltIn(
+        "riverdelta_gateway.backends.scripted:ScriptedBackend", "openai-chat", _scripted
+    ),
+    "openai": _BuiltIn(
+        "riverdelta_gateway.backends.openai_chat:OpenAIBackend", "openai-chat", _openai
+    ),
+    "anthropic": _BuiltIn(
+        "riverdelta_gateway.backends.anthropic:AnthropicBackend", "anthropic", _anthropic
+    ),
+    "gemini": _BuiltIn("riverdelta_gateway.backends.gemini:GeminiBackend", "gemini", _gemini),
 }
 """Name in the settings -> backend."""

@@ -1,12 +1,14 @@
-"""Run turns: open the reply, ask the backend, push what it sends, and end the reply."""
+"""Run turns: adopt the reply, wait for those before it, ask the backend, push what it sends."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from riverdelta.broker.producer.message import Message
@@ -16,13 +18,21 @@ from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import (
     MessageEnded,
     MessageExists,
+    MessageLost,
     NotChatOwner,
     RiverdeltaError,
     Stopped,
 )
+from riverdelta.core.events import SnapshotMessage
 from riverdelta.core.view import ChatView
 from riverdelta_gateway.assets import Asset, AssetCatalog
-from riverdelta_gateway.backends.base import BackendError, ChatBackend, Question, ToolAnswer
+from riverdelta_gateway.backends.base import (
+    BackendError,
+    ChatBackend,
+    Question,
+    ToolAnswer,
+    may_call_again,
+)
 from riverdelta_gateway.backends.opening import SOURCE as OPENING_SOURCE
 from riverdelta_gateway.backends.opening import opening_reply
 from riverdelta_gateway.backends.scripted import title_from
@@ -43,7 +53,8 @@ class TurnRunner:
     """
     Runs the turns of one process. An async context manager.
 
-    On leaving, replies may go on for ``drain_s``; then they fail with ``turn_interrupted``.
+    On leaving, replies may go on for ``drain_s``. Then a turn of which nothing was sent waits for another
+    process, and the others fail with ``turn_interrupted``.
 
     Raises:
         SettingsError: A backend, catalog or store that cannot be used.
@@ -58,6 +69,8 @@ class TurnRunner:
         self._subscriber = ChatReader(settings)
         self._history: HistoryStore = make_history(turns, self._subscriber)
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._queued: set[asyncio.Task[None]] = set()
+        """Turns that wait for those before them."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -82,23 +95,31 @@ class TurnRunner:
 
     async def run(self, turn: Turn) -> None:
         """
-        Run *turn*, unless it ran already or runs; return when it is over, however it ended.
+        Run *turn*, unless it ran already; return when it is over, however it ended.
 
         A turn goes on if the caller is cancelled: arq cancels its jobs whenever it loses its Redis.
 
         Raises:
             BrokerUnavailable: The reply could not be opened; try again.
+            TurnTaken: Another process runs it; try again, in case that one lets it wait.
         """
         key = (turn.chat_id, turn.message_id)
-        if key in self._running:
-            return
-        task = asyncio.create_task(self._run(turn), name=f"riverdelta-turn-{turn.message_id}")
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key))
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._run(turn), name=f"riverdelta-turn-{turn.message_id}")
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._over(key, done))
         await asyncio.shield(task)
+
+    def _over(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
 
     async def _drain(self) -> None:
         tasks = list(self._running.values())
+        for task in self._queued:  # another process begins them
+            task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=self.turns.drain_s)
         for task in tasks:
@@ -108,43 +129,72 @@ class TurnRunner:
     # -- one turn --------------------------------------------------------------------------------
 
     async def _run(self, turn: Turn) -> None:
-        snapshot = await self._subscriber.snapshot(turn.chat_id)
-        messages = snapshot.data["messages"]
-        if turn.message_id in (message["message"] for message in messages):
-            return
-        replaces = from_message_on(messages, turn.from_message)
-        title = title_of([message for message in messages if message["message"] not in replaces])
-        reply = self._producer.message(
-            turn.chat_id,
-            source=OPENING_SOURCE if turn.prompt is None else self._backend.source,
-            message_id=turn.message_id,
-            metadata=turn.metadata(replaces, title),
-            user=turn.user,
-            replaces=replaces,
-        )
+        if turn.accepted:
+            message = self._adopted(turn)
+        else:
+            messages = (await self._subscriber.snapshot(turn.chat_id)).data["messages"]
+            if turn.message_id in (message["message"] for message in messages):
+                return
+            replaces = turn.replaces or from_message_on(messages, turn.from_message)
+            turn = replace(turn, replaces=replaces, title=_title_without(messages, replaces))
+            message = self._opened(turn)
         try:
-            async with reply as message:
-                await self._reply(turn, message, replaces, needs_title=title is None)
+            async with message:
+                await self._reply(turn, message)
         except MessageExists:
+            if turn.accepted:
+                raise TurnTaken from None
             return  # another process runs it, or did: that one ends it, or its producer's lease does
         except NotChatOwner:
             # Another user was faster to make the chat. `OwnerGuard` answers those who wait for this turn.
             _log.warning("turn %s: chat %s is another user's", turn.message_id, turn.chat_id)
+            return
+        except MessageLost:
+            if not turn.accepted:
+                raise
+            # The server lost what it had accepted: the job has all of it.
+            _log.warning("turn %s: Redis lost it from chat %s", turn.message_id, turn.chat_id)
+            await self._run(replace(turn, accepted=False))
             return
         except (Stopped, MessageEnded) as end:
             _log.info("turn %s of chat %s: %s", turn.message_id, turn.chat_id, end)
         if self._history.saves:
             await self._save(turn)
 
-    async def _reply(
-        self, turn: Turn, message: Message, replaces: Sequence[str], *, needs_title: bool
-    ) -> None:
+    def _source(self, turn: Turn) -> str:
+        return OPENING_SOURCE if turn.prompt is None else self._backend.source
+
+    def _adopted(self, turn: Turn) -> Message:
+        """Prepare to write a turn that its chat has."""
+        return self._producer.adopt(
+            turn.chat_id,
+            turn.message_id,
+            source=self._source(turn),
+            metadata=turn.metadata(turn.replaces, turn.title),
+            user=turn.user,
+            replaces=turn.replaces,
+        )
+
+    def _opened(self, turn: Turn) -> Message:
+        """Prepare to open the message of a turn that its chat does not have."""
+        return self._producer.message(
+            turn.chat_id,
+            source=self._source(turn),
+            message_id=turn.message_id,
+            metadata=turn.metadata(turn.replaces, turn.title),
+            user=turn.user,
+            replaces=turn.replaces,
+        )
+
+    async def _reply(self, turn: Turn, message: Message) -> None:
         """Write the reply; an error becomes its end, in words that are safe for readers."""
         limit_s = self.turns.turn_timeout_s
+        calls: list[str] = []
         try:
+            if turn.behind:
+                await self._wait_in_line(turn, message)
             async with asyncio.timeout(limit_s):
-                writing = self._write(turn, message, replaces, needs_title=needs_title)
-                await _while_open(message, writing)
+                await _while_open(message, self._write(turn, message, calls))
         except BackendError as error:
             await _fail(message, "provider_error", error.sentence, error.__cause__ or error)
         except _ProviderSilent as error:
@@ -156,26 +206,60 @@ class TurnRunner:
             await _fail(message, "turn_timeout", sentence, error)
         except asyncio.CancelledError as error:
             async with asyncio.timeout(_FAIL_WAIT_S):
+                if not calls or may_call_again(self._backend):
+                    with contextlib.suppress(RiverdeltaError):
+                        if await message.release():
+                            _log.info("turn %s waits for another process", turn.message_id)
+                            raise
                 sentence = "The server was shut down while it wrote this reply"
                 await _fail(message, "turn_interrupted", sentence, error)
             raise
 
-    async def _write(
-        self, turn: Turn, message: Message, replaces: Sequence[str], *, needs_title: bool
-    ) -> None:
+    async def _wait_in_line(self, turn: Turn, message: Message) -> None:
+        task = self._running[turn.chat_id, turn.message_id]
+        self._queued.add(task)
+        try:
+            await _while_open(message, self._comes_next(turn))
+        finally:
+            self._queued.discard(task)
+
+    async def _comes_next(self, turn: Turn) -> None:
+        """Wait until the turns before this one have ended; then the chat has their replies."""
+        before = set(turn.behind)
+        view = ChatView()
+        async with aclosing(self._subscriber.events(turn.chat_id)) as events:
+            async for event in events:
+                view.apply(event)
+                messages = view.messages
+                here = any(one["message"] == turn.message_id for one in messages)
+                open_ = {one["message"] for one in messages if one["status"] == "open"}
+                if here and not open_ & before:
+                    return
+
+    async def _write(self, turn: Turn, message: Message, calls: list[str]) -> None:
+        """Write the reply; *calls* gets a name for each call of the backend."""
         asset = await self._asset(turn)
         if turn.asset_id is not None and asset is None:
             sentence = f"The {turn.asset_type} does not exist any more"
             await _fail(message, "asset_gone", sentence, LookupError(turn.asset_id))
             return
+        snapshot = await self._subscriber.snapshot(turn.chat_id)
+        messages = snapshot.data["messages"]
+        # This turn and the questions that wait behind it are no part of what it replies to. Its title may
+        # be there, of a process that let it wait again.
+        later = from_message_on(messages, turn.message_id) or [turn.message_id]
+        needs_title = (
+            turn.title is None and _title_without(messages, [*turn.replaces, *later[1:]]) is None
+        )
         if turn.prompt is None:
             if asset is not None:
                 if needs_title:
                     await message.annotate(TITLE, {"title": asset.name})
                 await self._push(message, opening_reply(asset))
             return
-        said = await self._history.load(turn.chat_id, [*replaces, turn.message_id])
+        said = await self._history.load(turn.chat_id, [*turn.replaces, *later])
         question = Question(turn.prompt, latest(said, self.turns.history_max_chars), asset)
+        calls.append("reply")
         if not needs_title:
             await self._push(message, self._backend.reply(question))
             return
@@ -247,8 +331,16 @@ class TurnRunner:
                     return
 
 
+class TurnTaken(Exception):
+    """Another process runs the turn."""
+
+
 class _ProviderSilent(Exception):
     """The provider sent nothing for ``provider_silence_s``."""
+
+
+def _title_without(messages: Sequence[SnapshotMessage], without: Sequence[str]) -> str | None:
+    return title_of([message for message in messages if message["message"] not in without])
 
 
 async def _while_open(message: Message, writing: Coroutine[Any, Any, None]) -> None:

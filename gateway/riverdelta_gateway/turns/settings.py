@@ -94,7 +94,10 @@ class TurnSettings(EnvironmentSettings):
         "prompt.",
     )
     drain_s: float = Field(
-        default=2.0, ge=0, description="Time that replies get at SIGTERM; then they fail."
+        default=2.0,
+        ge=0,
+        description="Time that replies get at SIGTERM. Then those of which nothing was sent wait for "
+        "another process, and the others fail.",
     )
     max_turns: int = Field(default=100, gt=0, description="Turns of one process at the same time.")
     history_max_chars: int = Field(

@@ -18,7 +18,7 @@ from riverdelta.broker.store.keys import Keys
 from riverdelta.core.errors import BrokerUnavailable
 from riverdelta_gateway.turn import Turn
 from riverdelta_gateway.turns.queue import SERIALIZERS, TURN_JOB, arq_pool
-from riverdelta_gateway.turns.runner import TurnRunner
+from riverdelta_gateway.turns.runner import TurnRunner, TurnTaken
 from riverdelta_gateway.turns.settings import TurnSettings
 
 _POLL_S: Final = 0.02
@@ -53,7 +53,8 @@ async def run_turn(ctx: dict[str, Any], fields: dict[str, Any]) -> None:
     marking = asyncio.create_task(_renew_mark(ctx), name="riverdelta-turn-mark")
     try:
         await runner.run(Turn.from_json(fields))
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, TurnTaken) as error:
+        # Taken: as long as this job is there, the turn finds a process if its own one lets it wait.
         raise Retry(defer=_RETRY_S) from error
     finally:
         marking.cancel()

@@ -125,6 +125,10 @@ class ChatReader:
         keys = self.client.keys.chat(check_id("chat_id", chat_id))
         return await read_snapshot(self.client.chats, keys, chat_id, _now_ms())
 
+    async def open_messages(self, chat_id: str) -> list[str]:
+        """Read which messages of a chat are open; see `read_open`."""
+        return await read_open(self.client.chats, self.client.keys.chat(chat_id))
+
     async def stop(
         self,
         chat_id: str,
