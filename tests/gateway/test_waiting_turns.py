@@ -139,6 +139,32 @@ async def test_a_stop_ends_a_turn_that_waits_and_no_model_is_asked(
             assert [call for call in CALLS if call.startswith("began")] == ["began Asked"]
 
 
+async def test_the_answer_to_a_post_comes_before_every_frame_of_its_turn(
+    gateway: Running,
+    settings: Settings,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accept = accepted_turns.accept
+
+    async def slow(redis: Redis, turn: accepted_turns.NewTurn) -> Any:
+        """Return once readers have the turn, and the gateway could have sent it."""
+        answer = await accept(redis, turn)
+        await accepted_turns.attach(redis, turn.chat_id)
+        await until_message(subscriber, turn.chat_id, turn.start.message_id, text="")
+        await asyncio.sleep(0.2)
+        return answer
+
+    async with local_workers(settings), client(gateway.url) as browser:
+        first = await accepted(browser, prompt="One")
+        while (await browser.next())["event"] != "initializeChat":
+            pass
+        monkeypatch.setattr(accepted_turns, "accept", slow)
+        await browser.send(POST, {"prompt": "Two", "chat_id": first["chat_id"]})
+        frames = [await browser.next() for _ in range(2)]
+    assert [frame["event"] for frame in frames] == ["accepted", "initializeChat"]
+
+
 # -- once ----------------------------------------------------------------------------------------
 
 

@@ -131,6 +131,7 @@ class Posts:
         prompt_id: str | None = None,
         may_begin: bool = False,
         again: bool = False,
+        answering: contextlib.ExitStack | None = None,
     ) -> Accepted:
         """
         Make the turn that *post* asks for a message of its chat; answer, and then call `follow`.
@@ -142,6 +143,8 @@ class Posts:
                 same turn; a reply that has ended is replaced.
             may_begin: Whether a chat that does not exist is begun, instead of refused.
             again: Whether a reply that is open is replaced, too.
+            answering: Close it when the post is answered: until then, the user's sockets get nothing of the
+                turn. None: they may get the turn before the answer.
 
         Raises:
             RequestError: NOT_FOUND: the asset, the chat or the message does not exist for this user.
@@ -157,6 +160,8 @@ class Posts:
         if post.chat_id is not None:
             exists = await self._check_chat(post.chat_id, user, may_begin=may_begin)
         begins = post.chat_id is None or may_begin
+        if answering is not None:
+            answering.enter_context(self._watches.answering(user))
         chosen_id, least = prompt_id or secrets.token_hex(16), 0
         for _ in range(_TRIES):
             messages = await self._messages(chat_id) if exists else []

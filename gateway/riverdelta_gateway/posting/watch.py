@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Self
 
 from riverdelta.broker.reader.chat_reader import ChatReader
@@ -47,6 +48,8 @@ class Watches:
         self._access = access
         self._sockets = sockets
         self._watches: dict[tuple[str, str], _Watch] = {}
+        self._answering: dict[str, list[asyncio.Event]] = {}
+        """User -> the posts that are being answered."""
         self._looks: set[asyncio.Task[None]] = set()
         self._look_slots = asyncio.Semaphore(_LOOKS)
         sockets.listen(self._on_announcement)
@@ -76,12 +79,36 @@ class Watches:
         """
         self._follow(user, chat_id, message_id).asked.add(message_id)
 
+    @contextlib.contextmanager
+    def answering(self, user: str) -> Iterator[None]:
+        """Hold the frames of the user's turns back: a post that is being answered has its answer first."""
+        answered = asyncio.Event()
+        of_user = self._answering.setdefault(user, [])
+        of_user.append(answered)
+        try:
+            yield
+        finally:
+            answered.set()
+            of_user.remove(answered)
+            if not of_user:
+                del self._answering[user]
+
+    async def _answered(self, user: str) -> None:
+        """Wait until the posts of *user* that are being answered now have their answers."""
+        for answered in tuple(self._answering.get(user, ())):
+            await answered.wait()
+
     def _follow(self, user: str, chat_id: str, message_id: str) -> _Watch:
         key = (user, chat_id)
         watch = self._watches.get(key)
         if watch is None or watch.task.done():
             watch = self._watches[key] = _Watch(
-                self._subscriber, self._access, self._sockets, user, chat_id
+                self._subscriber,
+                self._access,
+                self._sockets,
+                user,
+                chat_id,
+                answered=self._answered,
             )
             watch.task.add_done_callback(lambda task: self._forget(key, task))
         watch.projection.expect(message_id)
@@ -140,6 +167,8 @@ class _Watch:
         sockets: Sockets,
         user: str,
         chat_id: str,
+        *,
+        answered: Callable[[str], Awaitable[None]],
     ) -> None:
         self.projection = Projection(chat_id)
         self.position = ""
@@ -149,6 +178,7 @@ class _Watch:
         self._sockets = sockets
         self._user = user
         self._chat_id = chat_id
+        self._answered = answered
         self.task = asyncio.create_task(self._run(), name=f"riverdelta-posts-{chat_id}")
 
     async def _run(self) -> None:
@@ -172,6 +202,7 @@ class _Watch:
                 timeout_s = None if self.projection.under_way else _IDLE_S
                 async with asyncio.timeout(timeout_s):
                     event = await anext(events)
+                await self._answered(self._user)
                 self.position = event.position
                 for frame in self.projection.apply(event):
                     self._send(frame, event.position)

@@ -29,10 +29,10 @@ class TurnWait(Loop):
     owner, so every turn is watched by one worker; the failure is stored once.
 
     Attributes:
-        every_s: Seconds between two turns of the loop.
+        every_s: Seconds between two turns of the loop: by so much a failure may be late.
     """
 
-    every_s: ClassVar = 0.5
+    every_s: ClassVar = 1.0
 
     def __init__(self, pump: Pump) -> None:
         super().__init__(self.every_s, _log)
