@@ -182,3 +182,60 @@ def test_readers_get_how_much_was_skipped() -> None:
         got = reply("gemini", [json.dumps(document).encode() for document in documents])
         assert got["rejected"]
         assert f"Nothing of this reply was understood{sentence}" in got["says"][0]
+
+
+CHAT_PART = {"type": "image_url", "image_url": {"url": IMAGE}}
+INLINE = {"inlineData": {"mimeType": "image/png", "data": IMAGE}}
+COUNTS = {"promptTokenCount": 4, "candidatesTokenCount": 3}
+LARGE: dict[str, list[dict[str, Any]]] = {
+    "openai-chat+sse": [
+        {
+            "choices": [
+                {"delta": {"content": "Here.", "images": [CHAT_PART]}, "finish_reason": "stop"}
+            ],
+            "usage": U,
+        }
+    ],
+    "gemini+sse": [
+        {
+            "candidates": [
+                {"content": {"parts": [{"text": "Here."}, INLINE]}, "finishReason": "STOP"}
+            ],
+            "usageMetadata": COUNTS,
+        }
+    ],
+    "bedrock-converse+sse": [
+        {"contentBlockDelta": {"delta": {"text": "Here."}}},
+        {"contentBlockDelta": {"delta": {"image": {"source": {"bytes": IMAGE}}}}},
+        {"messageStop": {"stopReason": "end_turn"}},
+        {"metadata": {"usage": {"inputTokens": 4, "outputTokens": 3}}},
+    ],
+    "openai-responses+sse": [
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "Here."},
+        {
+            "type": "response.completed",
+            "response": {"id": "r1", "status": "completed", "instructions": IMAGE, "usage": U},
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("source", LARGE)
+def test_large_frames_of_every_source_say_their_text_and_end(source: str) -> None:
+    got = reply(source, _frames(*LARGE[source]))
+    assert (got["text"], got["finishes"], got["says"]) == (["Here."], ["stop"], [])
+    assert (got["usage"]["input_tokens"], got["usage"]["output_tokens"]) == (4, 3)
+
+
+def test_a_reply_of_one_frame_that_is_lost_fails() -> None:
+    long = {"choices": [{"delta": {"content": IMAGE}, "finish_reason": "stop"}]}
+    got = reply("openai-chat+sse", _frames(long))
+    assert got["ends"] == ["message.failed"]
+    assert any("frame_too_large" in said for said in got["says"])
+
+
+def test_a_call_with_an_emptied_argument_never_looks_whole() -> None:
+    call = {"functionCall": {"name": "upload", "args": {"data": IMAGE}}}
+    got = reply("gemini+sse", _frames({"candidates": [{"content": {"parts": [call]}}]}))
+    assert not [call for call in got["tool_calls"] if call["whole"]]
+    assert got["ends"] == ["message.failed"]

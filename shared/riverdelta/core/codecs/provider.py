@@ -225,7 +225,7 @@ class ProviderCodec(Codec, ABC):
     def fail_cut_step(self, code: str, detail: str) -> list[Piece]:
         """Fail the step if its end was not said, because what held it was lost: see `sse`."""
         out: list[Piece] = []
-        if self._in_step and not self._waits():
+        if (self._in_step and not self._waits()) or not (self._in_step or self._shown):
             self._fail(StepFail(code, detail), out)
         return self._joined(out)
 
