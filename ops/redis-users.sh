@@ -48,15 +48,19 @@ data="$data +eval +evalsha +info +spublish +ssubscribe +sunsubscribe +time +wait
 # The gateway, which the world reaches, gets the commands that it sends, where it sends them: it reads
 # chats, accepts turns (accept_turn.lua: the start of a message, never a reply), stops them (stop.lua), takes
 # from a user's limits, lists their chats, and asks for turns and for workers.
-read_chats="~$rd:{* &$rd:{* &$rd:user:*:chats +eval +evalsha +hget +hmget +hgetall +xrange"
-read_chats="$read_chats +ssubscribe +sunsubscribe +time +wait +multi +exec +discard +unwatch"
-# A head is the one key of a chat that ends with a brace.
-accept_turns="(~$rd:{*} +hset) (~$rd:{*:msg:* +hset +hsetnx) (~$rd:{*:chunks +xadd)"
-accept_turns="$accept_turns (~$rd:{* +persist) (&$rd:{*:wake +spublish)"
+# No id has a brace, but ids may have ":": so a head is the one key of a chat that ends with a brace, and
+# "}:msg:" is in no head. Of raw entries, dead letters and calls that are owed it reads nothing.
+read_chats="~$rd:{*} ~$rd:{*}:msg:* ~$rd:{*}:chunk:* ~$rd:{*}:deltas &$rd:{*}:deltas &$rd:user:*:chats"
+read_chats="$read_chats +hget +hmget +hgetall +xrange +ssubscribe +sunsubscribe +time +wait"
+read_chats="$read_chats +multi +exec +discard +unwatch"
+# A script may be given every key of a chat; what it does to each needs a rule as well.
+run_scripts="(~$rd:{* +eval +evalsha)"
+accept_turns="(~$rd:{*} +hset) (~$rd:{*}:msg:* +hset +hsetnx) (~$rd:{*}:chunks +xadd)"
+accept_turns="$accept_turns (~$rd:{* +persist) (&$rd:{*}:wake +spublish)"
 # What is left of a chat whose head has expired; never a head.
-left="~$rd:{*:chunks ~$rd:{*:producers ~$rd:{*:msg:* ~$rd:{*:deltas ~$rd:{*:dead ~$rd:{*:outbox"
+left="~$rd:{*}:chunks ~$rd:{*}:producers ~$rd:{*}:msg:* ~$rd:{*}:deltas ~$rd:{*}:dead ~$rd:{*}:outbox"
 accept_turns="$accept_turns ($left +del)"
-take_tokens="(~$rd:user:*:bucket:* +eval +evalsha +hmget +hset +pexpire)"
+take_tokens="(~$rd:user:*:bucket:posts +eval +evalsha +hmget +hset +pexpire)"
 list_chats="(%R~$rd:user:*:chats +zrevrange)"
 announce="(~$rd:user:*:chats &$rd:user:*:chats +eval +evalsha +zremrangebyscore +zadd +pexpire +spublish)"
 ask_for_turns="(~$rd:turns ~arq:job:$rd:turn:* ~arq:result:$rd:turn:* +watch +exists +psetex +zadd)"
@@ -67,6 +71,6 @@ exec "$@" \
     --user default on "$default" '~*' '&*' +@all \
     --user worker on "$worker" $connect $data $chats $producers $workers $pick_chats \
     --user turns on "$turns" $connect $data $chats $producers $lists $ask_for_owner $pick_turns \
-    --user gateway on "$gateway" $connect $read_chats \
+    --user gateway on "$gateway" $connect $read_chats $run_scripts \
     $accept_turns $take_tokens $list_chats $announce $ask_for_turns $ask_for_workers \
     --user backend on "$backend" $connect $data $chats $producers $lists $ask_for_owner

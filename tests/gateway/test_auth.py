@@ -506,3 +506,14 @@ def test_no_token_is_ever_in_the_log(settings: Settings, tmp_path: Path) -> None
         assert bad not in gateway.log
         assert SECRET not in gateway.log
         assert "Traceback" not in gateway.log
+
+
+async def test_without_tokens_too_a_post_needs_a_chat_that_is_there(
+    gateway: Running, settings: Settings
+) -> None:
+    async with local_workers(settings), client(gateway.url) as browser:
+        for more in ({}, {"message_id": "m"}):
+            payload = {"chat_id": "never-was", "prompt": "x", **more}
+            answer = await browser.ask("/chats/post", payload)
+            assert answer["error"]["code"] == "NOT_FOUND"
+            assert answer["error"]["message"] == "There is no such chat."

@@ -44,6 +44,29 @@ def test_only_the_gateway_is_published_and_on_this_machine_only() -> None:
     assert f"http://127.0.0.1:{inside}/healthz" in gateway["healthcheck"]["test"][-1]
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_no_right_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert not {"privileged", "devices", "pid", "ipc", "network_mode"} & set(service)
+    # The entry point of Redis' image becomes another user.
+    added = ["CHOWN", "SETGID", "SETUID"] if name == "redis" else []
+    assert service.get("cap_add", []) == added
+    writable = [volume for volume in service.get("volumes", []) if not volume.endswith(":ro")]
+    assert writable == (["redis-data:/data"] if name == "redis" else [])
+
+
+def test_images_are_named_by_an_exact_version() -> None:
+    """A digest needs a registry: SECURITY.md says how to pin one."""
+    base = SERVICES["workers"]["build"]["args"]["BASE_IMAGE"]
+    assert re.search(rf"^ARG BASE_IMAGE={re.escape(base)}$", DOCKERFILE, re.MULTILINE)
+    for image in (SERVICES["redis"]["image"], base):
+        assert re.fullmatch(r"[\w/]+:\d+\.\d+\.\d+-\w+", image), image
+        assert image in OPERATIONS
+
+
 def test_passwords_and_the_secret_must_be_chosen() -> None:
     assert len(VARIABLES) == len(("default", *ROLES, "backend", "token secret"))
     assert "PASSWORD=" not in compose.TEXT
