@@ -2,7 +2,9 @@
 Measure how long a chat stalls while another chat of the same workers gets a hostile 1 MiB.
 
 Two workers with redaction and sections on, a few chats that get a token at a steady pace, and one hostile
-input after the other. The figure is the longest time from a push to its reader, over all innocent chats.
+input after the other. *Longest stall* is the longest time from a push to its reader, over all innocent
+chats; it grows with what else the machine does. *Loop held* does not: it is the most CPU time that a worker
+took between two turns of its event loop.
 ``RIVERDELTA_BENCH_WORKER`` names another version's command to measure the same against.
 """
 
@@ -17,11 +19,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from bench.loop import run
 from bench.result import Row
 from bench.server import BenchServer
+from bench.turns import FILE, longest_ms
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
 from riverdelta.broker.producer.message import Message
@@ -33,6 +36,7 @@ _PACE_S: Final = 0.05
 _MOST_S: Final = 40.0
 """Past this the next input has its turn, and the table says so."""
 _START_S: Final = 60.0
+_CALM_S: Final = 4.0
 
 Hostile = tuple[str, str, Callable[[Message], Awaitable[None]]]
 """What it is, the message's source, and what is pushed."""
@@ -48,22 +52,31 @@ async def _measure(url: str, hostile: list[Hostile]) -> list[str]:
     only = os.environ.get("RIVERDELTA_BENCH_STALLS", "")
     hostile = [entry for entry in hostile if only in entry[0]]
     settings = Settings(redis_url=url)
-    lines = [f"{'hostile input of 1 MiB':44} {'longest stall':>14} {'took':>8}"]
-    with tempfile.TemporaryFile("w+") as log:
+    lines = [
+        f"{'hostile input of 1 MiB':44} {'longest stall':>14} {'loop held':>10} {'took':>8} {'load':>6}"
+    ]
+    with tempfile.TemporaryFile("w+") as log, tempfile.NamedTemporaryFile() as turns:
         async with (
-            _workers(url, log),
+            _workers(url, log, turns.name),
             Producer(settings) as producer,
             Subscriber(settings) as subscriber,
             Client(settings) as client,
         ):
             innocent = _Innocent(producer, subscriber)
             async with innocent.streaming():
-                for number, (what, source, push) in enumerate(hostile):
+                await asyncio.sleep(
+                    _CALM_S
+                )  # both workers are up, and have nothing left of the start
+                for number, (what, source, push) in enumerate([_nothing(), *hostile]):
                     innocent.longest_s = 0.0
                     began = time.monotonic()
                     ended = await _ends(producer, client, f"hostile-{number}", source, push)
                     took = f"{time.monotonic() - began:.1f} s" if ended else "no end"
-                    lines.append(f"{what:44} {innocent.now_longest_s():12.2f} s {took:>8}")
+                    held_ms = longest_ms(Path(turns.name), began)
+                    lines.append(
+                        f"{what:44} {innocent.now_longest_s():12.2f} s {held_ms:7.0f} ms {took:>8}"
+                        f" {os.getloadavg()[0]:6.1f}"
+                    )
                     print(lines[-1], file=sys.stderr, flush=True)
         log.seek(0)
         dead = sum(" is dead;" in line for line in log)
@@ -154,7 +167,7 @@ class _Innocent:
 
 
 @contextlib.asynccontextmanager
-async def _workers(url: str, log: IO[str]) -> AsyncIterator[None]:
+async def _workers(url: str, log: IO[str], turns: str) -> AsyncIterator[None]:
     command = os.environ.get("RIVERDELTA_BENCH_WORKER") or str(
         Path(sys.executable).with_name("riverdelta")
     )
@@ -162,6 +175,9 @@ async def _workers(url: str, log: IO[str]) -> AsyncIterator[None]:
         "RIVERDELTA_REDIS_URL": url,
         "RIVERDELTA_REDACT": "true",
         "RIVERDELTA_SECTIONS": "true",
+        "RIVERDELTA_PIPELINE": "bench.turns:build",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        FILE: turns,
     }
     workers = [
         await asyncio.create_subprocess_exec(command, "worker", env=env, stderr=log)
@@ -187,6 +203,14 @@ def _result(what: str, unit: str) -> Hostile:
         await message.push_tool_result("call", _filled(unit))
 
     return f"tool result: {what}", "chunks", push
+
+
+def _nothing() -> Hostile:
+    async def push(message: Message) -> None:
+        await message.push("calm")
+        await asyncio.sleep(_CALM_S)
+
+    return "none: what the machine does by itself", "text", push
 
 
 def _text(what: str, unit: str) -> Hostile:
@@ -230,6 +254,14 @@ def _sse() -> Hostile:
     return "openai-chat+sse: many small events", "openai-chat+sse", push
 
 
+def _parsed_result(what: str, content: Any) -> Hostile:
+    async def push(message: Message) -> None:
+        await message.push_tool_result("call", content)
+
+    return f"tool result: {what}", "chunks", push
+
+
+_LONG_KEY: Final = json.dumps({"k" * 4000: [1] * ((_SIZE - 8192) // 3)})
 _FILES: Final = json.dumps({"files": [{"name": "n", "yml_content": "a: 1\n" * (_SIZE // 16)}]})
 _HOSTILE: Final[list[Hostile]] = [
     _result("1-1-", "1-"),
@@ -245,7 +277,12 @@ _HOSTILE: Final[list[Hostile]] = [
     _arguments("escapes", '{"a":"' + "\\u0041" * (_SIZE // 8) + '"}', "any"),
     _arguments("list of numbers", "[" + _filled("1,")[:-64] + "1]", "any"),
     _arguments("list of lists", "[" + _filled("[],")[:-64] + "1]", "any"),
+    _arguments(
+        "nested lists", "[" + "[" * 99 + "[1]," * (_SIZE // 4 - 128) + "1" + "]" * 100, "any"
+    ),
+    _arguments("a long key, many values", _LONG_KEY, "any"),
     _arguments("a card of one file", _FILES, "create_metrics"),
+    _parsed_result("list of lists", [[]] * (_SIZE // 3 - 64)),
     _repeated(),
     _openai(),
     _sse(),
