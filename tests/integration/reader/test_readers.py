@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -168,6 +170,31 @@ async def test_a_snapshot_at_any_time_is_the_reduction_of_the_events_before_it(
                     assert snapshot.data["messages"] == view.messages
                     checked += 1
     assert checked > 0
+
+
+async def test_a_long_snapshot_is_made_in_a_thread_and_a_short_one_is_not(
+    settings: Settings,
+    producer: Producer,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    in_thread = asyncio.to_thread
+
+    async def counted(work: Callable[..., Any], *args: Any) -> Any:
+        calls.append(args[0])
+        return await in_thread(work, *args)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    texts = {"short": "é" * 1000, "long": "é" * 400_000}
+    async with local_workers(settings):
+        for chat, text in texts.items():
+            async with producer.message(chat, source="text", message_id="m") as message:
+                await message.push(text)
+            await read_until_ends(subscriber, chat)
+            calls.clear()
+            assert view_of([await subscriber.snapshot(chat)]).text("m") == text
+            assert calls == ([] if chat == "short" else ["long"])
 
 
 async def test_readers_of_one_chat_share_one_subscription(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 import orjson
 
 from riverdelta.broker.redis.commands import Commands
@@ -27,6 +30,9 @@ from riverdelta.core.events import (
 )
 from riverdelta.core.state import Recent
 
+_LONG_BYTES: Final = 256 * 1024
+"""Bytes of hashes from which on a snapshot is made in a thread: other readers go on meanwhile."""
+
 
 async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms: int) -> Event:
     """Read the snapshot event of a chat, as of one seq; an empty one if there is no log yet."""
@@ -41,10 +47,24 @@ async def read_snapshot(executor: Commands, keys: ChatKeys, chat_id: str, now_ms
     if "epoch" not in head:
         return empty_snapshot(chat_id, now_ms)
     check_format(head, "chat")
+    size = sum(len(value) for fields in rest for value in fields.values())
+    if size > _LONG_BYTES:
+        return await asyncio.to_thread(_snapshot_event, chat_id, head, listed, rest, now_ms)
+    return _snapshot_event(chat_id, head, listed, rest, now_ms)
+
+
+def _snapshot_event(
+    chat_id: str,
+    head: dict[str, bytes],
+    listed: dict[str, Recent],
+    hashes: list[dict[str, bytes]],
+    now_ms: int,
+) -> Event:
+    """Make the event. *hashes*: of each message in *listed*, and behind it of its chunks."""
     messages = []
     for message_id, entry in listed.items():
         count = 1 + entry.chunk_count
-        (message, *chunks), rest = rest[:count], rest[count:]
+        (message, *chunks), hashes = hashes[:count], hashes[count:]
         if message:
             messages.append(_snapshot_message(message_id, message, chunks))
     return Event(
