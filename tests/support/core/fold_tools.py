@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from riverdelta.core import events as events_module
 from riverdelta.core.events import Event

@@ -3,7 +3,7 @@
 import itertools
 import json
 
-import jsonschema
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -20,7 +20,7 @@ from tests.support.drawing import examples
 from tests.support.gateway.world import MAX_QUEUED, STEPS, World, payload_of
 
 BEFORE_THE_END = [state for state in State if state is not State.CLOSED]
-SCHEMA = jsonschema.Draft202012Validator(json_schema())
+SCHEMA = jsonschema_rs.Draft202012Validator(json_schema())
 
 
 @given(
