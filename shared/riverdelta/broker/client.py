@@ -9,6 +9,7 @@ from riverdelta.broker.redis.cluster_executor import ClusterExecutor
 from riverdelta.broker.redis.cluster_pubsub import ClusterPubSub
 from riverdelta.broker.redis.commands import Commands
 from riverdelta.broker.redis.endpoint import endpoint_of
+from riverdelta.broker.redis.eviction import refuse_eviction
 from riverdelta.broker.redis.executor import Executor
 from riverdelta.broker.redis.pubsub import OnGap, OnMessage, PubSub, ShardedPubSub
 from riverdelta.broker.redis.replicated import ReplicatedExecutor
@@ -64,9 +65,17 @@ class Client:
         Raises:
             BrokerUnavailable: A server cannot be reached; start it, or correct the URL.
             ServerTooOld: Use Redis >= 7.0 or Valkey >= 7.2.
+            SettingsError: A server evicts keys; set its maxmemory-policy to noeviction.
         """
         for executor in self._executors():
             await executor.connect()
+        if not self.settings.allow_eviction:
+            try:
+                for url in await self._server_urls():
+                    await refuse_eviction(endpoint_of(url, self.settings.command_timeout_s))
+            except BaseException:
+                await self.aclose()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -96,6 +105,16 @@ class Client:
             await executor.aclose()
         if self._cluster is not None:
             await self._cluster.aclose()
+
+    async def _server_urls(self) -> list[str]:
+        """Name the servers that hold chats or the queue."""
+        settings = self.settings
+        if self._cluster is None:
+            return list({settings.redis_url, settings.effective_queue_url})
+        if not self._cluster.primaries:
+            await self._cluster.refresh()
+        nodes = [self._cluster.server_url(address) for address in self._cluster.primaries]
+        return [*nodes, settings.effective_queue_url]
 
     def _executors(self) -> list[Commands]:
         return list({id(each): each for each in (self.chats, self.pushes, self.queue)}.values())

@@ -51,6 +51,12 @@ class Settings(EnvironmentSettings):
     command_timeout_s: float = Field(
         default=5.0, gt=0, description="A server silent for this long counts as gone."
     )
+    allow_eviction: bool = Field(
+        default=False,
+        description=(
+            "Start with a Redis that evicts keys at maxmemory, which takes parts of chats. Off: refuse it."
+        ),
+    )
     durability: Literal["local", "replicated"] = Field(
         default="local",
         description=(

@@ -86,7 +86,7 @@ class Endpoint:
         except asyncio.CancelledError:
             await close_connection(connection)
             raise
-        facts = _parse_info(info)
+        facts = parse_info(info)
         version = facts.get("redis_version", "0")
         if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
             await close_connection(connection)
@@ -185,7 +185,8 @@ def reason_of(error: BaseException | str) -> str:
     return str(error) or type(error).__name__
 
 
-def _parse_info(info: bytes | str) -> dict[str, str]:
+def parse_info(info: bytes | str) -> dict[str, str]:
+    """Read the lines of an answer to INFO."""
     text = info.decode() if isinstance(info, bytes) else info
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {name: value for name, _, value in pairs}
