@@ -10,6 +10,7 @@ from riverdelta_workers.filters import SHIPPED, Pattern, Redact, RedactRule, car
 from riverdelta_workers.filters.partial import Probe
 from riverdelta_workers.filters.patterns import DEFAULT_BUDGET_S, SLICE
 from tests.support.core.secrets_tools import SECRETS, card_length, outputs
+from tests.support.drawing import examples
 
 
 def redact(text: str, *patterns: Pattern) -> str:
@@ -305,7 +306,7 @@ def test_digits_are_read_as_often_in_long_text_as_in_short(
     assert reads(40_000) <= 2.1 * reads(20_000) + 100
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(st.from_regex(r"[0-9 -]?(?:[ -]?[0-9]){10,40}[0-9 -]*", fullmatch=True, alphabet="0134 -"))
 def test_the_card_search_agrees_with_a_slow_oracle(text: str) -> None:
     assert card_numbers.find_card(text, 0) == oracle_card(text)
