@@ -16,7 +16,7 @@ from riverdelta_gateway.backends.scripted import title_from
 from riverdelta_gateway.backends.tokens import words
 from riverdelta_gateway.parts import reply_text
 from riverdelta_gateway.turn import Turn, title_of
-from riverdelta_gateway.turns.plugins import make_backend
+from riverdelta_gateway.turns.plugins import make_backend, source_of
 from riverdelta_gateway.turns.settings import TurnSettings
 from tests.support.core.codec_tools import lines_of, recordings
 from tests.support.gateway.local_turns import local_turns, turn_queue, until_message
@@ -209,6 +209,18 @@ async def _turn(queue: object, subscriber: Subscriber, message_id: str) -> Snaps
 
 
 # -- without a provider --------------------------------------------------------------------------
+
+
+async def test_a_gateway_knows_how_built_in_backends_encode_replies() -> None:
+    for source in BACKENDS:
+        async with provider(source, []) as server:
+            settings = settings_for(server)
+            backend = make_backend(settings)
+            assert source_of(settings) == backend.source
+            await backend.aclose()
+    scripted = TurnSettings()
+    assert source_of(scripted) == make_backend(scripted).source
+    assert source_of(TurnSettings(backend="package.module:own")) == "text"
 
 
 async def test_the_scripted_backend_plays_the_whole_reply() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from riverdelta import ChatView, Settings, Subscriber
+from riverdelta import ChatView, Producer, Settings, Subscriber
+from riverdelta.broker import turns
 from riverdelta.broker.client import Client
 from riverdelta.broker.dispatch.attach_jobs import request_owner
 from riverdelta.broker.store import scripts
@@ -16,7 +17,10 @@ from riverdelta.broker.store.fields import OPENED_FORMAT, STORED_FORMAT
 from riverdelta.broker.store.head import read_head
 from riverdelta.broker.store.scripts import PushLimits
 from riverdelta.broker.store.snapshot import read_snapshot
+from riverdelta.broker.store.turn_scripts import TurnStart
+from riverdelta.broker.turns import NewTurn, encode_start
 from riverdelta.core.errors import FormatTooNew
+from riverdelta.core.fold import ChatFold
 from riverdelta.core.outgoing import NewEntry
 from riverdelta.core.state import Entry
 from riverdelta_cli.commands.inspect import inspect_chat
@@ -176,3 +180,26 @@ async def test_a_claim_raises_the_format_and_never_lowers_it(client: Client) -> 
         await read_head(client.chats, keys)
     with pytest.raises(FormatTooNew, match="upgrade"):
         await read_snapshot(client.chats, keys, "c", NOW_MS)
+
+
+async def test_a_worker_that_knows_no_adoption_writes_the_turn_as_its_start_says(
+    settings: Settings, client: Client, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version before rejects the entry, and reads none of the fields that turns have more."""
+    monkeypatch.delitem(ChatFold._CONTROLS, "adopt")
+    data = encode_start(source="openai-chat", user="ann", metadata={}, replaces=())
+    new = TurnStart("m", "ann", data, "queue", (), 600_000, 3, begins=True)
+    assert (await turns.accept(client, NewTurn(CHAT, new))).status == "accepted"
+    assert await client.chats.execute("HGET", client.keys.chat(CHAT).head, "v") == b"1"
+    async with Subscriber(settings) as subscriber, local_workers(settings):
+        await turns.attach(client, CHAT)
+        async with producer.adopt(CHAT, "m", source="openai-chat", user="ann") as message:
+            await message.push({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+        events = await read_until_ends(subscriber, CHAT)
+    view = ChatView()
+    for event in events:
+        view.apply(event)
+    assert (view.text("m"), view.messages[0]["status"]) == ("Hello", "completed")
+    assert [event.data["code"] for event in events if event.type == "input.rejected"] == [
+        "unknown_entry"
+    ]

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from riverdelta_gateway.errors import RequestError
-from riverdelta_gateway.posting.request import MAX_PROMPT_CHARS, AssetRef, Post, read_post
+from riverdelta_gateway.posting.request import (
+    MAX_PROMPT_CHARS,
+    MAX_PROMPT_ID_CHARS,
+    AssetRef,
+    Post,
+    read_post,
+    read_prompt_id,
+)
 
 ACCEPTED: list[tuple[dict[str, Any], Post]] = [
     ({"prompt": "Hi"}, Post("Hi")),
@@ -91,3 +98,15 @@ def test_a_refused_post_names_the_field_and_what_is_allowed(
         read_post(payload)
     assert refusal.value.code == "BAD_REQUEST"
     assert refusal.value.message.startswith(sentence)
+
+
+@pytest.mark.parametrize("prompt_id", [None, "u1", "any text 🌊", "x" * MAX_PROMPT_ID_CHARS])
+def test_ids_of_prompts(prompt_id: str | None) -> None:
+    assert read_prompt_id({"prompt_id": prompt_id}) == prompt_id
+    assert read_prompt_id({}) is None
+
+
+@pytest.mark.parametrize("prompt_id", ["", 5, "x" * (MAX_PROMPT_ID_CHARS + 1)])
+def test_what_is_no_id_of_a_prompt(prompt_id: object) -> None:
+    with pytest.raises(RequestError, match="prompt_id must"):
+        read_prompt_id({"prompt_id": prompt_id})
