@@ -16,6 +16,7 @@ from riverdelta.broker.producer.producer import Producer
 from riverdelta.broker.reader.chat_reader import ChatReader
 from riverdelta.broker.settings import Settings
 from riverdelta.core.errors import (
+    BrokerUnavailable,
     MessageEnded,
     MessageExists,
     MessageLost,
@@ -193,6 +194,9 @@ class TurnRunner:
         try:
             if turn.behind:
                 await self._wait_in_line(turn, message)
+                # It may have been stopped just now: then no model is asked.
+                with contextlib.suppress(BrokerUnavailable):
+                    await message.check()
             async with asyncio.timeout(limit_s):
                 await _while_open(message, self._write(turn, message, calls))
         except BackendError as error:
