@@ -254,6 +254,30 @@ def _sse() -> Hostile:
     return "openai-chat+sse: many small events", "openai-chat+sse", push
 
 
+def _calls() -> Hostile:
+    async def push(message: Message) -> None:
+        unit = {"index": 0, "id": "i00000", "function": {"name": "n", "arguments": "{}"}}
+        count = _SIZE // (len(json.dumps(unit)) + 8)
+        calls = [unit | {"index": n, "id": f"i{n}"} for n in range(count)]
+        await message.push(json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}))
+
+    return "openai-chat: many calls in one chunk", "openai-chat", push
+
+
+def _blocks() -> Hostile:
+    async def push(message: Message) -> None:
+        start = {"type": "content_block_start", "content_block": {"type": "text", "text": "a"}}
+        stop = {"type": "content_block_stop"}
+        lines = [
+            f"data: {json.dumps(event | {'index': n})}\n\n"
+            for n in range(_SIZE // 160)
+            for event in (start, stop)
+        ]
+        await message.push("".join(lines).encode())
+
+    return "anthropic+sse: many blocks in one chunk", "anthropic+sse", push
+
+
 def _parsed_result(what: str, content: Any) -> Hostile:
     async def push(message: Message) -> None:
         await message.push_tool_result("call", content)
@@ -286,4 +310,6 @@ _HOSTILE: Final[list[Hostile]] = [
     _repeated(),
     _openai(),
     _sse(),
+    _calls(),
+    _blocks(),
 ]

@@ -28,6 +28,10 @@ class ChunkTooLarge(RiverdeltaError, ValueError):
     """A raw chunk over ``max_chunk_bytes``. Nothing was sent; split it, or raise the limit."""
 
 
+class LimitExceeded(RiverdeltaError, ValueError):
+    """An entry would give a message more parts than it may have: it is rejected, the stream goes on."""
+
+
 class MessageExists(RiverdeltaError):
     """The message id was used before. It is an idempotency key: the reply exists or is under way."""
 

@@ -32,6 +32,7 @@ from riverdelta.core.codecs.pieces import (
     Text,
 )
 from riverdelta.core.equip import encode_card
+from riverdelta.core.errors import LimitExceeded
 from riverdelta.core.events import (
     Annotated,
     EventType,
@@ -70,6 +71,10 @@ RECENT_MESSAGES: Final = 50
 """Messages kept per chat (for snapshots and as idempotency keys). Older ended ones are deleted."""
 
 
+CHUNKS_MAX: Final = 10_000
+"""Chunks of a message that raw chunks can begin. Each has a hash of its own, written by one commit."""
+
+
 class ChatFold:
     """
     Folds the entries of one chat.
@@ -100,6 +105,9 @@ class ChatFold:
             entries: Consecutive, the first right behind ``state.processed``.
             now_ms: Unix time in milliseconds for the events' ``ts``.
             filter_results: Results of filter agents for raw chunks, by entry number.
+
+        Raises:
+            LimitExceeded: An entry would give a message too many chunks or calls: `reject` it.
         """
         self._batch.begin(now_ms)
         if filter_results:
@@ -200,6 +208,8 @@ class ChatFold:
             if type(piece) is Text:
                 self._chunks.add(message, piece.key, piece.text)
             else:
+                if type(piece) is ChunkStart and message.chunk_count >= CHUNKS_MAX:
+                    raise LimitExceeded(f"more than {CHUNKS_MAX} chunks in one message")
                 self._piece(message, piece, entry)
 
     def _control(self, message: MessageState | None, entry: Entry) -> None:

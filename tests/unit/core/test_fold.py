@@ -1,9 +1,13 @@
+from typing import Any
+
 import orjson
 import pytest
 
 from riverdelta import InvalidIdError, Observer, SettingsError
+from riverdelta.core.codecs.calls import CALLS_MAX
+from riverdelta.core.errors import LimitExceeded
 from riverdelta.core.events import Event, json_schema
-from riverdelta.core.fold import RECENT_MESSAGES, ChatFold
+from riverdelta.core.fold import CHUNKS_MAX, RECENT_MESSAGES, ChatFold
 from riverdelta.core.state import Entry
 from riverdelta.pipeline import Pipeline
 from tests.support.core.fold_tools import (
@@ -348,3 +352,50 @@ def test_a_turn_may_wait_again_and_be_adopted_again_before_anything_of_it_is_sto
     late = folder.apply(entries([control("adopt", producer="r", **encoding)], first=6), NOW_MS)
     assert [letter.code for letter in late.rejected] == ["bad_adopt"]
     assert folder.state.messages["m"].producer == "q"
+
+
+BLOCK = '{"type":"text","text":"a"}'
+
+
+@pytest.mark.parametrize(
+    ("source", "raw"),
+    [
+        (
+            "openai-chat",
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [
+                                {"index": n, "id": f"i{n}", "function": {"name": "n"}}
+                                for n in range(CALLS_MAX + 1)
+                            ]
+                        },
+                    }
+                ]
+            },
+        ),
+        (
+            "anthropic+sse",
+            "".join(
+                f'data: {{"type":"content_block_start","index":{n},"content_block":{BLOCK}}}\n\n'
+                f'data: {{"type":"content_block_stop","index":{n}}}\n\n'
+                for n in range(CHUNKS_MAX + 1)
+            ),
+        ),
+    ],
+)
+def test_an_entry_that_makes_too_many_chunks_is_refused(source: str, raw: Any) -> None:
+    """The pump rejects it as one that breaks the fold: the stream goes on, and the message can end."""
+    begin, many, *rest = entries([start(source), chunk(raw), chunk(b"{}"), control("end")])
+    folder = ChatFold(new_state(), Pipeline())
+    folder.apply([begin], NOW_MS)
+    with pytest.raises(LimitExceeded, match="more than"):
+        folder.apply([many], NOW_MS)
+
+    folder = ChatFold(new_state(), Pipeline())
+    folder.apply([begin], NOW_MS)
+    changes = folder.reject(many, "fold_error", "too many", NOW_MS)
+    changes.events += folder.apply(rest, NOW_MS).events
+    assert [Event(raw).type for raw in changes.events][-1] == "message.completed"

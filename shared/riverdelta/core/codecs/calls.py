@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from riverdelta.core.codecs.arguments import Arguments
+from riverdelta.core.errors import LimitExceeded
 
 
 class Call:
@@ -79,6 +80,10 @@ class Call:
         return call
 
 
+CALLS_MAX: Final = 1000
+"""Calls of one step. A fragment is compared with all of them; no model makes a tenth as many."""
+
+
 class CallBook:
     """The calls of one step, in the order they began."""
 
@@ -104,9 +109,14 @@ class CallBook:
             name: All or a piece of the tool's name.
             text: Its arguments; the caller adds them to the call, and feeds them to its `arguments`.
             custom: It says that its arguments are plain text.
+
+        Raises:
+            LimitExceeded: The step has `CALLS_MAX` calls already.
         """
         call = self.find(index, call_id, name, text)
         if call is None:
+            if len(self._calls) >= CALLS_MAX:
+                raise LimitExceeded(f"more than {CALLS_MAX} calls in one step")
             call = Call(self._free_key(), custom=custom)
             self._calls.append(call)
         elif call.held is not None and call.empty:
