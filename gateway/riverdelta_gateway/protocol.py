@@ -3,6 +3,9 @@ uvicorn's WebSocket protocol, with what ASGI does not offer.
 
 Back-pressure as a callback instead of a waiting task; writes of bytes that many sockets share; a close
 that a full buffer does not delay; and a close code, not a traceback, for text that is no UTF-8.
+
+What a client can make the gateway keep is bounded: while it takes no bytes, nothing of it is read and its
+pings are not answered; a message may come in so many fragments, and no more.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
@@ -21,6 +25,9 @@ from riverdelta_gateway.http_protocol import NO_SNIFF
 SCOPE_KEY: Final = "riverdelta.socket"
 """Key of the protocol in the scope of its app."""
 _INVALID_TEXT: Final = 1007
+_TOO_BIG: Final = 1009
+_MOST_FRAGMENTS: Final = 1024
+"""Of one message: each costs some fifty bytes beside its own, and an empty one counts for no size."""
 
 
 class _Handshake(ServerProtocol):
@@ -106,15 +113,42 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent:
             super().shutdown()
 
+    async def receive(self) -> Any:  # as uvicorn has it
+        """Give the app the next message; go on reading only if the client takes bytes, too."""
+        message = await super().receive()
+        if not self.writable.is_set():
+            self._hold_reading()
+        return message
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless the client takes no bytes or is about to be closed."""
+        if self.close_sent or not self.can_write:
+            self.conn.data_to_send()  # the answer
+            return
+        super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a further fragment of a message; close the socket if there are too many."""
+        if len(self.frames) >= _MOST_FRAGMENTS:
+            self.frames = []
+            self.conn.fail(_TOO_BIG, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
     def pause_writing(self) -> None:
         """Report that the buffer is full."""
         super().pause_writing()
+        self._hold_reading()
         if self.on_blocked is not None:
             self.on_blocked()
 
     def resume_writing(self) -> None:
         """Report that the buffer has room."""
         super().resume_writing()
+        if self.read_paused and self.queue.empty() and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
         if self.on_drained is not None:
             self.on_drained()
 
@@ -130,7 +164,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 return
         super().send_receive_event_to_app()
 
+    def _hold_reading(self) -> None:
+        if not self.read_paused and not self.close_sent and not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+
     def keepalive_timeout(self) -> None:
-        """Cut off a connection whose client is gone: a close would wait for the unsent bytes."""
+        """
+        Cut off a connection whose client is gone: a close would wait for the unsent bytes.
+
+        While the client takes no bytes its pong is not read, and the stall limit decides.
+        """
+        if not self.can_write and self.on_blocked is not None and self.ping_timeout is not None:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.transport.abort()

@@ -168,3 +168,73 @@ async def test_nothing_is_left_of_a_client_that_goes_while_it_is_waited_for(
             return not running.services.sockets.of_user("dev")
 
         await until(gone)
+
+
+FLOOD_BYTES = 64 * 1024 * 1024
+
+
+async def _raw_socket(
+    running: Running,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Socket]:
+    """Open a WebSocket by hand, to send what no client library sends."""
+    address = urlsplit(running.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: {address.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+
+    async def there() -> bool:
+        return bool(running.services.sockets.of_user("dev"))
+
+    await until(there)
+    (theirs,) = running.services.sockets.of_user("dev")
+    return reader, writer, theirs
+
+
+def _frame(first_byte: int, data: bytes) -> bytes:
+    return bytes((first_byte, 0x80 | len(data))) + bytes(4) + data  # the mask is 0
+
+
+async def test_pings_whose_answers_are_not_read_cost_a_bounded_number_of_bytes(
+    settings: Settings,
+) -> None:
+    limits = GatewaySettings(dev=True, port=0, stall_timeout_s=2, max_unsent_bytes=4096)
+    async with gateway_server(settings, limits) as running:
+        reader, writer, theirs = await _raw_socket(running)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # no answer is taken
+        pings, held, sent = _frame(0x89, b"x" * 125) * 500, [0], 0
+        protocol = theirs._protocol
+        while sent < FLOOD_BYTES and theirs in running.services.sockets.of_user("dev"):
+            writer.write(pings)
+            sent += len(pings)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.2)
+            except TimeoutError:
+                pass  # nothing of it is read any more
+            except ConnectionError:
+                break
+            if not protocol.disconnected:
+                held.append(protocol.unsent_bytes)
+
+        async def gone() -> bool:
+            return not running.services.sockets.of_user("dev")
+
+        await until(gone)
+        writer.close()
+    _log.info("of %d bytes of pings at most %d were held", sent, max(held))
+    assert max(held) < 1024 * 1024
+
+
+async def test_a_message_in_endless_empty_fragments_closes_its_socket(settings: Settings) -> None:
+    limits = GatewaySettings(dev=True, port=0)
+    async with gateway_server(settings, limits) as running:
+        reader, writer, theirs = await _raw_socket(running)
+        writer.write(_frame(0x01, b"{") + _frame(0x00, b"") * 2000)
+        await asyncio.wait_for(writer.drain(), 60)
+        data = await asyncio.wait_for(reader.read(1 << 16), 60)
+        assert data[:4] == b"\x88" + data[1:2] + (1009).to_bytes(2, "big")
+        assert len(theirs._protocol.frames) <= 1024
+        writer.close()
