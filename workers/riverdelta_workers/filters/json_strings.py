@@ -14,6 +14,7 @@ from typing import Any, Final
 import regex
 
 from riverdelta.core.filters import StreamFilter
+from riverdelta_workers.filters.patterns import SLICE
 
 _BODY: Final = regex.compile(
     r'[^"\\]*+(?:\\(?:u[0-9A-Fa-f]{4}|[^u]|u(?=[0-9A-Fa-f]{0,3}+[^0-9A-Fa-f]))[^"\\]*+)*+'
@@ -59,7 +60,10 @@ class JsonStrings:
 
     def feed(self, delta: str) -> str:
         """Take *delta* and return what may go out now."""
-        return self._outer.feed(delta if self._plain else self._strings(delta))
+        if not self._plain:
+            slices = (delta[at : at + SLICE] for at in range(0, len(delta), SLICE))
+            delta = "".join([self._strings(part) for part in slices])
+        return self._outer.feed(delta)
 
     def finish(self) -> str:
         """Take the end of the text, also within a string, and return the rest."""
@@ -118,7 +122,8 @@ class JsonStrings:
             if not closed and (half := _HIGH.search(body)) is not None:
                 end -= len(half[0])  # its other half may follow
                 body = text[at:end]
-            out.append(_encode(self._string.feed(_decode(body))))
+            if body:
+                out.append(_encode(self._string.feed(_decode(body))))
             if not closed:
                 self._pending = text[end:]
                 break
@@ -149,4 +154,6 @@ def _character(escape: regex.Match[str]) -> str:
 
 def _encode(text: str) -> str:
     """Encode the text of a string, without its quotes."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
     return json.dumps(text, ensure_ascii=False)[1:-1]

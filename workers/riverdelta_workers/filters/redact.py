@@ -64,16 +64,17 @@ class Redact:
     in the chunk: what was not searched is not shown. Both are counted in `counts`.
 
     Args:
-        patterns: Unique names; order decides between equals.
+        patterns: Unique names; order decides between equals. Or those of another filter, compiled.
 
     Raises:
         SettingsError: A pattern cannot be used, or two have one name.
     """
 
-    def __init__(self, patterns: Sequence[Pattern] = SHIPPED) -> None:
-        self._patterns = patterns
-        self._set = _pattern_set(tuple(patterns))
-        self._scanners = [_Scanner(part, order) for order, part in enumerate(self._set.parts)]
+    def __init__(self, patterns: Sequence[Pattern] | _PatternSet = SHIPPED) -> None:
+        if not isinstance(patterns, _PatternSet):
+            patterns = _pattern_set(tuple(patterns))
+        self._set = patterns
+        self._made: list[_Scanner] | None = None
         self._before = ""  # the character before the held text: what lookbehinds see
         self._held = ""
         # Something beside the held text is remembered: only the fourth way is open.
@@ -118,11 +119,14 @@ class Redact:
 
     def finish(self) -> str:
         """Take the end of the chunk and return the rest."""
+        if self._set.signed and not self._busy and SIGNS.search(self._held) is None:
+            rest, self._held = self._held, ""
+            return rest
         return self._slowly(self._before + self._held, final=True)
 
     def for_json(self) -> JsonStrings:
         """Make the filter of JSON text with the same patterns."""
-        return JsonStrings(lambda: Redact(self._patterns))
+        return JsonStrings(lambda: Redact(self._set))  # one for each string: it must be quick
 
     def dump(self) -> dict[str, Any]:
         """Everything remembered; offsets count from the beginning of ``held``'s context."""
@@ -147,9 +151,16 @@ class Redact:
         self._hot = self._hotness()
         self._spans = [_Span(*fields) for fields in state.get("spans", ())]
         scanners = state.get("scanners", {})
-        for scanner in self._scanners:
+        for scanner in self._scanners if self._busy or self._made else ():
             scanner.load(scanners.get(scanner.part.pattern.name), self._spans)
         self.counts = dict(state.get("counts", {}))
+
+    @property
+    def _scanners(self) -> list[_Scanner]:
+        """One for each pattern, made when the fourth way is first taken: most texts never need them."""
+        if self._made is None:
+            self._made = [_Scanner(part, order) for order, part in enumerate(self._set.parts)]
+        return self._made
 
     def _hotness(self) -> Callable[[str], object]:
         """What tells text that is not cold; everything, where the first way is shut."""
