@@ -197,6 +197,7 @@ async def test_a_post_refused_for_a_limit_writes_nothing(
 
 READABLE: list[tuple[dict[str, Any], tuple[str | None, str | None, AssetRef | None]]] = [
     (asked("Hi"), ("u1", "Hi", None)),
+    (asked("Hi", ""), (None, "Hi", None)),
     ({"id": "c", "message": said("Hi")}, ("u1", "Hi", None)),
     (
         {"id": "c", "messages": [said("old"), said("reply", "a", "assistant"), said("new", "u2")]},

@@ -66,7 +66,7 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Post, str | None]:
         raise bad_request("messages must end with one that has a text")
     if not isinstance(last.get("id"), str | None):
         raise bad_request("the id of a message must be a string")
-    return post, read_prompt_id({"prompt_id": last.get("id")})
+    return post, read_prompt_id({"prompt_id": last.get("id") or None})
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
