@@ -247,7 +247,7 @@ def test_a_document_whose_paths_are_too_long_ends_at_the_same_place_for_any_spli
 
 
 def test_long_paths_around_many_values_are_no_way_to_make_much_of_little() -> None:
-    """Every patch spells its path: two bytes of text would become four thousand."""
+    """Every patch holds its path: two bytes of text would become four thousand."""
     document = f'{{"{"k" * 4000}":[{"1," * 100_000}1]}}'
     stream = JsonStream()
     with pytest.raises(JsonStreamError, match="paths of the values are too long") as error:

@@ -45,7 +45,7 @@ MAX_PATH: Final = 4096
 
 MAX_PATHS: Final = 4 * 1024 * 1024
 """
-Length of the paths of all values together. Each patch spells a path: a long key around many short values
+Length of the paths of all values together. Each patch holds a path: a long key around many short values
 would make a thousand times as much of a document. Enough for 300,000 values in records with keys of ten
 characters.
 """
