@@ -56,16 +56,16 @@ async def accept(client: Client, turn: NewTurn) -> AcceptedTurn:
     """
     Store the start of a turn; see ``accept_turn.lua`` for the answer. Safe to repeat.
 
-    The chat is listed as waiting for an owner before: if this process dies right after, a reaper sees
-    to it that readers get the turn.
+    A chat without an owner is listed as waiting for one before: if this process dies right after, a
+    reaper sees to it that readers get the turn.
 
     Raises:
         BrokerUnavailable: Redis did not answer, and whether the turn is accepted is in doubt; or Redis is
             out of memory, and it is not.
     """
     keys = client.keys.chat(turn.chat_id)
-    listed = await members.add_waiting(client.queue, client.keys, turn.chat_id)
-    known = await read_turns(client.chats, keys)
+    known, owner = await read_turns(client.chats, keys)
+    listed = not owner and await members.add_waiting(client.queue, client.keys, turn.chat_id)
     for _ in range(_TRIES):
         try:
             reply = await accept_turn(client.pushes, keys, turn.start, known=known)

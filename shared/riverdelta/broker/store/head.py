@@ -111,10 +111,23 @@ async def read_folded_open(chats: Commands, keys: ChatKeys) -> list[str]:
     return (open_ or b"").decode().split()
 
 
-async def read_turns(chats: Commands, keys: ChatKeys) -> list[str]:
-    """Read the ids of a chat's last accepted turns: the open ones, and some that have ended since."""
-    (turns,) = await chats.execute("HMGET", keys.head, "turns")
-    return (turns or b"").decode().split()
+class KnownTurns(NamedTuple):
+    """
+    The last turns that a chat accepted.
+
+    Attributes:
+        ids: Ids of the open ones, and of some that have ended since.
+        owner: Worker that has the chat; "": none, or there is no such chat.
+    """
+
+    ids: list[str]
+    owner: str
+
+
+async def read_turns(chats: Commands, keys: ChatKeys) -> KnownTurns:
+    """Read the last accepted turns of a chat."""
+    turns, owner = await chats.execute("HMGET", keys.head, "turns", "owner")
+    return KnownTurns((turns or b"").decode().split(), (owner or b"").decode())
 
 
 async def read_position(chats: Commands, keys: ChatKeys) -> Position | None:
