@@ -131,10 +131,10 @@ def test_a_second_tab_mirrors_the_first_live(open_tab: OpenTab, site: str, shoot
 
 def test_a_chat_begun_in_one_tab_is_listed_in_the_other(open_tab: OpenTab) -> None:
     watcher = open_tab()
-    known = watcher.locator("#chats li").count()
     tab = open_tab()
     ask(tab)
-    expect(watcher.locator("#chats li")).to_have_count(known + 1)
+    begun = tab.locator("#chats li:has([aria-current])").get_attribute("data-chat")
+    expect(watcher.locator(f'#chats li[data-chat="{begun}"]')).to_be_visible()
     tab.locator("#stop:enabled").click()
     until_over(tab)
 
