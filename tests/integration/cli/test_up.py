@@ -16,7 +16,7 @@ import pytest
 from riverdelta import Settings
 from riverdelta.broker.client import Client
 from riverdelta_cli.processes.embedded import EmbeddedServer
-from tests.support.servers import DEADLINE_S, Server, binaries
+from tests.support.servers import DEADLINE_S, Server, binaries, free_port
 from tests.support.shell import (
     DEMO,
     Running,
@@ -45,7 +45,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Ru
 
 @contextmanager
 def running_up(shell: Shell, *arguments: str, **environment: str) -> Iterator[Running]:
-    with shell.start("up", *arguments, **environment) as up:
+    # The gateway's default port is another test's as well: whoever binds it second ends.
+    with shell.start("up", "--port", str(free_port()), *arguments, **environment) as up:
         up.says(READY)
         up.warns("ready\n")
         yield up
@@ -241,9 +242,7 @@ def test_no_password_of_a_url_is_shown(shell: Shell, tmp_path: Path) -> None:
     folder.mkdir()
     with Server(str(binaries()["valkey"]), folder, "--requirepass", password) as server:
         url = server.url.replace("redis://", f"redis://default:{password}@")
-        with shell.start("up", "--workers", "1", RIVERDELTA_REDIS_URL=url) as up:
-            up.says(READY)
-            up.warns("ready\n")
+        with running_up(shell, "--workers", "1", RIVERDELTA_REDIS_URL=url) as up:
             second = shell.call("up")
             wrong = shell.call(
                 "tail", "c1", RIVERDELTA_REDIS_URL=url.replace(password, "wrong-pass")

@@ -8,7 +8,7 @@ import pytest
 
 from riverdelta import Producer, Settings, Subscriber
 from riverdelta.broker.client import Client
-from tests.support.reading import read_until_ends, view_of
+from tests.support.reading import BEGINNING, read_until_ends, view_of
 from tests.support.servers import until, worker_processes
 
 CHATS = 100
@@ -35,7 +35,10 @@ async def test_three_workers_a_hundred_chats(
 
     chats = [f"chat-{i}" for i in range(CHATS)]
     async with worker_processes(settings, 3) as workers:
-        readings = [asyncio.create_task(read_until_ends(subscriber, chat)) for chat in chats]
+        readings = [
+            asyncio.create_task(read_until_ends(subscriber, chat, after=BEGINNING))
+            for chat in chats
+        ]
         sent = await asyncio.gather(*(produce(chat) for chat in chats))
         received = await asyncio.gather(*readings)
         owners = await asyncio.gather(
